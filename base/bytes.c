@@ -1,0 +1,187 @@
+#include "base/bytes.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+#include "base/mem.h"
+
+struct bytes bytes_of(const char *s)
+{
+    return (struct bytes){s, s ? strlen(s) : 0};
+}
+
+bool bytes_eq(struct bytes a, struct bytes b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.at, b.at, a.len) == 0);
+}
+
+bool bytes_ieq(struct bytes a, struct bytes b)
+{
+    if (a.len != b.len)
+        return false;
+    for (size_t i = 0; i < a.len; i++)
+        if (ascii_lower(a.at[i]) != ascii_lower(b.at[i]))
+            return false;
+    return true;
+}
+
+bool bytes_starts(struct bytes s, struct bytes prefix)
+{
+    return s.len >= prefix.len && bytes_eq(bytes_first(s, prefix.len), prefix);
+}
+
+bool bytes_istarts(struct bytes s, struct bytes prefix)
+{
+    return s.len >= prefix.len && bytes_ieq(bytes_first(s, prefix.len), prefix);
+}
+
+bool bytes_iends(struct bytes s, struct bytes suffix)
+{
+    return s.len >= suffix.len && bytes_ieq(bytes_skip(s, s.len - suffix.len), suffix);
+}
+
+size_t bytes_find(struct bytes s, char c)
+{
+    const char *hit = s.len ? memchr(s.at, c, s.len) : NULL;
+
+    return hit ? (size_t)(hit - s.at) : s.len;
+}
+
+struct bytes bytes_skip(struct bytes s, size_t n)
+{
+    n = MIN_OF(n, s.len);
+    return (struct bytes){n ? s.at + n : s.at, s.len - n};
+}
+
+struct bytes bytes_first(struct bytes s, size_t n)
+{
+    return (struct bytes){s.at, MIN_OF(n, s.len)};
+}
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+struct bytes bytes_trim(struct bytes s)
+{
+    while (s.len && is_blank(s.at[0]))
+        s = bytes_skip(s, 1);
+    while (s.len && is_blank(s.at[s.len - 1]))
+        s.len--;
+    return s;
+}
+
+bool bytes_parse_u64(struct bytes s, uint64_t *out)
+{
+    uint64_t value = 0;
+
+    if (s.len == 0)
+        return false;
+    for (size_t i = 0; i < s.len; i++) {
+        if (s.at[i] < '0' || s.at[i] > '9')
+            return false;
+        uint64_t digit = (uint64_t)(s.at[i] - '0');
+        if (value > (UINT64_MAX - digit) / 10)
+            return false;
+        value = value * 10 + digit;
+    }
+    *out = value;
+    return true;
+}
+
+char *bytes_dup(struct bytes s)
+{
+    return mem_dup(s.at, s.len);
+}
+
+void buf_fini(struct buf *b)
+{
+    if (!b)
+        return;
+    mem_free(b->at);
+    *b = (struct buf){0};
+}
+
+void buf_clear(struct buf *b)
+{
+    b->len = 0;
+}
+
+char *buf_reserve(struct buf *b, size_t n)
+{
+    if (b->cap - b->len < n) {
+        size_t cap = b->cap ? b->cap : 64;
+        while (cap - b->len < n)
+            cap *= 2;
+        b->at = mem_realloc(b->at, cap);
+        b->cap = cap;
+    }
+    return b->at + b->len;
+}
+
+void buf_put(struct buf *b, struct bytes s)
+{
+    if (s.len == 0)
+        return;
+    memcpy(buf_reserve(b, s.len), s.at, s.len);
+    b->len += s.len;
+}
+
+void buf_puts(struct buf *b, const char *s)
+{
+    buf_put(b, bytes_of(s));
+}
+
+void buf_putc(struct buf *b, char c)
+{
+    *buf_reserve(b, 1) = c;
+    b->len++;
+}
+
+void buf_putv(struct buf *b, const char *format, va_list ap)
+{
+    va_list again;
+
+    va_copy(again, ap);
+    size_t room = b->cap - b->len;
+    int n = vsnprintf(room ? b->at + b->len : NULL, room, format, ap);
+    assert(n >= 0);
+    if ((size_t)n >= room) {
+        buf_reserve(b, (size_t)n + 1);
+        vsnprintf(b->at + b->len, (size_t)n + 1, format, again);
+    }
+    va_end(again);
+    b->len += (size_t)n;
+}
+
+void buf_putf(struct buf *b, const char *format, ...)
+{
+    va_list ap;
+
+    va_start(ap, format);
+    buf_putv(b, format, ap);
+    va_end(ap);
+}
+
+void buf_consume(struct buf *b, size_t n)
+{
+    assert(n <= b->len);
+    b->len -= n;
+    if (b->len && n)
+        memmove(b->at, b->at + n, b->len);
+}
+
+const char *buf_str(struct buf *b)
+{
+    *buf_reserve(b, 1) = '\0';
+    return b->at;
+}
+
+char *buf_take(struct buf *b)
+{
+    buf_str(b);
+    char *at = b->at;
+    *b = (struct buf){0};
+    return at;
+}

@@ -1,0 +1,73 @@
+/*
+ * `struct bytes` is a borrowed run of octets (it may hold NUL and need not end in one);
+ * `struct buf` is an owned, growing one.  Thread: any, one at a time.
+ */
+#pragma once
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "base/macros.h"
+
+struct bytes {
+    const char *at; /* borrowed */
+    size_t len;
+};
+
+#define BYTES(literal) ((struct bytes){(literal), sizeof(literal) - 1})
+
+struct bytes bytes_of(const char *s); /* NULL gives an empty run */
+static inline struct bytes bytes_make(const void *at, size_t len)
+{
+    return (struct bytes){(const char *)at, len};
+}
+bool bytes_eq(struct bytes a, struct bytes b);
+/* ASCII letters compare without case; the locale plays no part. */
+bool bytes_ieq(struct bytes a, struct bytes b);
+bool bytes_starts(struct bytes s, struct bytes prefix);
+bool bytes_istarts(struct bytes s, struct bytes prefix);
+bool bytes_iends(struct bytes s, struct bytes suffix);
+/* Index of the first `c`, or s.len. */
+size_t bytes_find(struct bytes s, char c);
+/* Without the first n octets (all of them when n is larger). */
+struct bytes bytes_skip(struct bytes s, size_t n);
+struct bytes bytes_first(struct bytes s, size_t n);
+/* Without blanks and tabs at both ends. */
+struct bytes bytes_trim(struct bytes s);
+/* Decimal digits only: no sign, no blank, no overflow. */
+bool bytes_parse_u64(struct bytes s, uint64_t *out);
+char *bytes_dup(struct bytes s); /* owned by the caller, NUL-terminated: mem_free */
+
+static inline char ascii_lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
+}
+
+struct buf {
+    char *at; /* owned */
+    size_t len, cap;
+};
+
+void buf_fini(struct buf *b); /* also makes it empty and usable again */
+void buf_clear(struct buf *b); /* keeps the memory */
+/* Room for n more octets; returns where they go.  The caller adds to b->len what it wrote. */
+char *buf_reserve(struct buf *b, size_t n);
+void buf_put(struct buf *b, struct bytes s);
+void buf_puts(struct buf *b, const char *s);
+void buf_putc(struct buf *b, char c);
+void buf_putf(struct buf *b, const char *format, ...) PRINTF_LIKE(2, 3);
+void buf_putv(struct buf *b, const char *format, va_list ap) PRINTF_LIKE(2, 0);
+/* Drops the first n octets. */
+void buf_consume(struct buf *b, size_t n);
+/* The octets as a C string: a NUL stands after them, not counted. */
+const char *buf_str(struct buf *b);
+char *buf_take(struct buf *b); /* the NUL-terminated memory is the caller's; b is empty */
+static inline struct bytes buf_bytes(const struct buf *b)
+{
+    return (struct bytes){b->at, b->len};
+}
+/* A local buffer that frees itself: BUF_LOCAL(text); */
+#define BUF_LOCAL(name) __attribute__((cleanup(buf_fini))) struct buf name = {0}

@@ -1,0 +1,65 @@
+/* The daemon's configuration file: the table is in conf.c; this is what it fills. */
+#pragma once
+
+#include "base/conf.h"
+#include "base/ip.h"
+#include "base/log.h"
+
+enum listener_tls { LISTENER_TLS_STARTTLS, LISTENER_TLS_IMPLICIT, LISTENER_TLS_NONE };
+
+struct conf_listener {
+    char *address;          /* "0.0.0.0:587", "[::]:465" */
+    int tls;                /* enum listener_tls */
+    int auth;               /* 0 required, 1 optional (relaying still needs AUTH or a trusted network), 2 none */
+    struct conf_strings trusted_networks; /* may submit without AUTH */
+    bool auth_without_tls;
+    bool require_tls;
+    int bare_newline;       /* enum smtp_bare_newline */
+    char *certificate, *key; /* paths; NULL: those of tls.certificate, else self-signed */
+};
+
+struct conf {
+    char *host_name;        /* NULL: gethostname */
+    char *data_dir;
+    char *user, *group;     /* dropped to when started as root; NULL: stay */
+    int64_t workers;        /* 0: one per core */
+    struct conf_tables listeners; /* struct conf_listener */
+    struct { char *certificate, *key, *priority, *min_version; } tls;
+    struct {
+        uint64_t message_bytes;
+        int64_t recipients;
+        int64_t connections, connections_per_address, connection_rate_per_address; /* per minute */
+        int64_t messages_per_minute_per_address;
+        int64_t messages_per_connection, errors_per_connection, received_hops;
+        uint64_t command_timeout_ms, data_timeout_ms;
+        int64_t data_rate_min;
+        int64_t auth_failures_per_minute; /* per address and per user */
+    } submission;
+    struct {
+        int64_t connections;          /* outbound, whole process */
+        int64_t jobs_per_domain;      /* window in memory */
+        uint64_t body_memory_bytes;   /* over all workers */
+        bool ipv6;
+        bool pipelining_full;
+    } delivery;
+    struct {
+        struct conf_strings servers;  /* "127.0.0.1:53"; empty: resolv.conf */
+        uint64_t timeout_ms, total_timeout_ms;
+        int64_t cache_entries;
+    } dns;
+    struct {
+        uint64_t segment_bytes, wal_bytes, reserve_bytes;
+        int64_t history_days;
+    } store;
+    struct { char *socket; char *listen; /* "127.0.0.1:8025" or NULL */ } api;
+    struct { int level, format; } log; /* enum log_level, enum log_format */
+    uint64_t drain_ms;      /* grace after SIGTERM */
+    char *policy_file;      /* applied as version 1 when the store has no policy yet; NULL: the built-in default */
+    char *postmaster;       /* From of DSNs: "MAILER-DAEMON@host_name" if NULL */
+};
+
+extern const struct conf_key conf_keys[];
+
+/* Reads FILE.  Also checks what a table cannot: addresses, TLS key without certificate, unknown users, … */
+MUST_CHECK enum err conf_load(const char *file, struct conf *out, struct yaml_errors *errors);
+void conf_free(struct conf *c);

@@ -1,0 +1,116 @@
+/*
+ * One inbound SMTP conversation (submission) as a value: octets in, octets out, one deadline.  It never sees a
+ * socket, TLS or the store: what takes time is asked for by events and answered by smtp_server_…_done().
+ *
+ * Thread    the worker that accepted the connection, for life.
+ * Owner     the submission connection (engine/submit/).
+ * Events    come as the last act of receive, …_done and on_deadline; from within one the owner may call the matching
+ *           …_done at once, or later.  While an answer is awaited, received octets are kept (bounded), not read.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "base/ip.h"
+#include "base/log.h"
+#include "base/outq.h"
+#include "queue/accounts.h"
+#include "queue/message.h"
+#include "queue/spool.h"
+
+struct smtp_server;
+
+enum smtp_bare_newline { BARE_NEWLINE_REJECT, BARE_NEWLINE_NORMALIZE };
+
+/* What one listener allows; shared, immutable, outlives its sessions. */
+struct smtp_listener_rules {
+    const char *host_name;        /* greeting, EHLO reply, Received */
+    bool implicit_tls;
+    bool offer_starttls;
+    bool require_tls;             /* MAIL before TLS: 530 5.7.0 */
+    bool require_auth;            /* MAIL before AUTH: 530 5.7.0, unless the peer is in a trusted network */
+    bool auth_without_tls;        /* AUTH offered in clear: tests and loopback only */
+    enum smtp_bare_newline bare_newline;
+    uint64_t message_bytes_max;   /* SIZE: 50 MiB */
+    uint32_t recipients_max;      /* per message; then 452 4.5.3: 1000 */
+    uint32_t header_bytes_max;    /* 256 KiB; then 552 5.3.4 */
+    uint32_t received_max;        /* loop: 554 5.4.6 at this many Received headers: 100 */
+    uint32_t errors_max;          /* protocol errors until 421: 20 */
+    uint32_t messages_max;        /* per connection, then 421; 0: no limit */
+    uint32_t command_timeout_ms;  /* 5 min */
+    uint32_t data_timeout_ms;     /* between blocks of data: 3 min */
+    uint32_t data_rate_min;       /* octets/s over a message, after a grace of one minute; 0: none */
+    bool add_date, add_message_id; /* when missing (RFC 6409 §8) */
+    bool smtputf8;
+};
+
+struct smtp_peer {
+    struct ip ip;
+    uint16_t port;
+    bool trusted; /* in a trusted network: may relay without AUTH */
+};
+
+/* What TLS gave, for Received and reports. */
+struct smtp_tls_facts {
+    char version[16]; /* "TLS1.3" */
+    char cipher[64];  /* "TLS_AES_256_GCM_SHA384" */
+};
+
+struct smtp_server_events {
+    /* The 220 to STARTTLS is in the output and what came behind the command was thrown away (and logged).  The owner
+     * sends it, handshakes and calls smtp_server_tls_done. */
+    void (*on_starttls)(void *arg);
+    /*
+     * Check a PLAIN/LOGIN password (costly: PBKDF2, so the owner uses the thread pool and a cache).  The strings are
+     * borrowed until return.  Answer: smtp_server_auth_done.
+     */
+    void (*on_check_password)(void *arg, const char *user, const char *password);
+    /* The account for SCRAM, or NULL; borrowed until the next call into the owner. */
+    const struct account *(*find_account)(void *arg, const char *user);
+    /* After success by whatever mechanism, and for each failure (limits, log). */
+    void (*on_auth_result)(void *arg, const char *user, bool ok);
+    /* May this session start a message now?  false: `reply` is filled with a 4yz/5yz line without CRLF. */
+    bool (*may_send)(void *arg, struct buf *reply);
+    /*
+     * The message is complete: the owner commits it and calls smtp_server_accept_done.  `m` is counted: the owner's
+     * now.  not_before_unix is 0 without X-Hayauma-Schedule.
+     */
+    void (*on_message)(void *arg, struct message *m, int64_t not_before_unix);
+    /* Send what is in the output, then close. */
+    void (*on_close)(void *arg);
+};
+
+struct smtp_server_config {
+    const struct smtp_listener_rules *rules;
+    struct spool *spool;
+    unsigned worker;    /* for message_id_make */
+    struct smtp_peer peer;
+    struct log *log;    /* borrowed */
+    struct smtp_server_events events;
+    void *arg;
+};
+
+struct smtp_server *smtp_server_create(const struct smtp_server_config *config, uint64_t now_ms);
+void smtp_server_destroy(struct smtp_server *s); /* an unfinished message leaves nothing behind */
+
+/* Says the greeting.  With implicit TLS: after the handshake (tls_done). `early`: the peer talked before it: 554. */
+void smtp_server_start(struct smtp_server *s, uint64_t now_ms);
+void smtp_server_receive(struct smtp_server *s, struct bytes in, uint64_t now_ms);
+struct outq *smtp_server_output(struct smtp_server *s);
+uint64_t smtp_server_deadline_ms(const struct smtp_server *s);
+void smtp_server_on_deadline(struct smtp_server *s, uint64_t now_ms); /* 421 4.4.2, on_close */
+/* Stop reading from the socket while true: an answer is awaited and enough octets are kept. */
+bool smtp_server_wants_pause(const struct smtp_server *s);
+
+void smtp_server_tls_done(struct smtp_server *s, const struct smtp_tls_facts *facts, uint64_t now_ms);
+void smtp_server_auth_done(struct smtp_server *s, const struct account *account /* NULL: refused */,
+                           bool backend_down, uint64_t now_ms);
+/* OK: 250 2.0.0 with the message id.  ERR_NOSPACE: 452 4.3.1.  Others: 451 4.3.0. */
+void smtp_server_accept_done(struct smtp_server *s, enum err e, uint64_t now_ms);
+/* Shutdown: 421 4.3.2 now if between transactions, else after the one in work. */
+void smtp_server_drain(struct smtp_server *s, uint64_t now_ms);
+bool smtp_server_is_idle(const struct smtp_server *s); /* no transaction open */
+const char *smtp_server_account(const struct smtp_server *s); /* or NULL */
+
+/* SCRAM-SHA-256 keys of a new password (RFC 5802 §3; 4096 or more iterations), also used to check PLAIN.  Any thread. */
+void scram_make(const char *password, struct account *account);
+bool scram_check_password(const struct account *account, const char *password);

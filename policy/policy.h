@@ -1,0 +1,110 @@
+/*
+ * The policy document: all destination groups and their rules, compiled into an immutable, counted
+ * snapshot.  Parsing and matching are pure.  Thread: a snapshot may be read from any thread.
+ *
+ *     groups:
+ *       - name: docomo
+ *         match: [docomo.ne.jp, .docomo.ne.jp]   # exact domain, .suffix (sub-domains only)
+ *         mx: [.mail.docomo.ne.jp]               # MX-host suffix or exact host
+ *         starttls: require                      # off | on | require | verify
+ *         clear_after_tls_failure: later         # never | later | now
+ *         limits: {connections: 20, connections_per_host: 5, messages_per_connection: 100,
+ *                  recipients_per_transaction: 50, messages_per_second: 200}
+ *       - name: default                          # the group for what nothing else matches
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/err.h"
+#include "base/yaml.h"
+#include "policy/retry.h"
+#include "policy/tls_decide.h"
+
+enum route_kind { ROUTE_MX, ROUTE_SMARTHOST };
+enum dane_mode { DANE_OFF, DANE_TRY, DANE_ONLY };
+enum sts_mode { STS_OFF, STS_TRY };
+
+/* One next hop of a smart-host route, in the order to be tried. */
+struct smarthost {
+    char *host;  /* name (A/AAAA looked up, never MX) or address literal without brackets */
+    uint16_t port;
+    bool implicit_tls; /* TLS from the first octet (RFC 8314 §3.3) */
+};
+
+struct group_limits {
+    uint32_t connections;          /* over all workers */
+    uint32_t connections_per_host; /* over all workers, per remote address */
+    uint32_t messages_per_connection;
+    uint32_t recipients_per_transaction;
+    double messages_per_second;    /* over all workers; 0: no limit */
+};
+
+struct group {
+    char *name;      /* owned by the snapshot, as all below */
+    uint32_t index;  /* position in the snapshot */
+    enum tls_level starttls; /* TLS_OFF, TLS_ON, TLS_REQUIRE or TLS_VERIFY */
+    enum clear_fallback clear_after_tls_failure;
+    enum dane_mode dane;
+    enum sts_mode mta_sts;
+    char *tls_priority; /* GnuTLS priority string; NULL: the engine's, by level */
+    char *ca_file;      /* trust for this group; NULL: the system's */
+    enum route_kind route;
+    struct smarthost *hosts; /* ROUTE_SMARTHOST */
+    size_t host_count;
+    uint16_t port;      /* ROUTE_MX: 25 unless a test world says otherwise */
+    char *auth_user;    /* NULL: no AUTH */
+    char *auth_password_file; /* path; the secret itself is never in the document */
+    struct group_limits limits;
+    struct retry_schedule retry;
+    char *ehlo_name;    /* NULL: the daemon's host name */
+    char *source_v4, *source_v6; /* addresses to bind, or NULL */
+    struct {            /* client-side timeouts, RFC 5321 §4.5.3.2, milliseconds */
+        uint32_t connect_ms, greeting_ms, ehlo_ms, mail_ms, rcpt_ms, data_ms, block_ms, dot_ms, idle_ms;
+    } timeouts;
+    uint32_t line;      /* where it stands in the document */
+};
+
+struct policy; /* opaque: groups plus matching tables */
+
+/*
+ * Compiles `text`.  All errors are collected in `errors` (file:line:column, what would be right, "did
+ * you mean"), not only the first; notices (warnings) too.  ERR_INVALID when there is any error.
+ * `name` is what messages call the document.  *out has one reference.
+ */
+MUST_CHECK enum err policy_parse(const char *name, struct bytes text, uint64_t version, struct policy **out,
+                                 struct yaml_errors *errors);
+struct policy *policy_ref(struct policy *p);
+void policy_unref(struct policy *p);
+
+uint64_t policy_version(const struct policy *p);
+struct bytes policy_text(const struct policy *p); /* exactly what was parsed */
+size_t policy_group_count(const struct policy *p);
+const struct group *policy_group(const struct policy *p, size_t index);
+const struct group *policy_group_by_name(const struct policy *p, const char *name);
+
+/* How a group was found; `pattern` is the entry of the document that matched. */
+enum match_how { MATCH_EXACT, MATCH_SUFFIX, MATCH_MX, MATCH_DEFAULT };
+struct policy_match {
+    const struct group *group; /* borrowed from the snapshot; NULL: needs the MX hosts */
+    enum match_how how;
+    const char *pattern;       /* borrowed; "" for the default */
+};
+/*
+ * Exact domain, then longest suffix.  When neither matches: the default, or group NULL if the document has
+ * MX patterns and so the MX hosts must be known (policy_match_mx).  `domain` is normalised
+ * (policy/domain.h).
+ */
+struct policy_match policy_match_domain(const struct policy *p, struct bytes domain);
+/* The group of the best-preference host that matches (exact host, longest suffix), else the default. */
+struct policy_match policy_match_mx(const struct policy *p, const struct bytes *hosts, size_t count);
+const char *match_how_name(enum match_how how);
+
+/* The document that a new installation starts with (one default group, commented). */
+extern const char policy_default_text[];
+/* Line-wise differences of two documents in unified form, appended to `out`. */
+void policy_diff(struct bytes before, struct bytes after, const char *name_before, const char *name_after,
+                 struct buf *out);

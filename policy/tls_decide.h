@@ -1,0 +1,98 @@
+/*
+ * The decision table of transport security: ../shared design contract, one pure function.  Every cell is
+ * a row of tests/unit/policy/test_tls_decide.c.  No I/O; any thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What the group asks for (operator's word), and what a discovered policy may raise it to. */
+enum tls_level {
+    TLS_OFF,         /* never STARTTLS; discovery is off */
+    TLS_ON,          /* STARTTLS when offered */
+    TLS_STS_TESTING, /* as the group's level, failures counted (effective only) */
+    TLS_REQUIRE,     /* encrypted or not at all; certificate recorded, not judged */
+    TLS_VERIFY,      /* encrypted, and the certificate's chain and name hold */
+    TLS_STS_ENFORCE, /* MTA-STS enforce found (effective only) */
+    TLS_DANE,        /* usable TLSA records found (effective only) */
+    TLS_DANE_ONLY,   /* DANE or not at all */
+    TLS_REQUIRETLS,  /* the message carries REQUIRETLS (effective only) */
+};
+
+/* What a failed TLS at level `on` permits afterwards. */
+enum clear_fallback { CLEAR_NEVER, CLEAR_LATER, CLEAR_NOW };
+
+/* Why the effective level is what it is. */
+enum tls_why { TLS_WHY_RULE, TLS_WHY_DANE, TLS_WHY_STS, TLS_WHY_REQUIRETLS, TLS_WHY_TLS_REQUIRED_NO };
+
+/* What happened on the way to a usable session with one host. */
+enum tls_event {
+    TLS_EVENT_NOT_OFFERED,      /* EHLO without STARTTLS, or HELO only */
+    TLS_EVENT_REFUSED,          /* one clean 4yz/5yz reply to STARTTLS (never 421) */
+    TLS_EVENT_REFUSED_UNCLEAN,  /* 421, another 2yz, extra octets after the 220, lost connection */
+    TLS_EVENT_HANDSHAKE_FAILED, /* failed, timed out, closed, version too old, lost before the first MAIL reply */
+    TLS_EVENT_CERT_BAD,         /* handshake done; chain, name or dates do not hold */
+    TLS_EVENT_CERT_GOOD,        /* handshake done; PKIX holds */
+    TLS_EVENT_TLSA_MATCH,
+    TLS_EVENT_TLSA_MISMATCH,
+    TLS_EVENT_TLSA_BOGUS,       /* SERVFAIL, timeout, bogus: known before connecting */
+    TLS_EVENT_TLSA_ABSENT,      /* none, insecure, or all unusable: matters for dane-only and require */
+    TLS_EVENT_STS_MX_MISMATCH,  /* MX not named by the enforced policy: known before connecting */
+};
+
+enum tls_action {
+    TLS_DO_CLEAR,           /* go on in clear on this connection */
+    TLS_DO_TLS,             /* go on: the session as established is good enough */
+    TLS_DO_RECONNECT_CLEAR, /* close; connect to the same host again without TLS */
+    TLS_DO_NEXT,            /* this host failed: next address or MX; when all have failed, defer with `enhanced` */
+    TLS_DO_SKIP_HOST,       /* as next, and the host was not (must not be) connected to */
+    TLS_DO_BOUNCE,          /* REQUIRETLS only: when no host is left, bounce with `enhanced` instead of deferring */
+};
+
+struct tls_facts {
+    enum tls_level level; /* effective */
+    enum tls_level group_level; /* decides at TLS_STS_TESTING */
+    enum clear_fallback fallback;
+    bool later_is_due;    /* second or later attempt and at least 5 minutes in the queue */
+    bool has_credentials; /* for this host: clear text is then forbidden */
+    bool rcpt_accepted_in_tls; /* failure came after the TLS EHLO with a recipient accepted: never clear */
+    bool requiretls;      /* message flag: forbids clear text whatever the level */
+    bool tlsa_all_unusable; /* secure TLSA records exist, none usable: level acts as require at least */
+    bool mx_secure;       /* MX came with DNSSEC: `verified-dane` rather than `half` */
+};
+
+struct tls_decision {
+    enum tls_action action;
+    const char *enhanced; /* "4.7.4", "4.7.5", "5.7.30" or "" ; static */
+    bool count_failure;   /* a TLSRPT failure even though mail may flow */
+};
+
+/* The stricter of two levels; discovery never lowers (TLS.md, model). */
+enum tls_level tls_level_stricter(enum tls_level a, enum tls_level b);
+struct tls_decision tls_decide(const struct tls_facts *facts, enum tls_event event);
+/* May any octet of mail go in clear under these facts, whatever happens later? */
+bool tls_clear_possible(const struct tls_facts *facts);
+
+const char *tls_level_name(enum tls_level level);  /* "off", "on", "require", … */
+const char *tls_why_name(enum tls_why why);
+const char *tls_event_name(enum tls_event event);
+const char *tls_action_name(enum tls_action action);
+
+/* How a session ended up, recorded with every attempt even where it does not decide. */
+enum tls_verify {
+    TLS_VERIFY_NONE,          /* no TLS */
+    TLS_VERIFY_PKIX,          /* chain and name hold */
+    TLS_VERIFY_SELF_SIGNED,
+    TLS_VERIFY_UNKNOWN_CA,
+    TLS_VERIFY_EXPIRED,
+    TLS_VERIFY_NOT_YET_VALID,
+    TLS_VERIFY_WRONG_NAME,
+    TLS_VERIFY_REVOKED,
+    TLS_VERIFY_WEAK,          /* key or signature algorithm below what `verify` accepts */
+    TLS_VERIFY_BAD,           /* anything else wrong with the chain */
+    TLS_VERIFY_NO_CERT,       /* anonymous */
+    TLS_VERIFY_DANE,          /* reserved for the DANE check */
+    TLS_VERIFY_DANE_HALF,
+};
+const char *tls_verify_name(enum tls_verify v); /* "none", "verified-pkix", "self-signed", … */

@@ -1,0 +1,98 @@
+/*
+ * What happened: one record per attempt and recipient, and hourly rollups, in one database file per
+ * UTC day under DIR/history/.  The history thread writes; anyone reads through queue/report.h.
+ *
+ * A batch travels worker → history thread → store thread: the record is safe before the queue forgets the
+ * recipient.  At start, what history holds as final is applied to the queue before anything is sent.
+ */
+#pragma once
+
+#include "base/arena.h"
+#include "base/inbox.h"
+#include "policy/outcome.h"
+#include "policy/policy.h"
+
+/* What the queue does with the recipient once the record is safe. */
+enum attempt_then {
+    THEN_REMOVE, /* final, no DSN */
+    THEN_DEFER,  /* due again at due_unix */
+    THEN_DSN,    /* final; a DSN is owed: the row stays until the DSN message is accepted */
+    THEN_NOTHING, /* a record only (for example a failed host of a walk) */
+};
+
+struct attempt {
+    struct attempt *next;  /* in its batch */
+    /* whom */
+    uint64_t message_id;
+    uint32_t rcpt_no;
+    const char *address, *domain, *campaign /* or NULL */, *account /* or NULL */, *sender;
+    int64_t accepted_unix;
+    uint64_t size_bytes;
+    /* how it was decided */
+    uint64_t policy_version;
+    const char *group;
+    enum match_how match;
+    const char *match_pattern;
+    /* where to */
+    const char *mx;        /* host name tried, or NULL */
+    const char *remote;    /* "192.0.2.1:25", or NULL */
+    const char *source;    /* local address, or NULL */
+    bool reused;           /* not the first message of its connection */
+    /* what came of it */
+    struct outcome outcome;
+    uint16_t attempts;     /* including this one */
+    int64_t at_unix_ms;    /* end of the attempt */
+    uint32_t duration_ms;  /* from being taken up to the result */
+    /* how it travelled */
+    enum tls_level tls_wanted, tls_effective;
+    enum tls_why tls_why;
+    const char *tls_version; /* "TLS1.3", or NULL: clear or none */
+    const char *tls_cipher;  /* or NULL */
+    enum tls_verify tls_verify;
+    bool tls_resumed;
+    bool tls_offered;      /* the peer's EHLO had STARTTLS */
+    bool fallback;         /* in clear after a failed TLS */
+    /* afterwards */
+    enum attempt_then then;
+    int64_t due_unix;      /* THEN_DEFER */
+};
+
+struct attempt_batch {
+    struct note note;
+    struct arena arena;    /* everything that the attempts point to */
+    struct attempt *first, *last;
+    size_t count;
+};
+
+struct attempt_batch *attempt_batch_create(void);
+struct attempt *attempt_batch_add(struct attempt_batch *b); /* zeroed, linked */
+void attempt_batch_destroy(struct attempt_batch *b);
+
+struct history;
+struct store;
+
+/*
+ * Opens DIR/history/ and starts the thread.  After each commit a batch is given to `store` (store_post_results).
+ * retention_days: older day files are deleted; 0 keeps all.
+ */
+MUST_CHECK enum err history_open(const char *dir, unsigned retention_days, struct history **out, char **why);
+void history_attach(struct history *h, struct store *store); /* before the first post */
+/* Any thread.  The batch is theirs now.  A disk that is full delays it; nothing is lost. */
+void history_post(struct history *h, struct attempt_batch *batch);
+/* Attempts posted and not yet safe: a worker stops taking up new mail while this is above its cap. */
+size_t history_backlog(const struct history *h);
+/* Ends after all posted batches are safe and handed on, or after timeout_ms. */
+void history_close(struct history *h, uint32_t timeout_ms);
+
+/*
+ * For the store at start: calls fn for every final attempt recorded after the position (day, row), oldest first.
+ * The position of the newest record handed over so far goes with each result batch (see store.h).
+ */
+typedef enum err (*history_final_fn)(void *arg, uint64_t message_id, uint32_t rcpt_no, enum attempt_then then,
+                                     const struct outcome *o);
+MUST_CHECK enum err history_replay(const char *dir, int64_t since_day, int64_t since_row, history_final_fn fn,
+                                   void *arg, int64_t *last_day, int64_t *last_row);
+
+/* Live attempts for `log follow`: JSON lines, newest last, kept in a ring. */
+/* Copies lines with a sequence number above `after` into out; waits up to wait_ms when there is none. Any thread. */
+uint64_t history_follow(struct history *h, uint64_t after, uint32_t wait_ms, size_t max_lines, struct buf *out);
