@@ -52,7 +52,7 @@ void outcome_local(struct outcome *o, enum outcome_kind kind, enum outcome_stage
                    const char *enhanced, const char *format, ...) PRINTF_LIKE(6, 7);
 /*
  * From a reply of the peer: code, its text without code (lines joined by a blank; an enhanced code at
- * the start is recognised and split off when its class agrees with the code: RFC 2034).  2yz delivers,
- * 4yz defers, 5yz bounces, with the exceptions of policy/classify.h.
+ * the start is recognised and split off when its class agrees with the code: RFC 2034).  2yz to the whole
+ * message (STAGE_DOT) delivers, 4yz defers, 5yz bounces, with the exceptions of policy/classify.h.
  */
 void outcome_from_reply(struct outcome *o, enum outcome_stage stage, uint16_t code, struct bytes text);
