@@ -2,6 +2,8 @@
  * YAML documents as trees of text with positions, strict: no aliases, anchors, tags, duplicate keys,
  * no second document; capped depth and size.  Scalars stay text: the schema types them, so that "no"
  * is never a surprise.  Built on libyaml.  Pure apart from memory; any thread.
+ *
+ * Caps: 20 levels, 4 MiB, 200,000 nodes, 100 complaints (what follows is counted, not kept).
  */
 #pragma once
 
@@ -34,16 +36,19 @@ struct yaml_error {
 struct yaml_errors {
     const char *name; /* file or document name; borrowed */
     struct yaml_error *items;
-    size_t count, errors; /* all, and those that are no notices */
+    size_t count, errors; /* kept ones of both kinds; errors found, kept or not */
 };
 void yaml_errors_fini(struct yaml_errors *e);
+/* `at` NULL: the whole file, no line. */
 void yaml_error(struct yaml_errors *e, const struct yaml_node *at, const char *format, ...) PRINTF_LIKE(3, 4);
-void yaml_notice(struct yaml_errors *e, const struct yaml_node *at, const char *format, ...) PRINTF_LIKE(3, 4);
+void yaml_notice(struct yaml_errors *e, const struct yaml_node *at, const char *format, ...)
+    PRINTF_LIKE(3, 4);
+void yaml_errors_sort(struct yaml_errors *e); /* by position; those about the whole file first */
 
 /* ERR_INVALID with the complaint in `errors`. An empty document gives an empty map. */
 MUST_CHECK enum err yaml_parse(struct bytes text, struct yaml_doc **out, struct yaml_errors *errors);
 void yaml_doc_destroy(struct yaml_doc *doc);
-const struct yaml_node *yaml_root(const struct yaml_doc *doc); /* borrowed */
+const struct yaml_node *yaml_root(const struct yaml_doc *doc);                   /* borrowed */
 const struct yaml_node *yaml_find(const struct yaml_node *map, const char *key); /* or NULL */
 
 /* The candidate nearest to `word` if it is near enough to be meant, else NULL. */
@@ -51,14 +56,23 @@ const char *yaml_did_you_mean(struct bytes word, const char *const *candidates, 
 
 /*
  * Typed reading of one scalar.  Each returns false after yaml_error() named what would be right.
- * Durations: "90", "90s", "5m", "2h", "5d", "250ms" → milliseconds.  Sizes: "64k", "50M", "1G" (1024) → bytes.
+ * Durations: "90", "90s", "5m", "2h", "5d", "250ms" → milliseconds.  Sizes: "64k", "50M", "1G" (1024) →
+ * bytes.
  */
-bool yaml_get_bool(const struct yaml_node *n, bool *out, struct yaml_errors *e); /* true|false|yes|no|on|off */
+bool yaml_get_bool(const struct yaml_node *n, bool *out,
+                   struct yaml_errors *e); /* true|false|yes|no|on|off */
 bool yaml_get_int(const struct yaml_node *n, int64_t min, int64_t max, int64_t *out, struct yaml_errors *e);
 bool yaml_get_double(const struct yaml_node *n, double min, double max, double *out, struct yaml_errors *e);
 bool yaml_get_duration_ms(const struct yaml_node *n, uint64_t min, uint64_t max, uint64_t *out,
                           struct yaml_errors *e);
-bool yaml_get_size(const struct yaml_node *n, uint64_t min, uint64_t max, uint64_t *out, struct yaml_errors *e);
-/* Index of the scalar in `words`. */
+bool yaml_get_size(const struct yaml_node *n, uint64_t min, uint64_t max, uint64_t *out,
+                   struct yaml_errors *e);
+/* Index of the scalar in `words`, whose case counts. */
 bool yaml_get_word(const struct yaml_node *n, const char *const *words, size_t count, int *out,
                    struct yaml_errors *e);
+/* Like the getters, for plain text; false: not of that form, or too large for 64 bits. */
+bool yaml_parse_duration_ms(struct bytes text, uint64_t *out);
+bool yaml_parse_size(struct bytes text, uint64_t *out);
+/* The shortest text that reads back as the same value: "90s", "5m", "64M"; appended. */
+void yaml_put_duration_ms(struct buf *out, uint64_t ms);
+void yaml_put_size(struct buf *out, uint64_t size_bytes);
