@@ -1,6 +1,12 @@
 /*
- * The decision table of transport security: ../shared design contract, one pure function.  Every cell is
- * a row of tests/unit/policy/test_tls_decide.c.  No I/O; any thread.
+ * The decision table of transport security, as one pure function.  policy/README.md shows the table in
+ * words; every cell is a row of tests/unit/policy/test_tls_decide.c.  No I/O; any thread.
+ *
+ * The caller asks once for each event, with what it knows then.  Before connecting: TLSA_BOGUS,
+ * TLSA_ABSENT, STS_MX_MISMATCH.  After EHLO and STARTTLS: NOT_OFFERED, REFUSED, REFUSED_UNCLEAN, CLOSING,
+ * HANDSHAKE_FAILED.  After the handshake exactly one of CERT_GOOD and CERT_BAD, or, where usable TLSA
+ * records exist, of TLSA_MATCH and TLSA_MISMATCH: at the DANE levels PKIX is ignored, so CERT_* is not the
+ * question there and fails closed.
  */
 #pragma once
 
@@ -30,7 +36,7 @@ enum tls_why { TLS_WHY_RULE, TLS_WHY_DANE, TLS_WHY_STS, TLS_WHY_REQUIRETLS, TLS_
 enum tls_event {
     TLS_EVENT_NOT_OFFERED,      /* EHLO without STARTTLS, or HELO only */
     TLS_EVENT_REFUSED,          /* one clean 4yz/5yz reply to STARTTLS (never 421) */
-    TLS_EVENT_REFUSED_UNCLEAN,  /* 421, another 2yz, extra octets after the 220, lost connection */
+    TLS_EVENT_REFUSED_UNCLEAN,  /* another 2yz or 3yz, extra octets after the 220, lost connection: as a failed handshake */
     TLS_EVENT_HANDSHAKE_FAILED, /* failed, timed out, closed, version too old, lost before the first MAIL reply */
     TLS_EVENT_CERT_BAD,         /* handshake done; chain, name or dates do not hold */
     TLS_EVENT_CERT_GOOD,        /* handshake done; PKIX holds */
@@ -38,7 +44,8 @@ enum tls_event {
     TLS_EVENT_TLSA_MISMATCH,
     TLS_EVENT_TLSA_BOGUS,       /* SERVFAIL, timeout, bogus: known before connecting */
     TLS_EVENT_TLSA_ABSENT,      /* none, insecure, or all unusable: matters for dane-only and require */
-    TLS_EVENT_STS_MX_MISMATCH,  /* MX not named by the enforced policy: known before connecting */
+    TLS_EVENT_STS_MX_MISMATCH,  /* MX not named by the MTA-STS policy: known before connecting */
+    TLS_EVENT_CLOSING,          /* 421 to STARTTLS: the host is going down, which says nothing about TLS */
 };
 
 enum tls_action {
@@ -47,7 +54,8 @@ enum tls_action {
     TLS_DO_RECONNECT_CLEAR, /* close; connect to the same host again without TLS */
     TLS_DO_NEXT,            /* this host failed: next address or MX; when all have failed, defer with `enhanced` */
     TLS_DO_SKIP_HOST,       /* as next, and the host was not (must not be) connected to */
-    TLS_DO_BOUNCE,          /* REQUIRETLS only: when no host is left, bounce with `enhanced` instead of deferring */
+    TLS_DO_BOUNCE,          /* REQUIRETLS only: as next, but when every host ended so, bounce with `enhanced` */
+    TLS_DO_CONTINUE,        /* nothing against this host so far: connect, and ask again at the next event */
 };
 
 struct tls_facts {
@@ -59,7 +67,8 @@ struct tls_facts {
     bool rcpt_accepted_in_tls; /* failure came after the TLS EHLO with a recipient accepted: never clear */
     bool requiretls;      /* message flag: forbids clear text whatever the level */
     bool tlsa_all_unusable; /* secure TLSA records exist, none usable: level acts as require at least */
-    bool mx_secure;       /* MX came with DNSSEC: `verified-dane` rather than `half` */
+    bool mx_secure;       /* MX came with DNSSEC, or none was looked up (smart host): `verified-dane`, not `half` */
+    bool implicit_tls;    /* TLS from the first octet (RFC 8314 §3.3): there is no clear text to go back to */
 };
 
 struct tls_decision {
@@ -71,7 +80,10 @@ struct tls_decision {
 /* The stricter of two levels; discovery never lowers (TLS.md, model). */
 enum tls_level tls_level_stricter(enum tls_level a, enum tls_level b);
 struct tls_decision tls_decide(const struct tls_facts *facts, enum tls_event event);
-/* May any octet of mail go in clear under these facts, whatever happens later? */
+/*
+ * May any octet of mail go in clear under these facts, whatever happens later?  Exact: when false, no
+ * event makes tls_decide say CLEAR or RECONNECT_CLEAR; when true, some event does.
+ */
 bool tls_clear_possible(const struct tls_facts *facts);
 
 const char *tls_level_name(enum tls_level level);  /* "off", "on", "require", … */
