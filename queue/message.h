@@ -42,6 +42,8 @@ struct body *body_ref(struct body *b);
 void body_unref(struct body *b);
 /* Takes over `mem` (mem_alloc'ed, size octets).  Flags, header_bytes and checksum are the caller's to set. */
 struct body *body_create(char *mem, uint64_t size_bytes);
+/* Sets flags, header_bytes and checksum of a body in memory, as body_writer does on the way. */
+void body_measure(struct body *b);
 /* Octets of bodies held in memory by the whole process now. */
 uint64_t body_memory_bytes(void);
 

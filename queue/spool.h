@@ -25,6 +25,7 @@ MUST_CHECK enum err spool_load(struct spool *s, struct body *b);
 
 /* A body while it arrives.  Any thread, one at a time. */
 struct body_writer;
+/* Without a spool (NULL: tests) a body must stay below SPOOL_MEMORY_LIMIT: ERR_NOSPACE above. */
 struct body_writer *body_writer_create(struct spool *s);
 /* ERR_NOSPACE, ERR_IO: the body cannot be stored; the writer is then only good for destroy. */
 MUST_CHECK enum err body_writer_put(struct body_writer *w, struct bytes octets);

@@ -1,0 +1,174 @@
+#include "queue/body_priv.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+#include "queue/crc32c.h"
+
+#define LINE_MAX_OCTETS 998 /* RFC 5321 §4.5.3.1.6, without CRLF */
+
+struct body_full {
+    struct body body; /* first: what the world sees */
+    void (*drop)(void *arg, uint64_t segment);
+    void *drop_arg;
+    atomic_bool uncommitted;
+};
+
+static _Atomic int64_t memory_bytes;
+
+static struct body_full *full(struct body *b)
+{
+    return CONTAINER_OF(b, struct body_full, body);
+}
+
+void body_memory_add(int64_t bytes)
+{
+    atomic_fetch_add_explicit(&memory_bytes, bytes, memory_order_relaxed);
+}
+
+uint64_t body_memory_bytes(void)
+{
+    int64_t n = atomic_load_explicit(&memory_bytes, memory_order_relaxed);
+    return n > 0 ? (uint64_t)n : 0;
+}
+
+struct body *body_create(char *mem, uint64_t size_bytes)
+{
+    struct body_full *f = MEM_NEW(struct body_full);
+
+    atomic_init(&f->body.refs, 1);
+    f->body.size_bytes = size_bytes;
+    f->body.mem = mem;
+    f->body.mem_bytes = mem ? size_bytes : 0;
+    body_memory_add((int64_t)f->body.mem_bytes);
+    return &f->body;
+}
+
+struct body *body_create_on_disk(uint64_t segment, uint64_t offset, uint64_t size_bytes,
+                                 void (*drop)(void *arg, uint64_t segment), void *arg)
+{
+    struct body *b = body_create(NULL, size_bytes);
+
+    b->segment = segment;
+    b->offset = offset;
+    full(b)->drop = drop;
+    full(b)->drop_arg = arg;
+    atomic_store(&full(b)->uncommitted, drop != NULL);
+    return b;
+}
+
+void body_keep_file(struct body *b)
+{
+    atomic_store(&full(b)->uncommitted, false);
+}
+
+bool body_is_new_file(const struct body *b)
+{
+    const struct body_full *f = (const struct body_full *)(const void *)b; /* first member */
+    return atomic_load(&f->uncommitted);
+}
+
+struct body *body_ref(struct body *b)
+{
+    atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed);
+    return b;
+}
+
+void body_unref(struct body *b)
+{
+    if (!b || atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    if (atomic_load(&full(b)->uncommitted))
+        full(b)->drop(full(b)->drop_arg, b->segment);
+    body_memory_add(-(int64_t)b->mem_bytes);
+    mem_free(b->mem);
+    mem_free(full(b));
+}
+
+void body_measure(struct body *b)
+{
+    struct body_scan scan = {0};
+
+    body_scan_put(&scan, bytes_make(b->mem, b->size_bytes));
+    body_scan_finish(&scan);
+    b->flags = scan.flags;
+    b->header_bytes = scan.header_bytes;
+    b->checksum = scan.checksum;
+}
+
+static bool has_8bit(const char *p, size_t len)
+{
+    uint64_t all = 0;
+
+    for (; len >= 8; p += 8, len -= 8) {
+        uint64_t word;
+        memcpy(&word, p, 8);
+        all |= word;
+    }
+    while (len--)
+        all |= (unsigned char)*p++;
+    return (all & 0x8080808080808080U) != 0;
+}
+
+/* A line has ended; `from` is where its last run began. */
+static void end_line(struct body_scan *scan, bool had_cr)
+{
+    uint32_t len = scan->line_len - (had_cr && scan->line_len ? 1 : 0);
+
+    if (len > LINE_MAX_OCTETS)
+        scan->flags |= BODY_BINARY;
+    if (len == 0 && !scan->header_bytes)
+        scan->header_bytes = (uint32_t)MIN_OF(scan->size_bytes, (uint64_t)UINT32_MAX);
+    scan->line_len = 0;
+    scan->cr = false;
+}
+
+static void add_to_line(struct body_scan *scan, const char *p, size_t len)
+{
+    if (!len)
+        return;
+    if (scan->line_len == 0 && *p == '.')
+        scan->flags |= BODY_DOTS;
+    scan->line_len = (uint32_t)MIN_OF((uint64_t)scan->line_len + len, (uint64_t)UINT32_MAX / 2);
+    scan->cr = p[len - 1] == '\r';
+}
+
+void body_scan_put(struct body_scan *scan, struct bytes octets)
+{
+    const char *p = octets.at;
+    const char *end = p + octets.len;
+    uint64_t start_size = scan->size_bytes;
+    bool was_in_header = !scan->header_bytes;
+
+    if (!octets.len)
+        return;
+    scan->checksum = crc32c(scan->checksum, octets.at, octets.len);
+    while (p < end) {
+        const char *lf = memchr(p, '\n', (size_t)(end - p));
+        const char *stop = lf ? lf : end;
+
+        add_to_line(scan, p, (size_t)(stop - p));
+        scan->size_bytes += (uint64_t)(stop - p) + (lf ? 1 : 0);
+        if (lf)
+            end_line(scan, scan->cr);
+        p = lf ? lf + 1 : end;
+    }
+    if (!has_8bit(octets.at, octets.len))
+        return;
+    /* Only the run in which the header ends needs a closer look. */
+    size_t header_part = !was_in_header ? 0
+                         : scan->header_bytes ? (size_t)(scan->header_bytes - start_size)
+                                              : octets.len;
+    if (has_8bit(octets.at, header_part))
+        scan->flags |= BODY_UTF8_HEADER;
+    if (has_8bit(octets.at + header_part, octets.len - header_part))
+        scan->flags |= BODY_8BIT;
+}
+
+void body_scan_finish(struct body_scan *scan)
+{
+    if (scan->line_len > LINE_MAX_OCTETS)
+        scan->flags |= BODY_BINARY;
+    if (!scan->header_bytes)
+        scan->header_bytes = (uint32_t)MIN_OF(scan->size_bytes, (uint64_t)UINT32_MAX);
+}

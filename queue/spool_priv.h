@@ -1,0 +1,54 @@
+/*
+ * The store thread's side of the spool: appending batches, syncing, taking back, deleting.
+ * Thread: the store thread, except where a line says otherwise.
+ */
+#pragma once
+
+#include "queue/body_priv.h"
+#include "queue/spool.h"
+
+#define SPOOL_RECORD_BYTES 32 /* before each body */
+#define SPOOL_FILE_BYTES   16 /* at the start of each segment */
+
+/*
+ * Opens DIR/spool/, making it when `create`.  *why: a sentence (mem_free).  Segments are numbered from
+ * spool_first_segment() on; nothing is appended to the segments of an earlier run.
+ */
+MUST_CHECK enum err spool_open(const char *dir, uint64_t segment_bytes, struct spool **out, char **why);
+void spool_close(struct spool *s); /* NULL is fine */
+/* Before the first append: no new segment has a number up to this. */
+void spool_number_after(struct spool *s, uint64_t last_segment);
+/* Calls fn with the number of every segment file there is. */
+MUST_CHECK enum err spool_list(struct spool *s, void (*fn)(void *arg, uint64_t segment), void *arg);
+
+/* Where a body will lie once its batch is committed. */
+struct spool_place {
+    uint64_t segment, offset;
+};
+/*
+ * A batch: any number of puts, one sync, then keep or undo.  A body must live until the sync.  A put may write
+ * early when much has gathered.  After an error only undo is left.
+ */
+MUST_CHECK enum err spool_put(struct spool *s, uint64_t message_id, const struct body *b, struct spool_place *out);
+MUST_CHECK enum err spool_flush(struct spool *s); /* hands everything to the kernel and starts its writing */
+MUST_CHECK enum err spool_sync(struct spool *s);  /* after that it is on stable storage, directory entries too */
+void spool_keep(struct spool *s);
+/* Takes the batch back: files are cut to where the batch began, and the next batch begins a new segment. */
+void spool_undo(struct spool *s);
+/* A segment that spool_put began in this batch, or 0: once per call, until none is left. */
+uint64_t spool_current(const struct spool *s); /* never delete this one */
+
+void spool_delete(struct spool *s, uint64_t segment); /* any thread */
+void spool_set_full(struct spool *s, bool full);
+
+/* Walks the records of a closed segment. */
+struct spool_record {
+    uint64_t message_id, offset /* of the body */, size_bytes;
+    uint32_t checksum;
+};
+/* ERR_NOT_FOUND: the end; ERR_CORRUPT: not a record.  *at starts as 0. */
+MUST_CHECK enum err spool_next_record(struct spool *s, uint64_t segment, uint64_t *at, struct spool_record *out);
+
+/* For body_writer; any thread: a new segment file of its own, open for writing. */
+MUST_CHECK enum err spool_create_file(struct spool *s, uint64_t *segment, int *fd);
+void spool_format_header(char out[SPOOL_RECORD_BYTES], uint64_t message_id, uint64_t size_bytes, uint32_t checksum);
