@@ -103,6 +103,14 @@ struct policy_match policy_match_domain(const struct policy *p, struct bytes dom
 struct policy_match policy_match_mx(const struct policy *p, const struct bytes *hosts, size_t count);
 const char *match_how_name(enum match_how how);
 
+/*
+ * The effective settings of a group, as YAML that policy_parse takes back as one group (for `explain`): every
+ * key but `match` and `mx`.  No secrets: credentials are named by their file.
+ */
+void policy_dump_group(const struct group *g, struct buf *yaml);
+/* Markdown reference of all keys: policy/DOCUMENT.md is this text. */
+void policy_reference(struct buf *out);
+
 /* The document that a new installation starts with (one default group, commented). */
 extern const char policy_default_text[];
 /* Line-wise differences of two documents in unified form, appended to `out`. */

@@ -1,0 +1,97 @@
+/*
+ * Inside of the policy document: the table of keys from which parser, checks, dump and reference come,
+ * and the compiled snapshot.  For policy/policy_*.c only.
+ */
+#pragma once
+
+#include "base/arena.h"
+#include "base/hash.h"
+#include "policy/policy.h"
+
+/* A group while it is read: what one key says may have to wait for another. */
+struct group_draft {
+    struct group g;
+    bool implicit_tls; /* route.implicit_tls, until the hosts are known */
+    int route_word;    /* route: mx */
+};
+
+enum key_type {
+    KEY_WORD, /* int-sized enum */
+    KEY_BOOL,
+    KEY_COUNT,   /* uint32_t */
+    KEY_PORT,    /* uint16_t */
+    KEY_RATE,    /* double */
+    KEY_MS,      /* uint32_t milliseconds */
+    KEY_SECONDS, /* uint32_t seconds */
+    KEY_PERCENT, /* uint32_t, "10%" or "10" */
+    KEY_TEXT,    /* char *, arena */
+    KEY_PATH,    /* char *, arena; absolute */
+    KEY_DOMAIN,  /* char *, arena; normalised */
+    KEY_IPV4,    /* char *, arena */
+    KEY_IPV6,
+    KEY_SCHEDULE, /* struct retry_schedule: step_s and steps */
+    KEY_HOSTS,    /* struct group: hosts, host_count */
+    KEY_NAME,     /* char *, arena: the name of the group */
+    KEY_PATTERNS, /* list of domain patterns: into the matching tables */
+    KEY_MX_PATTERNS,
+};
+
+struct policy_key {
+    const char *name; /* dotted: "limits.connections" stands in the map `limits` */
+    enum key_type type;
+    size_t offset;      /* in struct group_draft */
+    const char *preset; /* as it would stand in the document; NULL: not set */
+    double min, max;    /* in the field's own unit */
+    const char *const *words;
+    uint32_t available;  /* so many of the words work in this version; 0: all */
+    bool group_only;     /* not in `defaults` */
+    const char *example; /* when the preset is none */
+    const char *help;
+};
+
+#define POLICY_KEYS 45
+extern const struct policy_key policy_keys[];
+extern const size_t policy_key_count;
+/* Row of a key that exists. */
+size_t policy_key_index(const char *name);
+/* "never, later or now" */
+void policy_key_put_words(const struct policy_key *key, struct buf *out);
+
+/* One entry of `match` or `mx`. */
+struct pattern {
+    struct bytes key;           /* normalised; a suffix keeps its leading dot */
+    const char *text;           /* as written */
+    const struct yaml_node *at; /* borrowed from the YAML tree: NULL once parsing has ended */
+    uint32_t group;
+    enum match_how how; /* MATCH_EXACT, MATCH_SUFFIX or MATCH_MX */
+};
+
+/* Exact names and suffixes share a map: a suffix begins with a dot, a name never does. */
+struct policy {
+    atomic_uint refs;
+    uint64_t version;
+    struct buf text;      /* owned */
+    struct arena arena;   /* owned: names, strings, patterns */
+    struct group *groups; /* owned */
+    size_t count, cap;
+    struct group *by_default; /* one of groups */
+    struct map names;         /* struct group */
+    struct map domains;       /* struct pattern */
+    struct map mx;            /* struct pattern */
+};
+
+/* One parse. */
+struct policy_reader {
+    struct policy *policy; /* being built */
+    struct yaml_errors *errors;
+    struct group_draft *draft;
+    uint32_t group; /* index of the group being read */
+    bool in_defaults;
+    size_t patterns;                         /* of the group being read */
+    const struct yaml_node *at[POLICY_KEYS]; /* where this group gives a key, by row; else NULL */
+};
+
+/* policy_value.c: one value into the draft; false after a complaint. */
+bool policy_value_read(struct policy_reader *r, const struct policy_key *key, const struct yaml_node *n);
+/* policy_check.c: what one key says about another; called when the keys of a group are read. */
+void policy_check_group(struct policy_reader *r, const struct yaml_node *group);
