@@ -14,14 +14,14 @@
 
 /* What the queue does with the recipient once the record is safe. */
 enum attempt_then {
-    THEN_REMOVE, /* final, no DSN */
-    THEN_DEFER,  /* due again at due_unix */
-    THEN_DSN,    /* final; a DSN is owed: the row stays until the DSN message is accepted */
+    THEN_REMOVE,  /* final, no DSN */
+    THEN_DEFER,   /* due again at due_unix */
+    THEN_DSN,     /* final; a DSN is owed: the row stays until the DSN message is accepted */
     THEN_NOTHING, /* a record only (for example a failed host of a walk) */
 };
 
 struct attempt {
-    struct attempt *next;  /* in its batch */
+    struct attempt *next; /* in its batch */
     /* whom */
     uint64_t message_id;
     uint32_t rcpt_no;
@@ -34,15 +34,15 @@ struct attempt {
     enum match_how match;
     const char *match_pattern;
     /* where to */
-    const char *mx;        /* host name tried, or NULL */
-    const char *remote;    /* "192.0.2.1:25", or NULL */
-    const char *source;    /* local address, or NULL */
-    bool reused;           /* not the first message of its connection */
+    const char *mx;     /* host name tried, or NULL */
+    const char *remote; /* "192.0.2.1:25", or NULL */
+    const char *source; /* local address, or NULL */
+    bool reused;        /* not the first message of its connection */
     /* what came of it */
     struct outcome outcome;
-    uint16_t attempts;     /* including this one */
-    int64_t at_unix_ms;    /* end of the attempt */
-    uint32_t duration_ms;  /* from being taken up to the result */
+    uint16_t attempts;    /* including this one */
+    int64_t at_unix_ms;   /* end of the attempt */
+    uint32_t duration_ms; /* from being taken up to the result */
     /* how it travelled */
     enum tls_level tls_wanted, tls_effective;
     enum tls_why tls_why;
@@ -50,16 +50,16 @@ struct attempt {
     const char *tls_cipher;  /* or NULL */
     enum tls_verify tls_verify;
     bool tls_resumed;
-    bool tls_offered;      /* the peer's EHLO had STARTTLS */
-    bool fallback;         /* in clear after a failed TLS */
+    bool tls_offered; /* the peer's EHLO had STARTTLS */
+    bool fallback;    /* in clear after a failed TLS */
     /* afterwards */
     enum attempt_then then;
-    int64_t due_unix;      /* THEN_DEFER */
+    int64_t due_unix; /* THEN_DEFER */
 };
 
 struct attempt_batch {
     struct note note;
-    struct arena arena;    /* everything that the attempts point to */
+    struct arena arena; /* everything that the attempts point to */
     struct attempt *first, *last;
     size_t count;
 };
@@ -72,8 +72,8 @@ struct history;
 struct store;
 
 /*
- * Opens DIR/history/ and starts the thread.  After each commit a batch is given to `store` (store_post_results).
- * retention_days: older day files are deleted; 0 keeps all.
+ * Opens DIR/history/ and starts the thread.  After each commit a batch is given to `store`
+ * (store_post_results). retention_days: older day files are deleted; 0 keeps all.
  */
 MUST_CHECK enum err history_open(const char *dir, unsigned retention_days, struct history **out, char **why);
 void history_attach(struct history *h, struct store *store); /* before the first post */
@@ -85,14 +85,23 @@ size_t history_backlog(const struct history *h);
 void history_close(struct history *h, uint32_t timeout_ms);
 
 /*
- * For the store at start: calls fn for every final attempt recorded after the position (day, row), oldest first.
- * The position of the newest record handed over so far goes with each result batch (see store.h).
+ * For the store at start: calls fn for every final attempt recorded after the position (day, row), oldest
+ * first. The position of the newest record handed over so far goes with each result batch (see store.h).
  */
 typedef enum err (*history_final_fn)(void *arg, uint64_t message_id, uint32_t rcpt_no, enum attempt_then then,
                                      const struct outcome *o);
 MUST_CHECK enum err history_replay(const char *dir, int64_t since_day, int64_t since_row, history_final_fn fn,
                                    void *arg, int64_t *last_day, int64_t *last_row);
 
-/* Live attempts for `log follow`: JSON lines, newest last, kept in a ring. */
-/* Copies lines with a sequence number above `after` into out; waits up to wait_ms when there is none. Any thread. */
-uint64_t history_follow(struct history *h, uint64_t after, uint32_t wait_ms, size_t max_lines, struct buf *out);
+/*
+ * Live attempts for `log follow`: JSON lines (report_attempt_json), oldest first, appended to out.  Any
+ * thread. Gives records with an id above `after`, at most max_lines (and at most HISTORY_FOLLOW_LINES), and
+ * waits up to wait_ms while there is none; returns the `after` of the next call.  It reads the day files:
+ * nothing is lost on a follower that is slow, and the writer pays nothing for it.
+ */
+#define HISTORY_FOLLOW_LINES 10000
+#define HISTORY_FOLLOW_NOW   UINT64_MAX
+/* after = 0: the newest max_lines of the file in use, without waiting.  HISTORY_FOLLOW_NOW: no line, only the
+ * number from which to go on. */
+uint64_t history_follow(struct history *h, uint64_t after, uint32_t wait_ms, size_t max_lines,
+                        struct buf *out);

@@ -3,8 +3,8 @@
 #include "base/hash.h"
 
 /*
- * A Bloom filter per BLOCK_ROWS rows, at most three keys a row: more than ten bits a key, seven probes, about one
- * wrong block in a hundred.  The hashes are stored, so they are the same in every process.
+ * A Bloom filter per BLOCK_ROWS rows, at most three keys a row: more than ten bits a key, seven probes, about
+ * one wrong block in a hundred.  The hashes are stored, so they are the same in every process.
  */
 #define FILTER_BITS   (FILTER_BYTES * 8U)
 #define FILTER_PROBES 7U

@@ -1,0 +1,136 @@
+/*
+ * Inside history: day files, their caches, and the clock that tests may turn.  Only queue/history*.c and
+ * queue/report*.c include this.
+ *
+ * DIR/history/YYYY-MM-DD.db, and YYYY-MM-DD.N.db when an earlier file of that day could not be used any more.
+ * The layout is drawn at the top of history_day.c.
+ */
+#pragma once
+
+#include <sqlite3.h>
+
+#include "base/hash.h"
+#include "queue/history.h"
+
+#define HISTORY_APPLICATION_ID 0x48794869 /* "HyHi" */
+#define HISTORY_USER_VERSION   1
+
+#define MS_PER_HOUR  3600000
+#define MS_PER_DAY   86400000
+#define SECS_PER_DAY 86400
+
+/* Division that rounds down, for times before 1970 too. */
+static inline int64_t floor_div(int64_t a, int64_t b)
+{
+    return a / b - (a % b < 0);
+}
+
+/* ---- history_files.c ---- */
+
+struct history_file {
+    int64_t day;     /* UTC, since 1970 */
+    unsigned number; /* 0: YYYY-MM-DD.db */
+    char *path;      /* owned */
+};
+struct history_files {
+    struct history_file *items; /* owned; ascending by day, then number */
+    size_t count;
+};
+/* `dir` is the data directory.  No history folder: an empty list. */
+MUST_CHECK enum err history_files_list(const char *dir, struct history_files *out);
+void history_files_fini(struct history_files *f);
+char *history_file_path(const char *dir, int64_t day, unsigned number); /* mem_free */
+bool history_file_parse(const char *name, int64_t *day, unsigned *number);
+
+enum err history_sql_err(int rc); /* SQLite's result codes, translated once */
+/* A read-only connection that never checkpoints.  ERR_VERSION when the file is not ours or newer, ERR_AGAIN
+ * when it has no tables yet. */
+MUST_CHECK enum err history_file_read(const char *path, sqlite3 **out);
+/* The value of a query of one number; `missing` for NULL or no row. */
+MUST_CHECK enum err history_sql_number(sqlite3 *db, const char *sql, int64_t missing, int64_t *out);
+
+/* ---- history_words.c: what repeats within one day file ---- */
+
+#define WORDS_GENERATION  32768
+#define SHAPES_GENERATION 32768
+#define WORDS_ONCE        4096
+
+struct word;
+struct words {
+    struct map young, old;     /* struct word, owned; texts known by id */
+    uint64_t once[WORDS_ONCE]; /* hashes of texts seen and not yet kept */
+};
+void words_fini(struct words *w);
+int64_t words_find(struct words *w, struct bytes text); /* id, or 0 */
+void words_put(struct words *w, struct bytes text, int64_t id);
+/* True from the second time on (nearly: a collision forgets). */
+bool words_seen(struct words *w, struct bytes text);
+
+/* Everything about an attempt that reports count by; written once as a row of `shape`. */
+struct shape_key {
+    uint32_t grp, domain, mx, campaign, tls_version, tls_cipher; /* word ids; 0: none */
+    int32_t accepted_day;
+    uint8_t outcome, then, wanted, effective, why, verify;
+    uint8_t flags; /* enum shape_flags */
+    uint8_t unused;
+};
+enum shape_flags {
+    SHAPE_RESUMED = 1,
+    SHAPE_OFFERED = 2,
+    SHAPE_FALLBACK = 4,
+    SHAPE_TLS_FAILED =
+        8, /* not delivered, and for want of TLS: STARTTLS or handshake stage, or x.7.4, x.7.5, x.7.30 */
+};
+struct shape {
+    struct shape_key key;
+    int64_t id;
+    size_t delta;   /* index of its running delta */
+    uint64_t epoch; /* … which counts if this is the current epoch */
+    uint64_t block; /* the block whose filter has its domain */
+};
+struct shapes {
+    struct map young, old; /* struct shape, owned */
+};
+void shapes_fini(struct shapes *s);
+struct shape *shapes_find(struct shapes *s,
+                          const struct shape_key *key); /* borrowed until the next call, or NULL */
+struct shape *shapes_put(struct shapes *s, const struct shape_key *key, int64_t id);
+
+/* ---- history_filter.c: which blocks of rows may hold a recipient, message or domain ---- */
+
+#define FILTER_BYTES 16384
+#define BLOCK_ROWS   4096
+uint64_t filter_hash_message(uint64_t message_id);
+uint64_t filter_hash_address(struct bytes address); /* ASCII case folded */
+uint64_t filter_hash_domain(struct bytes domain);
+void filter_add(uint8_t filter[FILTER_BYTES], uint64_t hash);
+bool filter_has(const uint8_t *filter, uint64_t hash);
+
+/* ---- history_day.c: the one writing connection; history thread ---- */
+
+struct day;
+/*
+ * Opens or makes the file.  ERR_CORRUPT and ERR_VERSION: this file cannot be used, take another. ERR_NOSPACE,
+ * ERR_IO, ERR_DENIED: try again.
+ */
+MUST_CHECK enum err day_open(const char *path, struct day **out);
+/* One transaction with all attempts of `batches` batches; ids count up from first_id.  After any error the
+ * day is good only for day_close. */
+MUST_CHECK enum err day_write(struct day *d, struct attempt_batch *first, size_t batches, int64_t first_id,
+                              int64_t wall_ms, bool roll_up);
+size_t day_pending_rollups(const struct day *d);
+MUST_CHECK enum err day_roll_up(struct day *d); /* in a transaction of its own */
+int64_t day_max_id(const struct day *d);        /* 0: empty */
+bool day_has_moved(const struct day *d);        /* deleted or replaced under us */
+const char *day_path(const struct day *d);
+const char *day_error(const struct day *d); /* what SQLite said last */
+/* `finished`: no more will be written; the file ends without a WAL when nobody reads it just then. */
+void day_close(struct day *d, bool finished);
+
+/* ---- for tests ---- */
+
+struct history_clock {
+    int64_t (*wall_ms)(void);
+    uint64_t (*steady_ms)(void);
+};
+extern struct history_clock history_clock; /* set before history_open */
