@@ -76,13 +76,13 @@ static void put_comment(struct buf *out, const char *indent, const char *text)
     buf_putc(out, '\n');
 }
 
-static void put_about(struct buf *out, const char *indent, const struct conf_key *k)
+static void put_about(struct buf *out, const char *indent, const struct conf_key *k, const char *more)
 {
     BUF_LOCAL(about);
 
     buf_putf(&about, "%s ", k->help);
     put_form(&about, k, "");
-    buf_putf(&about, " %s", reload_sentence(k));
+    buf_putf(&about, " %s", more);
     put_comment(out, indent, buf_str(&about));
 }
 
@@ -120,7 +120,7 @@ static void put_entry(struct buf *out, const char *indent, const struct conf_key
     buf_putf(&inner, "%s#   ", indent);
     buf_putf(out, "%s# An entry:\n", indent);
     for (const struct conf_key *k = keys; k->name; k++) {
-        put_about(out, buf_str(&inner), k);
+        put_about(out, buf_str(&inner), k, ""); /* the list's rule for reload counts */
         buf_putf(out, "%s# %s %s: ", indent, k == keys ? "-" : " ", k->name);
         if (k->required)
             buf_puts(out, "…");
@@ -138,7 +138,7 @@ static void dump_group(struct buf *out, const struct conf_key *keys, const char 
         if (!indent[0])
             buf_putc(out, '\n');
         if (part.key) {
-            put_about(out, indent, part.key);
+            put_about(out, indent, part.key, reload_sentence(part.key));
             buf_putf(out, "%s%.*s: ", indent, (int)part.name.len, part.name.at);
             put_preset(out, part.key);
             buf_putc(out, '\n');
@@ -163,7 +163,7 @@ void conf_dump_defaults(const struct conf_key *keys, struct buf *out)
 
 /* ---- the manual ---- */
 
-static void put_section(struct buf *out, const char *before, const struct conf_key *k)
+static void put_section(struct buf *out, const char *before, const struct conf_key *k, const char *more)
 {
     buf_putf(out, "### `%s%s`\n\n%s\n\n", before, k->name, k->help);
     put_form(out, k, "`");
@@ -178,19 +178,19 @@ static void put_section(struct buf *out, const char *before, const struct conf_k
         }
         buf_putc(out, '.');
     }
-    buf_putf(out, " %s\n\n", reload_sentence(k));
+    buf_putf(out, "%s%s\n\n", more[0] ? " " : "", more);
 }
 
 void conf_reference(const struct conf_key *keys, struct buf *out)
 {
     for (const struct conf_key *k = keys; k->name; k++) {
-        put_section(out, "", k);
+        put_section(out, "", k, reload_sentence(k));
         if (k->type != CONF_TABLES)
             continue;
         BUF_LOCAL(before);
         buf_putf(&before, "%s[].", k->name);
         for (const struct conf_key *sub = k->sub; sub->name; sub++)
-            put_section(out, buf_str(&before), sub);
+            put_section(out, buf_str(&before), sub, "");
     }
 }
 
@@ -204,7 +204,7 @@ static void put_json(struct buf *out, const char *text)
     buf_putc(out, '"');
 }
 
-static void schema_group(struct buf *out, const struct conf_key *keys, const char *prefix);
+static void schema_group(struct buf *out, const struct conf_key *keys, const char *prefix, bool entry);
 
 static void schema_int(struct buf *out, const struct conf_key *k)
 {
@@ -242,11 +242,13 @@ static void schema_number_with_unit(struct buf *out, const struct conf_key *k, c
     put_json(out, k->preset);
 }
 
-static void schema_key(struct buf *out, const struct conf_key *k)
+static void schema_key(struct buf *out, const struct conf_key *k, bool entry)
 {
     buf_puts(out, "{\"description\":");
     put_json(out, k->help);
-    buf_putf(out, ",\"x-reload\":\"%s\",", k->reload == CONF_LIVE ? "live" : "restart");
+    if (!entry) /* else the list's */
+        buf_putf(out, ",\"x-reload\":\"%s\"", k->reload == CONF_LIVE ? "live" : "restart");
+    buf_putc(out, ',');
     switch (k->type) {
     case CONF_BOOL: buf_putf(out, "\"type\":\"boolean\",\"default\":%s", k->preset); break;
     case CONF_INT: schema_int(out, k); break;
@@ -261,7 +263,7 @@ static void schema_key(struct buf *out, const struct conf_key *k)
         break;
     case CONF_TABLES:
         buf_putf(out, "\"type\":\"array\",\"maxItems\":%s,\"items\":{", k->max ? k->max : "1000");
-        schema_group(out, k->sub, "");
+        schema_group(out, k->sub, "", true);
         buf_putc(out, '}');
         break;
     }
@@ -269,7 +271,7 @@ static void schema_key(struct buf *out, const struct conf_key *k)
 }
 
 /* The inside of an object: its properties, which of them must be there, and that there are no others. */
-static void schema_group(struct buf *out, const struct conf_key *keys, const char *prefix)
+static void schema_group(struct buf *out, const struct conf_key *keys, const char *prefix, bool entry)
 {
     struct conf_part part;
     const char *comma = "";
@@ -278,13 +280,13 @@ static void schema_group(struct buf *out, const struct conf_key *keys, const cha
     for (size_t at = 0; conf_next_part(keys, bytes_of(prefix), &at, &part); comma = ",") {
         buf_putf(out, "%s\n\"%.*s\":", comma, (int)part.name.len, part.name.at);
         if (part.key) {
-            schema_key(out, part.key);
+            schema_key(out, part.key, entry);
             continue;
         }
         BUF_LOCAL(below);
         buf_putf(&below, "%s%.*s.", prefix, (int)part.name.len, part.name.at);
         buf_putc(out, '{');
-        schema_group(out, keys, buf_str(&below));
+        schema_group(out, keys, buf_str(&below), entry);
         buf_putc(out, '}');
     }
     buf_puts(out, "},\"required\":[");
@@ -301,6 +303,6 @@ static void schema_group(struct buf *out, const struct conf_key *keys, const cha
 void conf_schema(const struct conf_key *keys, struct buf *out)
 {
     buf_puts(out, "{\"$schema\":\"https://json-schema.org/draft/2020-12/schema\",");
-    schema_group(out, keys, "");
+    schema_group(out, keys, "", false);
     buf_puts(out, "}\n");
 }

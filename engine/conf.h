@@ -7,10 +7,16 @@
 
 enum listener_tls { LISTENER_TLS_STARTTLS, LISTENER_TLS_IMPLICIT, LISTENER_TLS_NONE };
 
+enum listener_auth {
+    LISTENER_AUTH_REQUIRED, /* unless the peer is trusted */
+    LISTENER_AUTH_OPTIONAL, /* offered; relaying still needs AUTH or a trusted network */
+    LISTENER_AUTH_NONE,     /* not offered; trusted networks only, or anybody on a loopback address that has none */
+};
+
 struct conf_listener {
     char *address;          /* "0.0.0.0:587", "[::]:465" */
     int tls;                /* enum listener_tls */
-    int auth;               /* 0 required, 1 optional (relaying still needs AUTH or a trusted network), 2 none */
+    int auth;               /* enum listener_auth */
     struct conf_strings trusted_networks; /* may submit without AUTH */
     bool auth_without_tls;
     bool require_tls;
@@ -41,6 +47,7 @@ struct conf {
         uint64_t body_memory_bytes;   /* over all workers */
         bool ipv6;
         bool pipelining_full;
+        uint64_t clear_fallback_after_ms; /* clear_fallback_after, preset 5m, min 0s, LIVE: age from which `later` permits clear text at the 2nd attempt */
     } delivery;
     struct {
         struct conf_strings servers;  /* "127.0.0.1:53"; empty: resolv.conf */
@@ -59,7 +66,15 @@ struct conf {
 };
 
 extern const struct conf_key conf_keys[];
+extern const struct conf_key conf_listener_keys[]; /* of one entry of `listeners` */
 
-/* Reads FILE.  Also checks what a table cannot: addresses, TLS key without certificate, unknown users, … */
+/*
+ * Reads FILE.  Also checks what a table cannot: addresses, TLS key without certificate, open relays, unknown users,
+ * unreadable files, …; all complaints at once, sorted by place.  Fills in what follows from other values: the one listener
+ * of an empty list, api.socket, require_tls false where there is no TLS.  ERR_NOT_FOUND, ERR_DENIED or ERR_IO when the
+ * file cannot be read (the complaint says so), ERR_INVALID for the rest.
+ */
 MUST_CHECK enum err conf_load(const char *file, struct conf *out, struct yaml_errors *errors);
-void conf_free(struct conf *c);
+/* The same for text, without looking at users and files: pure.  FILE names it and is where relative paths start. */
+MUST_CHECK enum err conf_load_text(const char *file, struct bytes text, struct conf *out, struct yaml_errors *errors);
+void conf_free(struct conf *c); /* frees what it owns; the struct is the caller's */

@@ -1,0 +1,162 @@
+/* The table: one row is one option.  What one value says about another is checked in conf_check.c. */
+#include "engine/conf.h"
+
+#define AT(field)       offsetof(struct conf, field)
+#define LISTENER(field) offsetof(struct conf_listener, field)
+
+/* In the order of the enums that conf.h and log.h name. */
+static const char *const listener_tls_words[] = {"starttls", "implicit", "none", NULL};
+static const char *const auth_words[] = {"required", "optional", "none", NULL};
+static const char *const bare_newline_words[] = {"reject", "normalize", NULL};
+static const char *const log_level_words[] = {"error", "warn", "info", "debug", NULL};
+static const char *const log_format_words[] = {"text", "json", NULL};
+static const char *const tls_version_words[] = {"1.2", "1.3", NULL};
+
+/* The formatter would break the sentences elsewhere. */
+/* clang-format off */
+const struct conf_key conf_listener_keys[] = {
+    {"address", CONF_STRING, LISTENER(address), .required = true, .max = "60",
+     .help = "Address and port to listen on, like 0.0.0.0:587 or [::]:465."},
+    {"tls", CONF_WORD, LISTENER(tls), "starttls", .words = listener_tls_words,
+     .help = "starttls: TLS after the STARTTLS command (RFC 3207). implicit: TLS from the first octet (RFC "
+             "8314). none: no TLS at all."},
+    {"auth", CONF_WORD, LISTENER(auth), "required", .words = auth_words,
+     .help = "required: a client must authenticate, unless its address is in trusted_networks. optional: "
+             "AUTH is offered, and who neither authenticates nor is trusted is refused at MAIL. none: AUTH "
+             "is not offered; only trusted_networks may submit, or any client when the address is a "
+             "loopback one."},
+    {"trusted_networks", CONF_STRINGS, LISTENER(trusted_networks),
+     .help = "Networks whose clients may submit without AUTH, like 10.0.0.0/8 or 2001:db8::/32."},
+    {"require_tls", CONF_BOOL, LISTENER(require_tls), "true",
+     .help = "MAIL before TLS is refused with 530. Counts for tls: starttls; the others leave no choice."},
+    {"auth_without_tls", CONF_BOOL, LISTENER(auth_without_tls), "false",
+     .help = "Offers AUTH outside of TLS too: for tests, on a loopback address only, with require_tls: "
+             "false."},
+    {"bare_newline", CONF_WORD, LISTENER(bare_newline), "reject", .words = bare_newline_words,
+     .help = "A CR or LF that stands alone in a message (SMTP smuggling; RFC 5321 section 2.3.8). reject: "
+             "the message is refused with 550. normalize: it becomes CRLF."},
+    {"certificate", CONF_PATH, LISTENER(certificate),
+     .help = "PEM file with the certificate chain of this listener; not set: tls.certificate."},
+    {"key", CONF_PATH, LISTENER(key),
+     .help = "PEM file with the private key of this listener's certificate."},
+    {0},
+};
+
+const struct conf_key conf_keys[] = {
+    {"host_name", CONF_STRING, AT(host_name), .max = "255", .reload = CONF_RESTART,
+     .help = "Name in greeting, EHLO and Received (RFC 5321 section 4.1.1.1); it should resolve to this "
+             "host and back. Not set: the system's host name."},
+    {"data_dir", CONF_PATH, AT(data_dir), "/var/lib/hayauma", .reload = CONF_RESTART,
+     .help = "Folder of the queue, the message bodies, the history and the self-signed certificate. One "
+             "daemon a folder."},
+    {"user", CONF_STRING, AT(user), .max = "64", .reload = CONF_RESTART,
+     .help = "User to become when started as root, once the ports are open. Not set: stay who we are."},
+    {"group", CONF_STRING, AT(group), .max = "64", .reload = CONF_RESTART,
+     .help = "Group to become when started as root. Not set: the user's own."},
+    {"workers", CONF_INT, AT(workers), "0", "0", "256", CONF_RESTART,
+     .help = "Threads that move mail, each with its own connections. 0: one per processor core."},
+    {"listeners", CONF_TABLES, AT(listeners), .max = "64", .reload = CONF_RESTART, .sub = conf_listener_keys,
+     .sub_bytes = sizeof(struct conf_listener),
+     .help = "Where applications hand in mail. Empty: one listener at 0.0.0.0:587 with STARTTLS and AUTH, "
+             "both required."},
+
+    {"tls.certificate", CONF_PATH, AT(tls.certificate), .reload = CONF_LIVE,
+     .help = "PEM file with our certificate, followed by its intermediate ones. Not set: a self-signed "
+             "certificate is made in data_dir at the first start."},
+    {"tls.key", CONF_PATH, AT(tls.key), .reload = CONF_LIVE,
+     .help = "PEM file with the private key of tls.certificate; the daemon must be able to read it."},
+    {"tls.priority", CONF_STRING, AT(tls.priority), .reload = CONF_LIVE,
+     .help = "GnuTLS priority string of the listeners, in place of ours (TLS 1.2 and 1.3, AEAD ciphers, "
+             "forward secrecy)."},
+    {"tls.min_version", CONF_STRING, AT(tls.min_version), "1.2", .words = tls_version_words,
+     .reload = CONF_LIVE, .help = "Oldest TLS version that the listeners accept."},
+
+    {"submission.message_size", CONF_SIZE, AT(submission.message_bytes), "50M", "1k", "2G", CONF_RESTART,
+     .help = "Largest message; announced as SIZE (RFC 1870), refused with 552 beyond."},
+    {"submission.recipients", CONF_INT, AT(submission.recipients), "1000", "1", "100000", CONF_RESTART,
+     .help = "Recipients of one message; beyond it RCPT is answered with 452 (RFC 5321 section 4.5.3.1.8 "
+             "asks for 100 or more)."},
+    {"submission.connections", CONF_INT, AT(submission.connections), "2000", "1", "1000000", CONF_LIVE,
+     .help = "Client connections at once, over all listeners; beyond it 421."},
+    {"submission.connections_per_address", CONF_INT, AT(submission.connections_per_address), "500", "0",
+     "1000000", CONF_LIVE, .help = "Client connections at once from one address. 0: no limit."},
+    {"submission.connection_rate_per_address", CONF_INT, AT(submission.connection_rate_per_address), "6000",
+     "0", "10000000", CONF_LIVE, .help = "New connections in a minute from one address. 0: no limit."},
+    {"submission.messages_per_minute_per_address", CONF_INT, AT(submission.messages_per_minute_per_address),
+     "0", "0", "100000000", CONF_LIVE,
+     .help = "Messages in a minute from one address; beyond it 451. 0: no limit."},
+    {"submission.messages_per_connection", CONF_INT, AT(submission.messages_per_connection), "0", "0",
+     "100000000", CONF_RESTART, .help = "Messages on one connection, then 421. 0: no limit."},
+    {"submission.errors_per_connection", CONF_INT, AT(submission.errors_per_connection), "20", "1", "10000",
+     CONF_RESTART, .help = "Protocol errors of one client until it gets 421."},
+    {"submission.received_hops", CONF_INT, AT(submission.received_hops), "100", "2", "1000", CONF_RESTART,
+     .help = "Received headers in a message that are taken for a loop: 554 (RFC 5321 section 6.3)."},
+    {"submission.command_timeout", CONF_DURATION, AT(submission.command_timeout_ms), "5m", "1s", "1h",
+     CONF_RESTART,
+     .help = "Wait for the next command (RFC 5321 section 4.5.3.2.7 asks for 5 minutes or more)."},
+    {"submission.data_timeout", CONF_DURATION, AT(submission.data_timeout_ms), "3m", "1s", "1h", CONF_RESTART,
+     .help = "Wait for the next part of a message (RFC 5321 section 4.5.3.2.5)."},
+    {"submission.data_rate_min", CONF_INT, AT(submission.data_rate_min), "100", "0", "1000000000",
+     CONF_RESTART,
+     .help = "Octets per second that a client must reach over a message, after its first minute. 0: no "
+             "minimum."},
+    {"submission.auth_failures_per_minute", CONF_INT, AT(submission.auth_failures_per_minute), "20", "1",
+     "100000", CONF_LIVE,
+     .help = "Failed authentications in a minute, per address and per user, until further ones are refused."},
+
+    {"delivery.connections", CONF_INT, AT(delivery.connections), "2000", "1", "60000", CONF_LIVE,
+     .help = "Outgoing connections at once, over all destinations. The policy limits them per group and "
+             "per host."},
+    {"delivery.jobs_per_domain", CONF_INT, AT(delivery.jobs_per_domain), "2000", "1", "1000000", CONF_LIVE,
+     .help = "Recipients of one domain that wait in memory; the others wait on disk and are read as these "
+             "leave."},
+    {"delivery.body_memory", CONF_SIZE, AT(delivery.body_memory_bytes), "32M", "1M", "1T", CONF_RESTART,
+     .help = "Memory for message bodies that wait to be sent, over all workers; beyond it they are read "
+             "from disk."},
+    {"delivery.ipv6", CONF_BOOL, AT(delivery.ipv6), "true", .reload = CONF_RESTART,
+     .help = "Delivers to IPv6 addresses too. Turn it off on a host without IPv6."},
+    {"delivery.pipelining_full", CONF_BOOL, AT(delivery.pipelining_full), "true", .reload = CONF_LIVE,
+     .help = "Where PIPELINING is offered, sends the commands of the next message together with the end of "
+             "this one (RFC 2920 section 3.1): one round trip a message."},
+
+    {"dns.servers", CONF_STRINGS, AT(dns.servers), .max = "8", .reload = CONF_RESTART,
+     .help = "Resolvers to ask, like 127.0.0.1 or [::1]:5353. Empty: those of /etc/resolv.conf."},
+    {"dns.timeout", CONF_DURATION, AT(dns.timeout_ms), "1500ms", "100ms", "30s", CONF_RESTART,
+     .help = "Wait for one answer until the next server is asked."},
+    {"dns.total_timeout", CONF_DURATION, AT(dns.total_timeout_ms), "15s", "1s", "2m", CONF_RESTART,
+     .help = "Wait for an answer from any server until the lookup counts as failed and the mail is "
+             "deferred."},
+    {"dns.cache_entries", CONF_INT, AT(dns.cache_entries), "20000", "100", "10000000", CONF_RESTART,
+     .help = "Answers that each worker remembers, for as long as their TTL says."},
+
+    {"store.segment", CONF_SIZE, AT(store.segment_bytes), "64M", "1M", "1G", CONF_RESTART,
+     .help = "Size of one file of message bodies; a file is deleted when nothing in it is wanted any more."},
+    {"store.wal", CONF_SIZE, AT(store.wal_bytes), "64M", "4M", "4G", CONF_RESTART,
+     .help = "Size of the queue database's write-ahead log at which it is folded back."},
+    {"store.reserve", CONF_SIZE, AT(store.reserve_bytes), "64M", "0", "1T", CONF_RESTART,
+     .help = "Free disk space that is kept for finishing what was accepted: below it new messages get 452."},
+    {"store.history_days", CONF_INT, AT(store.history_days), "90", "1", "3650", CONF_RESTART,
+     .help = "Days for which delivery records are kept, one file a day."},
+
+    {"api.socket", CONF_PATH, AT(api.socket), .max = "107", .reload = CONF_RESTART,
+     .help = "Unix-domain socket of the HTTP API that the command line uses. Not set: hayauma.sock in "
+             "data_dir."},
+    {"api.listen", CONF_STRING, AT(api.listen), .max = "60", .reload = CONF_RESTART,
+     .help = "Loopback address and port of the HTTP API, like 127.0.0.1:8025. Not set: the socket only."},
+
+    {"log.level", CONF_WORD, AT(log.level), "info", .words = log_level_words, .reload = CONF_LIVE,
+     .help = "error: someone must act. warn: we coped. info: one line per delivery attempt. debug: the "
+             "dialogue."},
+    {"log.format", CONF_WORD, AT(log.format), "text", .words = log_format_words, .reload = CONF_RESTART,
+     .help = "text: key=value. json: one object a line. Lines go to standard error."},
+
+    {"drain_timeout", CONF_DURATION, AT(drain_ms), "30s", "0", "1h", CONF_LIVE,
+     .help = "Time that SIGTERM leaves to transactions in work before connections are cut."},
+    {"policy_file", CONF_PATH, AT(policy_file), .reload = CONF_LIVE,
+     .help = "Policy document to begin with, when the store holds none yet. Not set: the built-in one. "
+             "Later versions come by \"hayauma policy apply\"."},
+    {"postmaster", CONF_STRING, AT(postmaster), .max = "254", .reload = CONF_RESTART,
+     .help = "Address in the From of delivery status notifications (RFC 3464). Not set: MAILER-DAEMON at "
+             "host_name."},
+    {0},
+};

@@ -1,0 +1,280 @@
+#include "engine/conf_check.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "engine/net/tls.h"
+#include "policy/domain.h"
+
+/* ---- listeners ---- */
+
+struct listener_check {
+    struct conf_listener *l;
+    const struct yaml_node *root;
+    size_t index;
+    struct yaml_errors *errors;
+    struct ip ip; /* family 0: the address is wrong */
+    uint16_t port;
+};
+
+static const struct yaml_node *near(const struct listener_check *k, const char *name)
+{
+    return conf_near(k->root, "listeners.%zu.%s", k->index, name);
+}
+
+static bool is_given(const struct listener_check *k, const char *name)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "listeners.%zu.%s", k->index, name);
+    return conf_where(k->root, path) != NULL;
+}
+
+static void check_address(struct listener_check *k)
+{
+    if (!k->l->address) /* missing, or no text: complained about before */
+        return;
+    if (!ip_parse_port(bytes_of(k->l->address), 0, &k->ip, &k->port)) {
+        k->ip.family = 0;
+        yaml_error(k->errors, near(k, "address"),
+                   "expected an address and a port, like 0.0.0.0:587 or [::]:465, found '%s'", k->l->address);
+    }
+}
+
+static void check_networks(const struct listener_check *k)
+{
+    bool open_to_world = k->ip.family && !ip_is_loopback(&k->ip);
+
+    for (size_t i = 0; i < k->l->trusted_networks.count; i++) {
+        const char *text = k->l->trusted_networks.items[i];
+        const struct yaml_node *at = conf_near(k->root, "listeners.%zu.trusted_networks.%zu", k->index, i);
+        struct ip_net net;
+        if (!ip_net_parse(bytes_of(text), &net))
+            yaml_error(k->errors, at, "expected a network like 10.0.0.0/8 or 2001:db8::/32, found '%s'",
+                       text);
+        else if (net.prefix == 0 && open_to_world)
+            yaml_error(k->errors, at, "'%s' trusts the whole world: that would be an open relay", text);
+    }
+}
+
+static void check_auth(const struct listener_check *k)
+{
+    const struct conf_listener *l = k->l;
+    bool loopback = k->ip.family && ip_is_loopback(&k->ip);
+    bool alone = l->trusted_networks.count == 0;
+
+    if (l->auth == LISTENER_AUTH_NONE && alone && k->ip.family && !loopback)
+        yaml_error(k->errors, near(k, "auth"),
+                   "auth: none on %s without trusted_networks would be an open relay: name the networks, or "
+                   "listen on "
+                   "a loopback address",
+                   l->address);
+    if (l->tls == LISTENER_TLS_NONE && l->auth != LISTENER_AUTH_NONE && alone && !l->auth_without_tls)
+        yaml_error(k->errors, near(k, "auth"),
+                   "nobody could submit here: AUTH is offered inside TLS only, and there is neither TLS nor "
+                   "a network in "
+                   "trusted_networks");
+    if (!l->auth_without_tls)
+        return;
+    if (k->ip.family && !loopback)
+        yaml_error(k->errors, near(k, "auth_without_tls"),
+                   "auth_without_tls would send passwords in clear over a network: allowed on a loopback "
+                   "address only");
+    if (l->auth == LISTENER_AUTH_NONE || l->tls == LISTENER_TLS_IMPLICIT)
+        yaml_error(k->errors, near(k, "auth_without_tls"), "auth_without_tls has no meaning with %s",
+                   l->auth == LISTENER_AUTH_NONE ? "auth: none" : "tls: implicit");
+    else if (l->require_tls)
+        yaml_error(k->errors, near(k, "auth_without_tls"),
+                   "auth_without_tls needs require_tls: false beside it");
+}
+
+static void check_listener_tls(const struct listener_check *k)
+{
+    struct conf_listener *l = k->l;
+
+    if (l->tls == LISTENER_TLS_NONE) {
+        if (l->require_tls && is_given(k, "require_tls"))
+            yaml_error(k->errors, near(k, "require_tls"), "require_tls: true contradicts tls: none");
+        if (l->certificate || l->key)
+            yaml_error(k->errors, near(k, l->certificate ? "certificate" : "key"),
+                       "a certificate has no meaning with tls: none");
+        l->require_tls = false;
+    }
+    if (!l->certificate != !l->key)
+        yaml_error(k->errors, near(k, l->certificate ? "certificate" : "key"),
+                   "'%s' is missing: they go together", l->certificate ? "key" : "certificate");
+}
+
+static void check_listeners(struct conf *c, const struct yaml_node *root, struct yaml_errors *errors)
+{
+    struct listener_check checks[64]; /* the table's maximum */
+    struct conf_listener *listeners = c->listeners.items;
+    struct ip api_ip = {0};
+    uint16_t api_port = 0;
+
+    if (c->api.listen && !ip_parse_port(bytes_of(c->api.listen), 0, &api_ip, &api_port))
+        api_ip.family = 0; /* check_api complains */
+    for (size_t i = 0; i < c->listeners.count; i++) {
+        struct listener_check *k = &checks[i];
+        *k = (struct listener_check){&listeners[i], root, i, errors, {0}, 0};
+        check_address(k);
+        check_networks(k);
+        check_listener_tls(k);
+        check_auth(k);
+        for (size_t j = 0; j < i && k->ip.family; j++)
+            if (checks[j].port == k->port && ip_eq(&checks[j].ip, &k->ip))
+                yaml_error(errors, near(k, "address"), "%s is listened on twice", k->l->address);
+        if (k->ip.family && api_ip.family && api_port == k->port && ip_eq(&api_ip, &k->ip))
+            yaml_error(errors, near(k, "address"), "%s is api.listen too", k->l->address);
+    }
+}
+
+static void add_default_listener(struct conf *c)
+{
+    struct conf_listener *l = MEM_NEW(struct conf_listener);
+
+    conf_defaults(conf_listener_keys, l);
+    l->address = mem_strdup("0.0.0.0:587");
+    mem_free(c->listeners.items);
+    c->listeners = (struct conf_tables){l, 1};
+}
+
+/* ---- names and addresses ---- */
+
+static void check_host_name(struct conf *c, const struct yaml_node *root, struct yaml_errors *errors)
+{
+    char name[DOMAIN_MAX_BYTES + 1];
+
+    if (!c->host_name)
+        return;
+    if (domain_is_literal(bytes_of(c->host_name)) || domain_normalise(bytes_of(c->host_name), name) != OK) {
+        yaml_error(errors, conf_near(root, "host_name"),
+                   "expected a host name like mail.example.com, found '%s'", c->host_name);
+        return;
+    }
+    mem_free(c->host_name);
+    c->host_name = mem_strdup(name); /* A-labels: it is said in EHLO */
+}
+
+static bool is_mailbox(struct bytes address)
+{
+    struct bytes domain = domain_of_address(address);
+    char name[DOMAIN_MAX_BYTES + 1];
+
+    if (domain.len == 0 || address.len < domain.len + 2 || address.len - domain.len - 1 > 64)
+        return false;
+    for (size_t i = 0; i < address.len; i++)
+        if (address.at[i] <= ' ' || address.at[i] >= 0x7f || strchr("<>()[]\\,;:\"", address.at[i]))
+            return false;
+    return bytes_find(address, '@') == address.len - domain.len - 1 && domain_normalise(domain, name) == OK;
+}
+
+static void check_dns(const struct conf *c, const struct yaml_node *root, struct yaml_errors *errors)
+{
+    for (size_t i = 0; i < c->dns.servers.count; i++) {
+        struct ip ip;
+        uint16_t port;
+        if (!ip_parse_port(bytes_of(c->dns.servers.items[i]), 53, &ip, &port) || ip_is_unusable(&ip))
+            yaml_error(errors, conf_near(root, "dns.servers.%zu", i),
+                       "expected the address of a DNS server, like 127.0.0.1 or [::1]:5353, found '%s'",
+                       c->dns.servers.items[i]);
+    }
+    if (c->dns.timeout_ms > c->dns.total_timeout_ms)
+        yaml_error(errors,
+                   conf_near(root, conf_where(root, "dns.timeout") ? "dns.timeout" : "dns.total_timeout"),
+                   "dns.timeout is longer than dns.total_timeout");
+}
+
+static void check_api(struct conf *c, const struct yaml_node *root, struct yaml_errors *errors)
+{
+    struct ip ip;
+    uint16_t port;
+
+    if (!c->api.socket && c->data_dir) {
+        BUF_LOCAL(path);
+        buf_putf(&path, "%s/hayauma.sock", c->data_dir);
+        c->api.socket = buf_take(&path);
+    }
+    if (c->api.socket && strlen(c->api.socket) >= sizeof(((struct sockaddr_un *)0)->sun_path))
+        yaml_error(errors, conf_near(root, conf_where(root, "api.socket") ? "api.socket" : "data_dir"),
+                   "the path of the API socket, %s, is longer than the %zu octets that the system allows",
+                   c->api.socket, sizeof(((struct sockaddr_un *)0)->sun_path) - 1);
+    if (!c->api.listen)
+        return;
+    if (!ip_parse_port(bytes_of(c->api.listen), 0, &ip, &port))
+        yaml_error(errors, conf_near(root, "api.listen"),
+                   "expected an address and a port, like 127.0.0.1:8025, found '%s'", c->api.listen);
+    else if (!ip_is_loopback(&ip))
+        yaml_error(errors, conf_near(root, "api.listen"),
+                   "the API may listen on a loopback address only: whoever reaches it may steer the mail");
+}
+
+static void check_tls(const struct conf *c, const struct yaml_node *root, struct yaml_errors *errors)
+{
+    const char *bad_from;
+
+    if (!c->tls.certificate != !c->tls.key)
+        yaml_error(errors, conf_near(root, c->tls.certificate ? "tls.certificate" : "tls.key"),
+                   "'%s' is missing: they go together", c->tls.certificate ? "tls.key" : "tls.certificate");
+    if (c->tls.priority && !tls_priority_is_valid(c->tls.priority, &bad_from))
+        yaml_error(errors, conf_near(root, "tls.priority"), "GnuTLS does not understand this from '%s' on",
+                   bad_from ? bad_from : c->tls.priority);
+}
+
+void conf_check(struct conf *c, const struct yaml_node *root, struct yaml_errors *errors)
+{
+    if (!c->data_dir)
+        yaml_error(errors, conf_near(root, "data_dir"), "a data folder is needed");
+    if (c->group && !c->user)
+        yaml_error(errors, conf_near(root, "group"), "'user' is missing: they go together");
+    check_host_name(c, root, errors);
+    check_listeners(c, root, errors);
+    if (c->listeners.count == 0 && !conf_where(root, "listeners.0"))
+        add_default_listener(c);
+    check_tls(c, root, errors);
+    check_dns(c, root, errors);
+    check_api(c, root, errors);
+    if (c->postmaster && !is_mailbox(bytes_of(c->postmaster)))
+        yaml_error(errors, conf_near(root, "postmaster"),
+                   "expected an address like postmaster@example.com, found '%s'", c->postmaster);
+}
+
+/* ---- this host ---- */
+
+static void check_readable(const char *path, const struct yaml_node *at, struct yaml_errors *errors)
+{
+    struct stat st;
+
+    if (!path)
+        return;
+    if (stat(path, &st) != 0)
+        yaml_error(errors, at, "%s cannot be read: %s", path, strerror(errno));
+    else if (!S_ISREG(st.st_mode))
+        yaml_error(errors, at, "%s is no file", path);
+    else if (faccessat(AT_FDCWD, path, R_OK, AT_EACCESS) != 0)
+        yaml_error(errors, at, "%s cannot be read: %s", path, strerror(errno));
+}
+
+void conf_check_host(const struct conf *c, const struct yaml_node *root, struct yaml_errors *errors)
+{
+    const struct conf_listener *listeners = c->listeners.items;
+
+    if (c->user && !getpwnam(c->user))
+        yaml_error(errors, conf_near(root, "user"), "there is no user '%s' on this host", c->user);
+    if (c->group && !getgrnam(c->group))
+        yaml_error(errors, conf_near(root, "group"), "there is no group '%s' on this host", c->group);
+    check_readable(c->tls.certificate, conf_near(root, "tls.certificate"), errors);
+    check_readable(c->tls.key, conf_near(root, "tls.key"), errors);
+    check_readable(c->policy_file, conf_near(root, "policy_file"), errors);
+    for (size_t i = 0; i < c->listeners.count; i++) {
+        check_readable(listeners[i].certificate, conf_near(root, "listeners.%zu.certificate", i), errors);
+        check_readable(listeners[i].key, conf_near(root, "listeners.%zu.key", i), errors);
+    }
+}
