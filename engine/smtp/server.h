@@ -5,7 +5,8 @@
  * Thread    the worker that accepted the connection, for life.
  * Owner     the submission connection (engine/submit/).
  * Events    come as the last act of receive, …_done and on_deadline; from within one the owner may call the matching
- *           …_done at once, or later.  While an answer is awaited, received octets are kept (bounded), not read.
+ *           …_done at once, or later, or destroy the conversation.  While an answer is awaited, received octets are
+ *           kept (bounded), not read.  smtp_server_receive is not called from within an event.
  */
 #pragma once
 
@@ -92,11 +93,12 @@ struct smtp_server_config {
 struct smtp_server *smtp_server_create(const struct smtp_server_config *config, uint64_t now_ms);
 void smtp_server_destroy(struct smtp_server *s); /* an unfinished message leaves nothing behind */
 
-/* Says the greeting.  With implicit TLS: after the handshake (tls_done). `early`: the peer talked before it: 554. */
+/* Says the greeting.  With implicit TLS: after the handshake (tls_done).  When the peer talked before it (receive was
+ * called): 554, on_close. */
 void smtp_server_start(struct smtp_server *s, uint64_t now_ms);
 void smtp_server_receive(struct smtp_server *s, struct bytes in, uint64_t now_ms);
 struct outq *smtp_server_output(struct smtp_server *s);
-uint64_t smtp_server_deadline_ms(const struct smtp_server *s);
+uint64_t smtp_server_deadline_ms(const struct smtp_server *s); /* 0: none */
 void smtp_server_on_deadline(struct smtp_server *s, uint64_t now_ms); /* 421 4.4.2, on_close */
 /* Stop reading from the socket while true: an answer is awaited and enough octets are kept. */
 bool smtp_server_wants_pause(const struct smtp_server *s);

@@ -1,0 +1,215 @@
+/* What a message holds: its header section is read and completed, the rest goes straight to the spool. */
+#include "base/clock.h"
+#include "base/mem.h"
+#include "engine/smtp/received.h"
+#include "engine/smtp/schedule.h"
+#include "engine/smtp/server_priv.h"
+
+void server_refuse_content(struct smtp_server *s, uint16_t code, const char *enhanced, const char *text)
+{
+    struct server_txn *t = &s->txn;
+
+    if (t->refused.code)
+        return;
+    t->refused = (struct smtp_refusal){code, enhanced, text};
+    body_writer_destroy(TAKE(t->writer));
+}
+
+static void refuse_storing(struct smtp_server *s, enum err e)
+{
+    log_warn(s->config.log, "smtp.body_not_stored", LOG_ERR(e));
+    if (e == ERR_NOSPACE)
+        server_refuse_content(s, 452, "4.3.1", "Insufficient storage; try again later");
+    else
+        server_refuse_content(s, 451, "4.3.0", "The message could not be stored; try again later");
+}
+
+void server_content_begin(struct smtp_server *s, bool dots)
+{
+    struct server_txn *t = &s->txn;
+
+    t->id = message_id_make(s->config.worker);
+    data_decoder_init(&t->decoder, dots);
+    header_init(&t->header, s->rules->header_bytes_max ? s->rules->header_bytes_max : SIZE_MAX);
+    t->writer = body_writer_create(s->config.spool);
+}
+
+static void store(struct smtp_server *s, struct bytes octets)
+{
+    if (octets.len == 0 || s->txn.refused.code)
+        return;
+    enum err e = body_writer_put(s->txn.writer, octets);
+    if (e)
+        refuse_storing(s, e);
+}
+
+static const char *date_now(struct smtp_server *s)
+{
+    int64_t now = clock_unix();
+
+    if (now != s->date_unix) {
+        clock_format_mail(now, s->date);
+        s->date_unix = now;
+    }
+    return s->date;
+}
+
+static void put_received(struct smtp_server *s, struct buf *out)
+{
+    const struct server_txn *t = &s->txn;
+    char id[MESSAGE_ID_TEXT];
+
+    received_format(
+        &(struct received){
+            .helo = s->helo,
+            .ip = s->config.peer.ip,
+            .account = s->account.name,
+            .host_name = s->rules->host_name,
+            .esmtp = s->esmtp,
+            .smtputf8 = t->smtputf8,
+            .tls_version = s->tls ? s->tls_facts.version : NULL,
+            .tls_cipher = s->tls ? s->tls_facts.cipher : NULL,
+            .id = message_id_format(t->id, id),
+            .only_recipient = t->rcpt_count == 1 ? t->rcpts[0].address : NULL,
+            .date = date_now(s),
+        },
+        out);
+}
+
+/* RFC 6409 §8: what the author left out. */
+static void put_missing(struct smtp_server *s, struct buf *out)
+{
+    const struct server_txn *t = &s->txn;
+    char id[MESSAGE_ID_TEXT];
+
+    if (s->rules->add_date && !t->header.date)
+        buf_putf(out, "Date: %s\r\n", date_now(s));
+    if (s->rules->add_message_id && !t->header.message_id)
+        buf_putf(out, "Message-ID: <%s@%s>\r\n", message_id_format(t->id, id), s->rules->host_name);
+}
+
+static void take_campaign(struct smtp_server *s)
+{
+    struct server_txn *t = &s->txn;
+
+    if (t->header.campaigns == 0)
+        return;
+    if (t->header.campaigns > 1)
+        server_refuse_content(s, 550, "5.6.0", "X-Campaign stands more than once");
+    else if (!campaign_is_valid(buf_bytes(&t->header.campaign)))
+        server_refuse_content(s, 550, "5.6.0", "X-Campaign is 1 to 64 characters of A-Z a-z 0-9 . _ : -");
+    else
+        t->campaign = arena_dup(&t->arena, buf_bytes(&t->header.campaign));
+}
+
+static void take_schedule(struct smtp_server *s)
+{
+    struct server_txn *t = &s->txn;
+    int64_t when, now = clock_unix();
+
+    if (t->header.schedules == 0)
+        return;
+    if (t->header.schedules > 1)
+        server_refuse_content(s, 550, "5.6.0", "X-Hayauma-Schedule stands more than once");
+    else if (!schedule_parse(buf_bytes(&t->header.schedule), &when))
+        server_refuse_content(
+            s, 550, "5.6.0",
+            "X-Hayauma-Schedule is a date as in RFC 3339 or RFC 5322, or seconds since 1970");
+    else if (when > now + SCHEDULE_AHEAD_MAX)
+        server_refuse_content(s, 550, "5.6.0", "X-Hayauma-Schedule is at most 30 days ahead");
+    else
+        t->not_before_unix = when > now ? when : 0;
+}
+
+/* The header section is complete: ours goes before it, what is missing behind it, and always an empty line.
+ */
+static void header_is_in(struct smtp_server *s)
+{
+    struct server_txn *t = &s->txn;
+
+    t->header_done = true;
+    if (s->rules->received_max && t->header.received >= s->rules->received_max)
+        server_refuse_content(s, 554, "5.4.6", "Too many Received fields: the message goes round in a loop");
+    take_campaign(s);
+    take_schedule(s);
+    if (t->refused.code)
+        return;
+    BUF_LOCAL(ours);
+    put_received(s, &ours);
+    store(s, buf_bytes(&ours));
+    store(s, header_fields(&t->header));
+    buf_clear(&ours);
+    put_missing(s, &ours);
+    buf_puts(&ours, "\r\n");
+    store(s, buf_bytes(&ours));
+    store(s, header_overrun(&t->header));
+}
+
+void server_content_put(void *server, struct bytes run)
+{
+    struct smtp_server *s = server;
+    struct server_txn *t = &s->txn;
+    size_t used = 0;
+
+    if (t->refused.code)
+        return;
+    t->content_bytes += run.len;
+    if (s->rules->message_bytes_max && t->content_bytes > s->rules->message_bytes_max) {
+        server_refuse_content(s, 552, "5.3.4", "The message is larger than the limit that SIZE announced");
+    } else if (t->decoder.nul) {
+        server_refuse_content(s, 550, "5.6.0", "The message holds an octet 0; it must be encoded");
+    } else if (t->decoder.bare_newline && s->rules->bare_newline == BARE_NEWLINE_REJECT) {
+        server_refuse_content(s, 550, "5.5.2", "The message holds a bare CR or LF; lines must end in CRLF");
+    } else if (!t->header_done) {
+        switch (header_take(&t->header, run, &used)) {
+        case HEADER_MORE: return;
+        case HEADER_TOO_LARGE:
+            server_refuse_content(s, 552, "5.3.4", "The header section is larger than its limit");
+            return;
+        case HEADER_DONE: header_is_in(s); break;
+        }
+    }
+    store(s, bytes_skip(run, used));
+}
+
+static struct message *make_message(struct smtp_server *s, struct body *body)
+{
+    struct server_txn *t = &s->txn;
+    bool utf8 = t->smtputf8 && (t->needs_utf8 || (body->flags & BODY_UTF8_HEADER));
+
+    return message_create(&(struct message){
+        .flags = (utf8 ? MESSAGE_SMTPUTF8 : 0U) | (t->body_8bit ? MESSAGE_8BITMIME : 0U),
+        .id = t->id,
+        .accepted_unix = clock_unix(),
+        .sender = t->sender,
+        .campaign = t->campaign,
+        .envid = t->envid,
+        .account = s->account.name,
+        .ret = t->ret,
+        .body = body,
+        .rcpt_count = t->rcpt_count,
+        .rcpt_total = t->rcpt_count,
+        .rcpts = t->rcpts,
+    });
+}
+
+bool server_content_end(struct smtp_server *s)
+{
+    struct server_txn *t = &s->txn;
+    struct body *body;
+
+    if (!t->refused.code && !t->header_done) {
+        header_end(&t->header);
+        header_is_in(s);
+    }
+    if (t->refused.code)
+        return false;
+    enum err e = body_writer_finish(TAKE(t->writer), &body);
+    if (e) {
+        refuse_storing(s, e);
+        return false;
+    }
+    t->message = make_message(s, body);
+    body_unref(body);
+    return true;
+}
