@@ -1,0 +1,83 @@
+"""A load that remembers exactly what was answered 250, even when the daemon dies in the middle of a word."""
+
+import itertools
+import random
+import socket
+import threading
+import time
+
+from harness import SENDER, compose
+
+_serial = itertools.count(1)
+
+
+class Load:
+    """`sessions` threads that submit to `address`, reconnecting for ever until stop()."""
+
+    def __init__(self, address, domains, sessions=4, rate=500, recipients=1, pad=2000):
+        self.address, self.domains, self.rate, self.recipients, self.pad = address, domains, rate, recipients, pad
+        self.acknowledged = {}  # message id: [recipients], since the 250 has been read
+        self.sent = set()  # message ids whose dot left
+        self.refused = 0
+        self._stop = threading.Event()
+        self._gap = sessions / rate
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(sessions)]
+
+    def start(self):
+        for t in self._threads:
+            t.start()
+        return self
+
+    def stop(self):
+        self._stop.set()
+        for t in self._threads:
+            t.join(20)
+
+    def _run(self):
+        while not self._stop.is_set():
+            try:
+                with socket.create_connection(self.address, 5) as s:
+                    s.settimeout(20)
+                    self._session(s, s.makefile("rb"))
+            except OSError:
+                time.sleep(0.02)
+
+    def _session(self, s, f):
+        def reply():
+            while True:
+                line = f.readline()
+                if not line.endswith(b"\n"):
+                    raise ConnectionError
+                if line[3:4] != b"-":
+                    return int(line[:3])
+
+        reply()
+        s.sendall(b"EHLO load.example\r\n")
+        reply()
+        while not self._stop.is_set():
+            began = time.monotonic()
+            n = next(_serial)
+            rcpts = [f"r{n}-{k}@{random.choice(self.domains)}" for k in range(self.recipients)]
+            message_id, text = compose(rcpts, body=b"z" * 70 + b"\r\n" + (b"p" * 76 + b"\r\n") * random.randrange(self.pad // 78))
+            s.sendall(f"MAIL FROM:<{SENDER}>\r\n{''.join(f'RCPT TO:<{r}>' + chr(13) + chr(10) for r in rcpts)}DATA\r\n".encode())
+            codes = [reply() for _ in range(len(rcpts) + 2)]
+            if codes[-1] != 354:
+                self.refused += 1
+                if 421 in codes:
+                    return
+                s.sendall(b"RSET\r\n")
+                reply()
+                time.sleep(0.05)
+                continue
+            self.sent.add(message_id)
+            s.sendall(text + b".\r\n")
+            code = reply()
+            if code == 250:
+                self.acknowledged[message_id] = rcpts
+            else:
+                self.refused += 1
+                if code == 421:
+                    return
+            left = self._gap - (time.monotonic() - began)
+            if left > 0:
+                time.sleep(left)

@@ -1,0 +1,349 @@
+"""What operators do: rules that change while mail flows, reloads, restarts, drains, and starts that must be refused."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+
+import pytest
+
+from harness import BUILD, HOURLY, MX_PORT, PATIENCE, SANITIZED, SENDER, Daemon, Raw, compose, group, no_check, stays, wait_until
+from world import net
+
+
+def complaint(daemon, seconds=20):
+    """Starts a daemon that must not come up; what it says."""
+    daemon.start(wait=False)
+    code = daemon.process.wait(seconds * PATIENCE)
+    assert code not in (0, 99) and code > 0, f"ended with {code}: {daemon.log()[-2000:]}"
+    return daemon.log()
+
+
+# ---- rules ----
+
+def test_a_new_policy_applies_to_running_workers_at_once(world):
+    world.receiver("p", "p.test", record=True)
+    daemon = world.daemon(group("p", ["p.test"], starttls="off"))
+    daemon.send("a@p.test")
+    world.got(1)
+    daemon.apply([group("p", ["p.test"], starttls="require")])
+    daemon.send("b@p.test")
+    world.got(2)
+    assert [d.tls == "clear" for d in world.seen.deliveries] == [True, False]
+
+
+def test_a_policy_with_errors_is_refused_with_all_of_them_and_changes_nothing(world):
+    world.receiver("p", "p.test")
+    daemon = world.daemon(group("p", ["p.test"], starttls="off"))
+    bad = world.folder / "bad.yaml"
+    bad.write_text("groups:\n  - name: p\n    match: [p.test]\n    startls: require\n    port: 99999\n")
+    said = subprocess.run([str(BUILD / "webui-api/hayauma"), "--socket", daemon.socket, "policy", "apply", str(bad)],
+                          capture_output=True, text=True)
+    text = said.stdout + said.stderr
+    assert said.returncode != 0 and "starttls" in text and "port" in text and ":4:" in text and ":5:" in text
+    daemon.send("a@p.test")
+    assert world.got(1)[0].tls == "clear"
+
+
+def test_policy_history_diff_and_rollback(world):
+    daemon = world.daemon(group("p", ["p.test"], starttls="off"))
+    daemon.apply([group("p", ["p.test"], starttls="require")])
+    assert "require" in daemon.hayauma("policy", "show")
+    history = daemon.json("policy", "history")
+    versions = [v["version"] for v in (history["versions"] if isinstance(history, dict) else history)]
+    assert sorted(versions)[-2:] == [1, 2]
+    daemon.policy_file.write_text(daemon.policy_text([group("p", ["p.test"], starttls="verify")]))
+    diff = daemon.hayauma("policy", "diff", str(daemon.policy_file), code=None)
+    assert "verify" in diff and "require" in diff
+    daemon.hayauma("policy", "rollback", "1")
+    assert '"off"' in daemon.hayauma("policy", "show")
+
+
+def test_explain_tells_group_rule_and_hosts(world):
+    here = world.receiver("p", "p.test")
+    daemon = world.daemon(group("careful", ["p.test"], starttls="require"))
+    text = daemon.hayauma("explain", "someone@p.test")
+    for word in ("careful", "require", "mx.p.test", here):
+        assert word in text, text
+
+
+@pytest.mark.parametrize("how, selector", [("--recipient", "a@p.test"), ("--domain", "p.test"), ("--campaign", "c1"), ("--group", "p")])
+def test_queue_operations_by_every_selector(world, how, selector):
+    world.receiver("p", "p.test", "q.test", replies={"RCPT": "450 4.2.0 later"}, unknown_prefix="")
+    daemon = world.daemon(group("p", ["p.test"], retry=HOURLY), group("default", retry=HOURLY))
+    daemon.send("a@p.test", headers=["X-Campaign: c1"])
+    daemon.send("b@q.test", headers=["X-Campaign: c2"])
+    wait_until(lambda: len([r for r in daemon.queued() if r["attempts"] >= 1]) == 2, what="both deferred")
+    daemon.hayauma("queue", "hold", how, selector)
+    world.receivers.change("p", replies={})
+    daemon.hayauma("queue", "retry", "--domain", "q.test")
+    world.got(1)
+    daemon.hayauma("queue", "release", how, selector)
+    daemon.hayauma("queue", "retry", how, selector)
+    world.got(2)
+    wait_until(lambda: not daemon.queued(), what="an empty queue")
+
+
+def test_cancel_removes_without_and_bounce_with_a_dsn(world):
+    world.receiver("home", "origin.example", keep_bodies=True)
+    world.receiver("p", "p.test", replies={"RCPT": "450 4.2.0 later"})
+    daemon = world.daemon(group("p", ["p.test"], retry=HOURLY))
+    daemon.send("a@p.test")
+    daemon.send("b@p.test")
+    wait_until(lambda: len([r for r in daemon.queued() if r["attempts"] >= 1]) == 2, what="both deferred")
+    daemon.hayauma("queue", "cancel", "--recipient", "a@p.test")
+    daemon.hayauma("queue", "bounce", "--recipient", "b@p.test")
+    wait_until(lambda: world.seen.at("home"), what="the DSN")
+    time.sleep(0.5)
+    (body,) = world.seen.bodies.values()
+    assert b"b@p.test" in body and b"a@p.test" not in body
+    totals = daemon.totals()
+    assert totals["cancelled"] == 1
+
+
+def test_the_report_adds_up_to_the_last_recipient(world):
+    world.receiver("home", "origin.example")
+    world.receiver("p", "p.test")
+    world.receiver("later", "later.test", replies={"RCPT": "450 4.2.0 later"})
+    daemon = world.daemon(group("default", retry=HOURLY))
+    for i in range(20):
+        daemon.send(f"a{i}@p.test", f"unknown{i}@p.test", f"c{i}@later.test", f"d{i}@nowhere.test", headers=["X-Campaign: sum"])
+    wait_until(lambda: daemon.totals("--campaign", "sum")["waiting"] == 20, 30, "everything settled")
+    t = daemon.totals("--campaign", "sum")
+    assert (t["accepted"], t["delivered"], t["bounced"], t["waiting"]) == (80, 20, 40, 20)
+    for how in ("group", "domain", "mx", "campaign", "hour"):
+        rows = daemon.json("report", "delivery", "--by", how)["rows"]
+        assert rows, how
+    assert daemon.hayauma("report", "delivery", "--csv").count("\n") >= 2
+
+
+def test_log_follow_shows_attempts_as_they_happen(world):
+    world.receiver("p", "p.test")
+    daemon = world.daemon()
+    follow = subprocess.Popen([str(BUILD / "webui-api/hayauma"), "--socket", daemon.socket, "log", "follow", "--json"],
+                              stdout=subprocess.PIPE, text=True)
+    try:
+        time.sleep(0.5)
+        daemon.send("a@p.test")
+        line = follow.stdout.readline()
+        assert "a@p.test" in line and "delivered" in line
+    finally:
+        follow.kill()
+        follow.wait()
+
+
+def test_account_life(world):
+    daemon = world.daemon()
+    daemon.account("app", "first")
+    assert "app" in daemon.hayauma("account", "list")
+
+    def works(password):
+        with daemon.client(daemon.port) as client:
+            client.starttls(context=no_check())
+            try:
+                client.login("app", password)
+                return True
+            except Exception:
+                return False
+
+    assert works("first")
+    daemon.hayauma("account", "passwd", "app", stdin="second\n")
+    assert not works("first") and works("second")
+    daemon.hayauma("account", "remove", "app")
+    assert not works("second")
+
+
+# ---- reload, drain, restart ----
+
+def test_sighup_with_a_bad_file_keeps_the_old_and_says_why(world):
+    world.receiver("p", "p.test")
+    daemon = world.daemon()
+    daemon.config_file.write_text("lissteners: []\nworkers: many\n")
+    daemon.reload()
+    wait_until(lambda: "listeners" in daemon.log() and "workers" in daemon.log(), what="the complaint")
+    assert "did you mean" in daemon.log()
+    daemon.send("a@p.test")
+    world.got(1)
+    daemon.write_config()
+    daemon.reload()
+    time.sleep(0.3)
+    daemon.send("b@p.test")
+    world.got(2)
+
+
+def test_sighup_picks_up_a_renewed_certificate(world, certs, tmp_path):
+    import ssl
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    shutil.copy(certs.good("one.test")[0], cert), shutil.copy(certs.good("one.test")[1], key)
+    daemon = world.daemon(tls={"certificate": str(cert), "key": str(key)})
+
+    def name():
+        context = ssl.create_default_context(cafile=str(certs.ca_file))
+        context.check_hostname = False
+        with Raw(*daemon.submission) as raw:
+            raw.ok("EHLO client.example")
+            raw.starttls(context)
+            return raw.sock.getpeercert()["subject"][0][0][1]
+
+    assert name() == "one.test"
+    shutil.copy(certs.good("two.test")[0], cert), shutil.copy(certs.good("two.test")[1], key)
+    daemon.reload()
+    wait_until(lambda: name() == "two.test", what="the new certificate")
+
+
+def test_the_self_signed_certificate_stays_the_same_over_restarts(world):
+    daemon = world.daemon()
+
+    def fingerprint():
+        with Raw(*daemon.submission) as raw:
+            raw.ok("EHLO client.example")
+            raw.starttls()
+            return raw.sock.getpeercert(True)
+
+    before = fingerprint()
+    daemon.stop()
+    daemon.start()
+    assert fingerprint() == before
+
+
+def test_sigterm_drains(world):
+    """421 to clients, transactions in work end, nothing is sent twice, the queue stays."""
+    world.receiver("slow", "slow.test", delay_s=0.05, chunking=False)
+    daemon = world.daemon()
+    ids = [daemon.send(f"r{i}@slow.test") for i in range(60)]
+    idle = Raw(*daemon.open)
+    idle.ok("EHLO client.example")
+    wait_until(lambda: len(world.seen.deliveries) > 5, what="some deliveries")
+    start = time.time()
+    daemon._signal(signal.SIGTERM)
+    assert idle.reply()[0] in (421, 0)
+    assert daemon.process.wait(15 * PATIENCE) == 0
+    assert time.time() - start < 11 * PATIENCE
+    daemon.start()
+    world.got(60, 30)
+    assert sorted({d.message_id for d in world.seen.deliveries}) == sorted(ids), "each exactly once"
+
+
+def test_a_restart_delivers_what_was_waiting(world):
+    world.receiver("p", "p.test", replies={"RCPT": "450 4.2.0 later"})
+    daemon = world.daemon(group("p", ["p.test"], retry={"schedule": ["2s"], "jitter": "0%", "lifetime": "1h"}))
+    for i in range(30):
+        daemon.send(f"r{i}@p.test")
+    wait_until(lambda: len(world.seen.refusals) >= 30, what="all tried")
+    daemon.stop()
+    world.receivers.change("p", replies={})
+    daemon.start()
+    world.got(30)
+
+
+# ---- starts that must be refused ----
+
+def test_a_second_daemon_on_the_same_data_is_refused(world):
+    first = world.daemon()
+    second = world.daemon(start=False, data_dir=str(first.data))
+    text = complaint(second)
+    assert str(first.data) in text and ("already" in text or "another" in text)
+    assert first.process.poll() is None
+
+
+@pytest.mark.parametrize("case", ["foreign", "damaged", "zeroed head", "newer", "truncated"])
+def test_a_database_that_is_not_ours_is_refused_and_left_alone(world, case):
+    world.receiver("p", "p.test")
+    daemon = world.daemon()
+    daemon.send("a@p.test")
+    world.got(1)
+    daemon.stop()
+    file = daemon.data / "queue.db"
+    assert file.exists()
+    for extra in daemon.data.glob("queue.db-*"):
+        extra.unlink()
+    if case == "foreign":
+        file.unlink()
+        with sqlite3.connect(file) as db:
+            db.execute("create table somebody_elses (x)")
+    elif case == "damaged":
+        file.write_bytes(os.urandom(file.stat().st_size))
+    elif case == "zeroed head":
+        file.write_bytes(bytes(100) + file.read_bytes()[100:])
+    elif case == "newer":
+        with sqlite3.connect(file) as db:
+            db.execute("pragma user_version = 9999")
+            for table, in db.execute("select name from sqlite_master where type='table'").fetchall():
+                columns = [c[1] for c in db.execute(f"pragma table_info({table})")]
+                if "version" in columns and "schema" in table:
+                    db.execute(f"update {table} set version = 9999")
+    else:
+        file.write_bytes(file.read_bytes()[:5000])
+    before = file.read_bytes()
+    text = complaint(daemon)
+    assert "queue.db" in text
+    assert file.read_bytes() == before, "it is evidence"
+
+
+def test_a_port_in_use_is_named(world):
+    first = world.daemon()
+    second = world.daemon(start=False)
+    second.config["listeners"] = first.config["listeners"]
+    assert f"{first.address}:" in complaint(second)
+
+
+def test_an_unreadable_key_is_named(world, certs):
+    cert, _ = certs.good("one.test")
+    daemon = world.daemon(start=False, tls={"certificate": cert, "key": "/nonexistent/key.pem"})
+    assert "/nonexistent/key.pem" in complaint(daemon)
+
+
+def test_a_folder_that_cannot_be_written_is_named(world):
+    file = world.folder / "file"
+    file.write_text("")
+    daemon = world.daemon(start=False, data_dir=str(file / "data"))
+    assert str(file) in complaint(daemon)
+
+
+def test_check_names_all_errors_with_places(world):
+    file = world.folder / "bad.yaml"
+    file.write_text("host_nam: a\nworkers: -3\nlisteners:\n  - address: nonsense\n    tls: maybe\nlog: {level: loud}\n")
+    done = subprocess.run([str(BUILD / "engine/hayaumad"), "-c", str(file), "--check"], capture_output=True, text=True)
+    text = done.stdout + done.stderr
+    assert done.returncode != 0
+    for place in (":1:", ":2:", ":4:", ":5:", ":6:"):
+        assert f"{file}{place}" in text, text
+    assert "host_name" in text
+
+
+def test_the_defaults_pass_their_own_check(world):
+    text = subprocess.run([str(BUILD / "engine/hayaumad"), "--defaults"], capture_output=True, text=True, check=True).stdout
+    file = world.folder / "defaults.yaml"
+    file.write_text(text)
+    done = subprocess.run([str(BUILD / "engine/hayaumad"), "-c", str(file), "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_version_names_the_libraries():
+    text = subprocess.run([str(BUILD / "engine/hayaumad"), "--version"], capture_output=True, text=True, check=True).stdout
+    for word in ("hayaumad", "GnuTLS", "libuv", "ldns", "SQLite"):
+        assert word.lower() in text.lower()
+
+
+def test_secrets_stay_out_of_logs_and_files_are_private(world):
+    world.receiver("p", "p.test")
+    daemon = world.daemon()
+    user, password = daemon.account("app", "Zebra-crossing-9")
+    message_id, text = compose(["a@p.test"], body="the-body-is-private\r\n")
+    with daemon.client(daemon.port) as client:
+        client.starttls(context=no_check())
+        client.login(user, password)
+        client.sendmail(SENDER, ["a@p.test"], text)
+    world.got(1)
+    daemon.stop()
+    assert password not in daemon.log() and "the-body-is-private" not in daemon.log()
+    for folder, _, files in os.walk(daemon.data):
+        for f in files:
+            path = os.path.join(folder, f)
+            assert os.stat(path).st_mode & 0o077 == 0, f"{path} is {oct(os.stat(path).st_mode)}"
+            assert password.encode() not in open(path, "rb").read()

@@ -1,0 +1,201 @@
+"""
+Every level against every kind of receiver: the decision table, seen from outside.  One daemon delivers to all
+cells at once; each cell is a test of its own.
+"""
+
+import itertools
+import time
+
+import pytest
+
+from harness import HOURLY, MX_PORT, PATIENCE, World, group, wait_until
+
+LEVELS = {
+    "off": dict(starttls="off"),
+    "on-never": dict(starttls="on", clear_after_tls_failure="never"),
+    "on-later": dict(starttls="on", clear_after_tls_failure="later"),
+    "on-now": dict(starttls="on", clear_after_tls_failure="now"),
+    "require": dict(starttls="require"),
+    "verify": dict(starttls="verify"),
+}
+RECEIVERS = {
+    "good": dict(),
+    "tls12": dict(tls_max="TLSv1.2"),
+    "self_signed": dict(cert="self_signed"),
+    "expired": dict(cert="expired"),
+    "not_yet_valid": dict(cert="not_yet_valid"),
+    "unknown_ca": dict(cert="unknown_ca"),
+    "wrong_name": dict(cert="wrong_name"),
+    "no_starttls": dict(tls="none"),
+    "helo_only": dict(ehlo=False),
+    "refused_454": dict(starttls_reply="454 4.7.0 TLS not available"),
+    "refused_502": dict(starttls_reply="502 5.5.1 not implemented"),
+    "refused_554": dict(starttls_reply="554 5.7.0 no"),
+    "refused_421": dict(starttls_reply="421 4.3.2 going away"),
+    "accepted_250": dict(starttls_reply="250 2.0.0 sure"),
+    "garbage": dict(starttls_break="garbage"),
+    "closes": dict(starttls_break="close"),
+    "silent": dict(starttls_break="silence"),
+    "alert": dict(starttls_break="alert"),
+    "extra": dict(starttls_break="extra"),
+    "tls10": dict(tls_min="TLSv1", tls_max="TLSv1"),
+}
+GOOD = {"good", "tls12"}
+BAD_CERT = {"self_signed", "expired", "not_yet_valid", "unknown_ca", "wrong_name"}
+NOT_OFFERED = {"no_starttls", "helo_only"}
+REFUSED = {"refused_454", "refused_502", "refused_554"}
+# 421 and 250 are no clean refusal; the rest is a handshake that fails.
+
+
+def expected(level, receiver):
+    """tls, clear, or the enhanced code with which the recipient waits."""
+    if level == "off":
+        return "clear"
+    if receiver in GOOD:
+        return "tls"
+    if receiver in BAD_CERT:
+        return "4.7.5" if level == "verify" else "tls"
+    if receiver in NOT_OFFERED | REFUSED:
+        return "clear" if level.startswith("on") else "4.7.4"
+    return "clear" if level == "on-now" else "4.7.5"
+
+
+CELLS = [c for c in itertools.product(LEVELS, RECEIVERS)
+         if c != ("on-now", "refused_421")]  # 421 says "closing": whether clear text follows at once is the engine's choice
+
+
+def domain(level, receiver):
+    return f"{receiver.replace('_', '-')}.{level}.test"
+
+
+def name(level, receiver):
+    return f"{receiver}@{level}"
+
+
+@pytest.fixture(scope="module")
+def matrix(tmp_path_factory, certs):
+    world = World(tmp_path_factory.mktemp("matrix"), certs)
+    for level, receiver in itertools.product(LEVELS, RECEIVERS):
+        d = domain(level, receiver)
+        world.receiver(name(level, receiver), d, host=f"mx.{d}", record=True, **RECEIVERS[receiver])
+    groups = [
+        group(level, ["." + level + ".test"], retry=HOURLY, tls={"ca_file": str(certs.ca_file)},
+              timeouts={"ehlo": f"{int(2 * PATIENCE)}s", "greeting": "10s"}, **rules)
+        for level, rules in LEVELS.items()]
+    daemon = world.daemon(*groups)
+    world.message_id = daemon.send(*[f"user@{domain(*c)}" for c in CELLS], headers=["X-Campaign: matrix"])
+
+    def settled():
+        t = daemon.totals("--campaign", "matrix")
+        rows = daemon.queued()
+        return t["delivered"] + len(rows) == len(CELLS) and all(r["attempts"] >= 1 for r in rows)
+
+    wait_until(settled, 30, "an outcome in every cell")
+    world.waiting = {r["recipient"]: r for r in daemon.queued()}
+    yield world
+    world.stop()
+
+
+@pytest.mark.parametrize("level, receiver", CELLS, ids=lambda v: v)
+def test_cell(matrix, level, receiver):
+    want = expected(level, receiver)
+    rcpt = f"user@{domain(level, receiver)}"
+    got = matrix.seen.to(rcpt)
+    commands = matrix.seen.commands[name(level, receiver)]
+    if want == "tls":
+        assert [d.tls.startswith("TLSv1") for d in got] == [True]
+    elif want == "clear":
+        assert [d.tls for d in got] == ["clear"]
+        if level == "off":
+            assert commands["STARTTLS"] == 0, "off never asks"
+    else:
+        assert not got
+        assert commands["MAIL"] == 0 and commands["DATA"] == 0 and commands["BDAT"] == 0
+        row = matrix.waiting[rcpt]
+        assert want in row["last_outcome"], row
+
+
+@pytest.mark.parametrize("receiver", RECEIVERS)
+def test_require_never_says_a_word_of_mail_in_clear(matrix, receiver):
+    """The octets as they came off the socket: greetings and STARTTLS in clear, and after that only TLS records."""
+    sessions = matrix.seen.transcripts[name("require", receiver)]
+    assert sessions
+    for session in sessions:
+        check_wire(bytes(session.raw))
+
+
+def check_wire(raw):
+    head, verb, rest = raw.partition(b"STARTTLS\r\n")
+    words = [line.split(b" ")[0].upper() for line in head.split(b"\r\n") if line]
+    assert set(words) <= {b"EHLO", b"HELO", b"RSET", b"NOOP", b"QUIT"}, words
+    if not verb:
+        return
+    if rest[:1] in (b"Q", b"E", b"H", b"R"):  # the server did not go along: still no mail
+        words = [line.split(b" ")[0].upper() for line in rest.split(b"\r\n") if line]
+        assert set(words) <= {b"EHLO", b"HELO", b"RSET", b"QUIT"}, words
+        return
+    while rest:
+        assert rest[0] in (20, 21, 22, 23) and rest[1] == 3, f"not a TLS record: {rest[:40]!r}"
+        length = int.from_bytes(rest[3:5], "big")
+        rest = rest[5 + length:]
+
+
+def test_the_wire_check_would_see_clear_text():
+    with pytest.raises(AssertionError):
+        check_wire(b"EHLO a\r\nMAIL FROM:<a@b>\r\n")
+    with pytest.raises(AssertionError):
+        check_wire(b"EHLO a\r\nSTARTTLS\r\nMAIL FROM:<a@b>\r\n")
+    with pytest.raises(AssertionError):
+        check_wire(b"EHLO a\r\nSTARTTLS\r\n\x16\x03\x01\x00\x01xMAIL FROM:<a@b>\r\n")
+
+
+@pytest.mark.parametrize("receiver, verdict", [
+    ("good", "verified-pkix"), ("self_signed", "self-signed"), ("expired", "expired"), ("not_yet_valid", "not-yet-valid"),
+    ("unknown_ca", "unknown-ca"), ("wrong_name", "wrong-name")])
+def test_the_certificate_is_recorded_even_where_it_does_not_decide(matrix, receiver, verdict):
+    daemon = matrix.daemons[0]
+    rows = daemon.json("report", "tls", "--by", "domain")["rows"]
+    row = [r for r in rows if r["domain"] == domain("require", receiver)][0]
+    assert verdict in str(row), row
+
+
+def test_a_host_without_tls_is_skipped_for_one_that_has_it_under_require(world):
+    world.receiver("plain", tls="none")
+    world.receiver("good")
+    world.dns.mx("two.test", "10 mx.plain.test", "20 mx.good.test")
+    daemon = world.daemon(group("r", ["two.test"], starttls="require"))
+    daemon.send("a@two.test")
+    (got,) = world.got(1)
+    assert got.receiver == "good" and got.tls != "clear"
+    assert world.seen.commands["plain"]["MAIL"] == 0
+
+
+def test_later_goes_clear_only_on_a_later_attempt_and_never_before_five_minutes(world):
+    world.receiver("broken", "b.test", starttls_break="garbage")
+    daemon = world.daemon(group("b", ["b.test"], starttls="on", clear_after_tls_failure="later"))
+    daemon.send("a@b.test")
+    wait_until(lambda: world.seen.commands["broken"]["STARTTLS"] >= 3, 20, "three attempts")
+    assert not world.seen.deliveries
+
+
+def test_a_tls_session_is_resumed_on_the_next_connection(world):
+    world.receiver("good", "g.test")
+    daemon = world.daemon(group("g", ["g.test"], starttls="require", limits={"messages_per_connection": 1}))
+    for i in range(4):
+        daemon.send(f"r{i}@g.test")
+        world.got(i + 1)
+        time.sleep(0.1)
+    assert any(d.resumed for d in world.seen.deliveries[1:])
+
+
+def test_two_domains_with_different_rules_on_one_host_never_share_a_session(world):
+    world.receiver("both", "clear.test", "secret.test")
+    daemon = world.daemon(group("c", ["clear.test"], starttls="off"), group("s", ["secret.test"], starttls="require"))
+    for i in range(20):
+        daemon.send(f"r{i}@clear.test", f"r{i}@secret.test")
+    for d in world.got(40):
+        assert (d.tls == "clear") == d.recipient.endswith("@clear.test")
+    by_session = {}
+    for d in world.seen.deliveries:
+        by_session.setdefault(d.session, set()).add(d.recipient.partition("@")[2])
+    assert all(len(domains) == 1 for domains in by_session.values())
