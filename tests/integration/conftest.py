@@ -19,6 +19,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes long; left out of sanitizer runs")
+    config.addinivalue_line("markers", "serial: measures time; nothing else runs beside it")
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -82,7 +83,7 @@ def exim(certs):
 
 
 def pytest_report_header(config):
-    return f"daemon: {BUILD / 'engine/hayaumad'}"
+    return f"programs under test: {BUILD}"
 
 
 __all__ = ["group"]

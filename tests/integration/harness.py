@@ -119,7 +119,7 @@ class Daemon:
                "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:exitcode=99",
                "TSAN_OPTIONS": f"exitcode=99:suppressions={TOP / 'tests/tsan.supp'}", **self.env}
         self.process = subprocess.Popen(
-            [*self.wrapper, str(BUILD / "engine/hayaumad"), "-c", str(self.config_file)],
+            [*self.wrapper, servers.program(BUILD, "hayaumad"), "-c", str(self.config_file)],
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env=env, start_new_session=True)
         if wait:
             up = net.wait_for_port(self.address, self.open_port, 20 * PATIENCE, lambda: self.process.poll() is None)
@@ -163,7 +163,7 @@ class Daemon:
 
     # ---- the command line ----
     def hayauma(self, *words, stdin="", code=0):
-        done = subprocess.run([str(BUILD / "webui-api/hayauma"), "--socket", self.socket, *words], input=stdin,
+        done = subprocess.run([servers.program(BUILD, "hayauma"), "--socket", self.socket, *words], input=stdin,
                               capture_output=True, text=True, timeout=60 * PATIENCE)
         if code is not None:
             assert done.returncode == code, f"hayauma {' '.join(words)} → {done.returncode}\n{done.stdout}\n{done.stderr}"

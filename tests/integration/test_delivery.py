@@ -242,6 +242,7 @@ def test_equal_preferences_share_the_load(world):
     assert len(counts) == 3 and max(counts.values()) < 26, counts
 
 
+@pytest.mark.serial
 def test_a_dead_ipv6_address_costs_no_long_stall(world):
     """::1 with a full backlog never answers, as an IPv6 network that leads nowhere."""
     here = world.receiver("v4")
@@ -338,6 +339,7 @@ def test_connections_per_host_hold_over_all_domains_and_workers(world):
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 @pytest.mark.parametrize("rate", [20])
 def test_a_rate_is_kept_within_five_percent(world, rate):
     world.receiver("rate", "rate.test", "rate2.test")
@@ -351,6 +353,7 @@ def test_a_rate_is_kept_within_five_percent(world, rate):
     assert abs(measured - rate) <= 0.05 * rate, measured
 
 
+@pytest.mark.serial
 def test_a_tarpit_delays_nobody_else(world):
     world.receiver("tar", "tar.test", banner_delay_s=60)
     world.receiver("fast", "fast.test")

@@ -13,7 +13,12 @@ import time
 import pytest
 
 from harness import BUILD, HOURLY, MX_PORT, PATIENCE, SANITIZED, SENDER, Daemon, Raw, compose, group, no_check, stays, wait_until
-from world import net
+from world import net, servers
+
+try:
+    HAYAUMAD, HAYAUMA = servers.program(BUILD, "hayaumad"), servers.program(BUILD, "hayauma")
+except FileNotFoundError as error:
+    pytest.skip(str(error), allow_module_level=True)
 
 
 def complaint(daemon, seconds=20):
@@ -42,7 +47,7 @@ def test_a_policy_with_errors_is_refused_with_all_of_them_and_changes_nothing(wo
     daemon = world.daemon(group("p", ["p.test"], starttls="off"))
     bad = world.folder / "bad.yaml"
     bad.write_text("groups:\n  - name: p\n    match: [p.test]\n    startls: require\n    port: 99999\n")
-    said = subprocess.run([str(BUILD / "webui-api/hayauma"), "--socket", daemon.socket, "policy", "apply", str(bad)],
+    said = subprocess.run([HAYAUMA, "--socket", daemon.socket, "policy", "apply", str(bad)],
                           capture_output=True, text=True)
     text = said.stdout + said.stderr
     assert said.returncode != 0 and "starttls" in text and "port" in text and ":4:" in text and ":5:" in text
@@ -125,7 +130,7 @@ def test_the_report_adds_up_to_the_last_recipient(world):
 def test_log_follow_shows_attempts_as_they_happen(world):
     world.receiver("p", "p.test")
     daemon = world.daemon()
-    follow = subprocess.Popen([str(BUILD / "webui-api/hayauma"), "--socket", daemon.socket, "log", "follow", "--json"],
+    follow = subprocess.Popen([HAYAUMA, "--socket", daemon.socket, "log", "follow", "--json"],
                               stdout=subprocess.PIPE, text=True)
     try:
         time.sleep(0.5)
@@ -308,7 +313,7 @@ def test_a_folder_that_cannot_be_written_is_named(world):
 def test_check_names_all_errors_with_places(world):
     file = world.folder / "bad.yaml"
     file.write_text("host_nam: a\nworkers: -3\nlisteners:\n  - address: nonsense\n    tls: maybe\nlog: {level: loud}\n")
-    done = subprocess.run([str(BUILD / "engine/hayaumad"), "-c", str(file), "--check"], capture_output=True, text=True)
+    done = subprocess.run([HAYAUMAD, "-c", str(file), "--check"], capture_output=True, text=True)
     text = done.stdout + done.stderr
     assert done.returncode != 0
     for place in (":1:", ":2:", ":4:", ":5:", ":6:"):
@@ -317,15 +322,15 @@ def test_check_names_all_errors_with_places(world):
 
 
 def test_the_defaults_pass_their_own_check(world):
-    text = subprocess.run([str(BUILD / "engine/hayaumad"), "--defaults"], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run([HAYAUMAD, "--defaults"], capture_output=True, text=True, check=True).stdout
     file = world.folder / "defaults.yaml"
     file.write_text(text)
-    done = subprocess.run([str(BUILD / "engine/hayaumad"), "-c", str(file), "--check"], capture_output=True, text=True)
+    done = subprocess.run([HAYAUMAD, "-c", str(file), "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_version_names_the_libraries():
-    text = subprocess.run([str(BUILD / "engine/hayaumad"), "--version"], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run([HAYAUMAD, "--version"], capture_output=True, text=True, check=True).stdout
     for word in ("hayaumad", "GnuTLS", "libuv", "ldns", "SQLite"):
         assert word.lower() in text.lower()
 

@@ -96,6 +96,7 @@ def matrix(tmp_path_factory, certs):
     world.stop()
 
 
+@pytest.mark.xdist_group("matrix")
 @pytest.mark.parametrize("level, receiver", CELLS, ids=lambda v: v)
 def test_cell(matrix, level, receiver):
     want = expected(level, receiver)
@@ -115,6 +116,7 @@ def test_cell(matrix, level, receiver):
         assert want in row["last_outcome"], row
 
 
+@pytest.mark.xdist_group("matrix")
 @pytest.mark.parametrize("receiver", RECEIVERS)
 def test_require_never_says_a_word_of_mail_in_clear(matrix, receiver):
     """The octets as they came off the socket: greetings and STARTTLS in clear, and after that only TLS records."""
@@ -149,6 +151,7 @@ def test_the_wire_check_would_see_clear_text():
         check_wire(b"EHLO a\r\nSTARTTLS\r\n\x16\x03\x01\x00\x01xMAIL FROM:<a@b>\r\n")
 
 
+@pytest.mark.xdist_group("matrix")
 @pytest.mark.parametrize("receiver, verdict", [
     ("good", "verified-pkix"), ("self_signed", "self-signed"), ("expired", "expired"), ("not_yet_valid", "not-yet-valid"),
     ("unknown_ca", "unknown-ca"), ("wrong_name", "wrong-name")])

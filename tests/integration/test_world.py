@@ -86,6 +86,7 @@ def test_a_broken_handshake_is_broken(world, how):
             no_check().wrap_socket(raw.sock)
 
 
+@pytest.mark.serial
 def test_a_thousand_pipelined_messages_take_a_moment(world):
     here = world.receiver("r")
     _, text = compose()

@@ -5,6 +5,7 @@ import collections
 import json
 import os
 import pathlib
+import re
 import secrets
 import signal
 import subprocess
@@ -15,7 +16,6 @@ from . import demo, inject, servers
 
 USER = "demo"
 SETTLE_SECONDS = 100
-# Exim takes connections one process each and delivers a message by another: it ends last.
 
 
 class Quickstart:
@@ -41,7 +41,7 @@ class Quickstart:
             print(text, flush=True)
 
     def hayauma(self, *words, stdin="", check=True):
-        done = subprocess.run([str(self.build / "webui-api/hayauma"), "--socket", self.state["socket"], *words],
+        done = subprocess.run([servers.program(self.build, "hayauma"), "--socket", self.state["socket"], *words],
                               input=stdin, capture_output=True, text=True)
         if check and done.returncode:
             raise RuntimeError(f"hayauma {' '.join(words)}: {done.stderr.strip() or done.stdout.strip()}")
@@ -56,7 +56,7 @@ class Quickstart:
         self.say("Starting the world: NSD, Postfix, Exim, nine scripted receivers, and hayaumad")
         self.folder.mkdir(parents=True, exist_ok=True)
         log = open(servers.WORLD / "demo.log", "w")
-        command = [sys.executable, "-m", "world.demo", str(self.folder), str(self.build / "engine/hayaumad")]
+        command = [sys.executable, "-m", "world.demo", str(self.folder), servers.program(self.build, "hayaumad")]
         self.keeper = subprocess.Popen(
             command + (["--detached"] if self.keep else []), cwd=self.top / "tests", start_new_session=True,
             stdin=subprocess.DEVNULL if self.keep else subprocess.PIPE, stdout=log, stderr=log)
@@ -139,7 +139,94 @@ class Quickstart:
         self.say("TLS report, by domain")
         print(self.hayauma("report", "tls", "--by", "domain").rstrip())
 
+    # ---- who says what, compared ----
+    def mailboxes(self):
+        """(message id, recipient, tls) of what lies in the mailboxes of Postfix and Exim."""
+        found = []
+        for kind, header in (("postfix", "delivered-to"), ("exim", "envelope-to")):
+            server = servers.MailServer.__new__(servers.MailServer)
+            server.folder = pathlib.Path(self.state[kind])
+            for head in server.heads():
+                fields = re.findall(r"^([A-Za-z-]+):[ \t]*(.*(?:\n[ \t].*)*)", head.replace("\r", ""), re.M)
+                value = {name.lower(): text for name, text in reversed(fields)}
+                received = value.get("received", "")
+                tls = "TLS" if re.search(r"\bTLSv?1\.[23]", received) else "clear"
+                found.append((value["message-id"], value[header], tls))
+        return found
+
+    def reconcile(self):
+        self.say("Reconciliation: what was accepted, what the daemon says, and what the receivers counted")
+        rows = [(r["message_id"], r["recipient"], "clear" if r["tls"] == "clear" else "TLS") for r in self.seen()]
+        boxes = [b for b in self.mailboxes() if b[1] in self.fates]
+        arrived = collections.Counter((m, r) for m, r, _ in rows + boxes)
+        how = {(m, r): tls for m, r, tls in rows + boxes}
+        t = self.totals()
+        bounces = self.bounces()
+        wanted = collections.Counter(self.fates[r] for _, r in self.accepted)
+
+        def check(name, *values):
+            same = len(set(values)) == 1
+            if not same:
+                self.problems.append(f"{name}: {values}")
+            return "=" if same else "≠"
+
+        print(f"  accepted by SMTP 250    {len(self.accepted):6,}  {check('accepted', len(self.accepted), t['accepted'])}  "
+              f"{t['accepted']:6,} in the daemon's report")
+        print(f"  delivered, say receivers{sum(arrived.values()):6,}  {check('delivered', sum(arrived.values()), t['delivered'])}  "
+              f"{t['delivered']:6,} in the daemon's report  (scripted {len(rows):,}, Postfix and Exim {len(boxes):,})")
+        print(f"  bounced, say the DSNs   {len(bounces):6,}  {check('bounced', len(bounces), t['bounced'])}  "
+              f"{t['bounced']:6,} in the daemon's report")
+        print(f"  waiting                 {wanted['waits']:6,}  {check('waiting', wanted['waits'], t['waiting'])}  "
+              f"{t['waiting']:6,} in the daemon's report")
+        total = t["delivered"] + t["bounced"] + t["waiting"] + t.get("cancelled", 0) + t.get("expired", 0)
+        print(f"  accepted {t['accepted']:,} = delivered {t['delivered']:,} + bounced {t['bounced']:,} + waiting {t['waiting']:,}"
+              f"   {'exact' if check('sum', t['accepted'], total) == '=' else 'NOT EXACT'}")
+        if len(self.accepted) != len(self.fates):
+            self.problems.append(f"only {len(self.accepted)} of {len(self.fates)} recipients were accepted")
+        double = sum(n - 1 for n in arrived.values())
+        if double:
+            self.problems.append(f"{double} copies too many")
+        for fate, tls in (("tls", "TLS"), ("clear", "clear")):
+            wrong = [k for k in self.accepted if self.fates[k[1]] == fate and how.get(k) != tls]
+            if wrong:
+                self.problems.append(f"{len(wrong)} recipients should have been reached over {tls}, for example {wrong[0]}: "
+                                     f"{how.get(wrong[0], 'not delivered')}")
+        for fate in ("waits", "bounces"):
+            wrong = [k for k in arrived if self.fates.get(k[1], fate) == fate]
+            if wrong:
+                self.problems.append(f"{len(wrong)} recipients should not have got it, for example {wrong[0]}")
+        lost = {r for _, r in self.accepted if self.fates[r] == "bounces"} ^ bounces
+        if lost:
+            self.problems.append(f"{len(lost)} recipients differ between bounces expected and DSNs received, for example {min(lost)}")
+        clear = sum(1 for k in self.accepted if how.get(k) == "clear")
+        print(f"  each recipient compared one by one: {len(arrived):,} copies, {len(arrived) - clear:,} over TLS, {clear:,} in clear, "
+              f"{double} twice")
+
+    def bounces(self):
+        """Recipients that delivery status notifications to the sender name as failed."""
+        try:
+            text = (self.folder / "bounces.mbox").read_text(errors="replace")
+        except OSError:
+            return set()
+        return set(re.findall(r"^Final-Recipient: *rfc822; *(\S+)\s*(?:^[^\n]+\n)*?^Action: *failed", text, re.M | re.I))
+
     # ---- end ----
+    def hints(self):
+        here = os.path.relpath(servers.program(self.build, "hayauma"))
+        hayauma = f"{here} --socket {self.state['socket']}"
+        self.say("It keeps running. Try")
+        print(f"""  send a message      swaks --server {self.state['submission'].replace(':', ' --port ')} -tls --auth PLAIN --auth-user {USER} \\
+                        --auth-password "$(cat {self.folder / 'password'})" --from {demo.SENDER} --to you@gmail.test
+  look at it          {hayauma} status
+                      {hayauma} log follow
+                      {hayauma} queue list --domain clinic.example
+                      {hayauma} explain someone@clinic.example
+                      {hayauma} report tls --by mx
+  change a rule       edit {self.folder / 'policy.yaml'}, then
+                      {hayauma} policy diff {self.folder / 'policy.yaml'}
+                      {hayauma} policy apply {self.folder / 'policy.yaml'}
+  stop                scripts/quickstart --stop""")
+
     def stop(self):
         if self.keeper and self.keeper.poll() is None:
             self.keeper.terminate()
@@ -147,6 +234,35 @@ class Quickstart:
                 self.keeper.wait(40)
             except subprocess.TimeoutExpired:
                 self.keeper.kill()
+
+    def run(self):
+        began = time.monotonic()
+        try:
+            self.start()
+            self.prepare()
+            self.inject()
+            self.settle()
+            self.report()
+            self.reconcile()
+        except (RuntimeError, OSError) as error:
+            self.problems.append(str(error))
+        except BaseException:
+            self.stop()
+            raise
+        seconds = time.monotonic() - began
+        if self.problems:
+            self.say(f"NOT as it should be ({seconds:.0f} s)")
+            for problem in self.problems:
+                print("  " + problem)
+            if getattr(self, "state", None):
+                print(f"  the daemon's log: {self.state['log']}")
+        else:
+            self.say(f"Everything adds up ({seconds:.0f} s)")
+        if self.keep and getattr(self, "state", None):
+            self.hints()
+        else:
+            self.stop()
+        return 1 if self.problems else 0
 
 
 def stop_old(folder):
@@ -168,3 +284,19 @@ def stop_old(folder):
             pass
         time.sleep(0.1)
     return True
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="scripts/quickstart", description=__doc__)
+    parser.add_argument("--build", default=str(servers.TOP / "build"), help=argparse.SUPPRESS)
+    parser.add_argument("--keep", action="store_true", help="leave everything running afterwards")
+    parser.add_argument("--stop", action="store_true", help="stop what --keep left running")
+    arguments = parser.parse_args()
+    if arguments.stop:
+        print("stopped" if stop_old(servers.WORLD / "demo") else "nothing was running")
+        return 0
+    return Quickstart(arguments).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

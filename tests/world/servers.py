@@ -23,6 +23,15 @@ LIBRARIES = ":".join(str(ROOT / d) for d in (
     "usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu", "lib/aarch64-linux-gnu"))
 
 
+def program(build, name):
+    """The path of one of our programs in a build folder."""
+    for folder in ("", "engine", "webui-api"):
+        path = pathlib.Path(build) / folder / name
+        if path.is_file():
+            return str(path)
+    raise FileNotFoundError(f"no {name} in {build}: build first (ninja -C {build})")
+
+
 def from_tree(program):
     """A command that runs an ordinary program of the tree with the tree's own loader and libraries."""
     loaders = sorted(ROOT.glob("lib*/ld-linux-*.so.*")) or sorted(ROOT.glob("lib/*/ld-linux-*.so.*"))
