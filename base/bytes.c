@@ -110,7 +110,8 @@ void buf_clear(struct buf *b)
 
 char *buf_reserve(struct buf *b, size_t n)
 {
-    if (b->cap - b->len < n) {
+    assert(n <= SIZE_MAX / 4);
+    if (!b->at || b->cap - b->len < n) {
         size_t cap = b->cap ? b->cap : 64;
         while (cap - b->len < n)
             cap *= 2;
@@ -162,6 +163,17 @@ void buf_putf(struct buf *b, const char *format, ...)
     va_start(ap, format);
     buf_putv(b, format, ap);
     va_end(ap);
+}
+
+char *text_format(const char *format, ...)
+{
+    struct buf text = {0};
+    va_list ap;
+
+    va_start(ap, format);
+    buf_putv(&text, format, ap);
+    va_end(ap);
+    return buf_take(&text);
 }
 
 void buf_consume(struct buf *b, size_t n)

@@ -60,6 +60,8 @@ void buf_puts(struct buf *b, const char *s);
 void buf_putc(struct buf *b, char c);
 void buf_putf(struct buf *b, const char *format, ...) PRINTF_LIKE(2, 3);
 void buf_putv(struct buf *b, const char *format, va_list ap) PRINTF_LIKE(2, 0);
+/* A formatted string of its own: mem_free. */
+char *text_format(const char *format, ...) PRINTF_LIKE(1, 2);
 /* Drops the first n octets. */
 void buf_consume(struct buf *b, size_t n);
 /* The octets as a C string: a NUL stands after them, not counted. */

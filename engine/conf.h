@@ -10,27 +10,30 @@ enum listener_tls { LISTENER_TLS_STARTTLS, LISTENER_TLS_IMPLICIT, LISTENER_TLS_N
 enum listener_auth {
     LISTENER_AUTH_REQUIRED, /* unless the peer is trusted */
     LISTENER_AUTH_OPTIONAL, /* offered; relaying still needs AUTH or a trusted network */
-    LISTENER_AUTH_NONE,     /* not offered; trusted networks only, or anybody on a loopback address that has none */
+    LISTENER_AUTH_NONE, /* not offered; trusted networks only, or anybody on a loopback address that has none
+                         */
 };
 
 struct conf_listener {
-    char *address;          /* "0.0.0.0:587", "[::]:465" */
-    int tls;                /* enum listener_tls */
-    int auth;               /* enum listener_auth */
+    char *address;                        /* "0.0.0.0:587", "[::]:465" */
+    int tls;                              /* enum listener_tls */
+    int auth;                             /* enum listener_auth */
     struct conf_strings trusted_networks; /* may submit without AUTH */
     bool auth_without_tls;
     bool require_tls;
-    int bare_newline;       /* enum smtp_bare_newline */
+    int bare_newline;        /* enum smtp_bare_newline */
     char *certificate, *key; /* paths; NULL: those of tls.certificate, else self-signed */
 };
 
 struct conf {
-    char *host_name;        /* NULL: gethostname */
+    char *host_name; /* NULL: gethostname */
     char *data_dir;
-    char *user, *group;     /* dropped to when started as root; NULL: stay */
-    int64_t workers;        /* 0: one per core */
+    char *user, *group;           /* dropped to when started as root; NULL: stay */
+    int64_t workers;              /* 0: one per core */
     struct conf_tables listeners; /* struct conf_listener */
-    struct { char *certificate, *key, *priority, *min_version; } tls;
+    struct {
+        char *certificate, *key, *priority, *min_version;
+    } tls;
     struct {
         uint64_t message_bytes;
         int64_t recipients;
@@ -42,15 +45,16 @@ struct conf {
         int64_t auth_failures_per_minute; /* per address and per user */
     } submission;
     struct {
-        int64_t connections;          /* outbound, whole process */
-        int64_t jobs_per_domain;      /* window in memory */
-        uint64_t body_memory_bytes;   /* over all workers */
+        int64_t connections;        /* outbound, whole process */
+        int64_t jobs_per_domain;    /* window in memory */
+        uint64_t body_memory_bytes; /* over all workers */
         bool ipv6;
         bool pipelining_full;
-        uint64_t clear_fallback_after_ms; /* clear_fallback_after, preset 5m, min 0s, LIVE: age from which `later` permits clear text at the 2nd attempt */
+        uint64_t clear_fallback_after_ms; /* clear_fallback_after, preset 5m, min 0s, LIVE: age from which
+                                             `later` permits clear text at the 2nd attempt */
     } delivery;
     struct {
-        struct conf_strings servers;  /* "127.0.0.1:53"; empty: resolv.conf */
+        struct conf_strings servers; /* "127.0.0.1:53"; empty: resolv.conf */
         uint64_t timeout_ms, total_timeout_ms;
         int64_t cache_entries;
     } dns;
@@ -58,23 +62,31 @@ struct conf {
         uint64_t segment_bytes, wal_bytes, reserve_bytes;
         int64_t history_days;
     } store;
-    struct { char *socket; char *listen; /* "127.0.0.1:8025" or NULL */ } api;
-    struct { int level, format; } log; /* enum log_level, enum log_format */
-    uint64_t drain_ms;      /* grace after SIGTERM */
-    char *policy_file;      /* applied as version 1 when the store has no policy yet; NULL: the built-in default */
-    char *postmaster;       /* From of DSNs: "MAILER-DAEMON@host_name" if NULL */
+    struct {
+        char *socket;
+        char *listen; /* "127.0.0.1:8025" or NULL */
+    } api;
+    struct {
+        int level, format;
+    } log;             /* enum log_level, enum log_format */
+    uint64_t drain_ms; /* grace after SIGTERM */
+    char *policy_file; /* applied as version 1 when the store has no policy yet; NULL: the built-in default */
+    char *postmaster;  /* From of DSNs: "MAILER-DAEMON@host_name" if NULL */
 };
 
 extern const struct conf_key conf_keys[];
 extern const struct conf_key conf_listener_keys[]; /* of one entry of `listeners` */
 
 /*
- * Reads FILE.  Also checks what a table cannot: addresses, TLS key without certificate, open relays, unknown users,
- * unreadable files, …; all complaints at once, sorted by place.  Fills in what follows from other values: the one listener
- * of an empty list, api.socket, require_tls false where there is no TLS.  ERR_NOT_FOUND, ERR_DENIED or ERR_IO when the
- * file cannot be read (the complaint says so), ERR_INVALID for the rest.
+ * Reads FILE.  Also checks what a table cannot: addresses, TLS key without certificate, open relays, unknown
+ * users, unreadable files, …; all complaints at once, sorted by place.  Fills in what follows from other
+ * values: the one listener of an empty list, api.socket, require_tls false where there is no TLS.
+ * ERR_NOT_FOUND, ERR_DENIED or ERR_IO when the file cannot be read (the complaint says so), ERR_INVALID for
+ * the rest.
  */
 MUST_CHECK enum err conf_load(const char *file, struct conf *out, struct yaml_errors *errors);
-/* The same for text, without looking at users and files: pure.  FILE names it and is where relative paths start. */
-MUST_CHECK enum err conf_load_text(const char *file, struct bytes text, struct conf *out, struct yaml_errors *errors);
+/* The same for text, without looking at users and files: pure.  FILE names it and is where relative paths
+ * start. */
+MUST_CHECK enum err conf_load_text(const char *file, struct bytes text, struct conf *out,
+                                   struct yaml_errors *errors);
 void conf_free(struct conf *c); /* frees what it owns; the struct is the caller's */

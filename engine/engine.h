@@ -13,14 +13,20 @@
 
 struct engine;
 
-/* Opens store and history, makes the workers, binds listeners.  *why: a sentence that says what to do (mem_free). */
-MUST_CHECK enum err engine_create(const struct conf *conf, struct engine **out, char **why);
+/*
+ * Binds listeners, drops privileges, opens store and history, makes the workers.  The contents of *conf are
+ * the engine's now, even on failure.  *why: a sentence that says what to do (mem_free).
+ */
+MUST_CHECK enum err engine_create(struct conf *conf, struct engine **out, char **why);
 MUST_CHECK enum err engine_start(struct engine *e, char **why);
 /* SIGTERM: 421 to clients, transactions in work end, then stops; waits up to the grace. */
 void engine_drain(struct engine *e);
 void engine_destroy(struct engine *e);
-/* SIGHUP: what the new configuration may change live, certificates, policy file.  `notes` tells what needs a restart. */
-MUST_CHECK enum err engine_reload(struct engine *e, const struct conf *conf, struct buf *notes);
+/* SIGHUP: what the new configuration may change live, certificates, policy file.  `notes` tells what
+ * needs a restart; on failure what is wrong, and everything stays as it was.  Takes the contents of *conf. */
+MUST_CHECK enum err engine_reload(struct engine *e, struct conf *conf, struct buf *notes);
+/* Once a second, by main: says which worker's loop stands still. */
+void engine_watch(struct engine *e);
 
 struct store *engine_store(struct engine *e);
 struct history *engine_history(struct engine *e);
@@ -28,13 +34,15 @@ const struct conf *engine_conf(struct engine *e);
 
 /* ---- policy ---- */
 struct policy *engine_policy(struct engine *e); /* current snapshot, counted */
-/* Checks, stores as a new version, applies to all workers at once.  Waits. ERR_INVALID: see errors; ERR_BUSY: expected_version is not the current one
- * (0: not checked). */
-MUST_CHECK enum err engine_policy_apply(struct engine *e, struct bytes text, const char *author, const char *comment,
-                                        uint64_t expected_version, uint64_t *version, struct yaml_errors *errors);
+/* Checks, stores as a new version, applies to all workers at once.  Waits. ERR_INVALID: see errors; ERR_BUSY:
+ * expected_version is not the current one (0: not checked). */
+MUST_CHECK enum err engine_policy_apply(struct engine *e, struct bytes text, const char *author,
+                                        const char *comment, uint64_t expected_version, uint64_t *version,
+                                        struct yaml_errors *errors);
 
 /* ---- queue ---- */
-/* Waits. Also calls matching jobs back from the workers' memory first.  group (or NULL) is resolved by the current policy. */
+/* Waits. Also calls matching jobs back from the workers' memory first.  group (or NULL) is resolved by the
+ * current policy. */
 MUST_CHECK enum err engine_queue_op(struct engine *e, struct queue_selector *which, const char *group,
                                     enum queue_op op, uint64_t *changed);
 /* Waits. */
@@ -42,10 +50,11 @@ MUST_CHECK enum err engine_account_put(struct engine *e, const struct account *a
 MUST_CHECK enum err engine_account_remove(struct engine *e, const char *name);
 
 /* ---- seeing; all return new references ---- */
-/* Counters, workers, listeners, certificates, limits in force, drain state; the shape is in webui-api/README.md. */
+/* Counters, workers, listeners, certificates, limits in force, drain state; the shape is in
+ * webui-api/README.md. */
 json_t *engine_status(struct engine *e);
-/* Waits for DNS (up to its time-out): group, rule and where it came from, MX hosts and addresses, what would be tried now,
- * queue state of the domain, open connections, suspension and why. */
+/* Waits for DNS (up to its time-out): group, rule and where it came from, MX hosts and addresses, what would
+ * be tried now, queue state of the domain, open connections, suspension and why. */
 json_t *engine_explain(struct engine *e, const char *address_or_domain);
 /* Prometheus text, appended. */
 void engine_metrics(struct engine *e, struct buf *out);

@@ -1,0 +1,405 @@
+#include "engine/deliver/deliver.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "engine/deliver/deliver_priv.h"
+
+struct deliver *deliver_create(struct worker *w)
+{
+    struct deliver *d = MEM_NEW(struct deliver);
+
+    d->w = w;
+    list_init(&d->all_sites);
+    list_init(&d->give_back);
+    alarm_clock_init(&d->clock, &w->loop);
+    if (w->index == 0)
+        d->finaliser = finaliser_create(d);
+    return d;
+}
+
+void deliver_flush(struct deliver *d)
+{
+    if (!list_is_empty(&d->give_back))
+        store_post_give_back(d->w->shared->store, &d->give_back);
+}
+
+/* Copies of all values, because walking and changing the map do not go together. */
+static void **snapshot(const struct map *m, size_t *count)
+{
+    void **all = mem_alloc((m->count + 1) * sizeof(*all));
+    void *value;
+
+    *count = 0;
+    for (size_t at = 0; (value = map_next(m, &at));)
+        all[(*count)++] = value;
+    return all;
+}
+
+void deliver_on_jobs(struct note *note, void *worker)
+{
+    struct worker *w = worker;
+    struct deliver *d = w->deliver;
+    struct store_jobs *batch = CONTAINER_OF(note, struct store_jobs, note);
+    struct list *node;
+
+    while ((node = list_pop(&batch->jobs))) {
+        struct job *job = LIST_ENTRY(node, struct job, node);
+        struct list one;
+        if (d->closed) {
+            list_push_back(&d->give_back, node);
+            continue;
+        }
+        struct dest *dest = dest_get(d, job->rcpts[0].domain);
+        list_init(&one);
+        list_push_back(&one, node);
+        dest_take_jobs(dest, &one);
+        dest_kick(dest);
+    }
+    store_jobs_destroy(batch);
+}
+
+void deliver_on_wake(struct note *note, void *worker)
+{
+    struct worker *w = worker;
+    struct deliver *d = w->deliver;
+    struct store_wake *wake = CONTAINER_OF(note, struct store_wake, note);
+    int64_t now = clock_unix();
+
+    for (size_t i = 0; i < wake->count && !d->closed; i++) {
+        struct dest *dest = dest_get(d, wake->items[i].domain);
+        if (wake->items[i].due_unix <= now) {
+            dest->page_due = true;
+            dest_kick(dest);
+        } else {
+            dest_wait_until(dest, wake->items[i].due_unix);
+        }
+    }
+    store_wake_destroy(wake);
+}
+
+/* Results that a full disk holds up are bounded: above the cap no new ones are made, until it has gone down.
+ */
+#define BACKLOG_CAP (64 * 1024)
+
+bool deliver_is_stalled(struct deliver *d)
+{
+    if (!d->stalled && history_backlog(d->w->shared->history) > BACKLOG_CAP)
+        d->stalled = true;
+    return d->stalled;
+}
+
+void deliver_on_beat(struct deliver *d)
+{
+    if (!d->stalled || history_backlog(d->w->shared->history) > BACKLOG_CAP / 2)
+        return;
+    d->stalled = false;
+    LIST_FOREACH_SAFE (node, &d->all_sites)
+        site_kick(LIST_ENTRY(node, struct site, node));
+}
+
+/* ---- changes from outside ---- */
+
+void deliver_policy_changed(struct deliver *d)
+{
+    size_t count;
+
+    LIST_FOREACH_SAFE (node, &d->all_sites) {
+        struct site *s = LIST_ENTRY(node, struct site, node);
+        s->link_count++; /* held while it is taken apart */
+        site_make_stale(s);
+        LIST_FOREACH_SAFE (link_node, &s->idle)
+            link_quit(LIST_ENTRY(link_node, struct link, idle_node));
+        s->link_count--;
+        site_maybe_free(s);
+    }
+    void **dests = snapshot(&d->dests, &count);
+    for (size_t i = 0; i < count; i++) {
+        struct dest *dest = dests[i];
+        dns_cancel(dest->query);
+        dest->query = NULL;
+        dest->rest = (struct suspension){0};
+        dest_kick_soon(dest); /* finds its group and site under the new policy */
+    }
+    mem_free(dests);
+}
+
+void deliver_call_back(struct deliver *d, char *const *domains, size_t count, bool retry)
+{
+    size_t all_count = 0;
+    void **all = domains ? NULL : snapshot(&d->dests, &all_count);
+
+    for (size_t i = 0; i < (domains ? count : all_count); i++) {
+        struct dest *dest = domains ? map_find(&d->dests, bytes_of(domains[i])) : all[i];
+        if (!dest)
+            continue;
+        dest_return_jobs(dest);
+        if (retry) {
+            dest->rest = (struct suspension){0};
+            if (dest->site)
+                dest->site->rest = (struct suspension){0};
+        }
+        dest_kick_soon(dest);
+    }
+    mem_free(all);
+    deliver_flush(d);
+}
+
+void deliver_drain(struct deliver *d)
+{
+    d->draining = true;
+    LIST_FOREACH_SAFE (node, &d->all_sites) {
+        struct site *s = LIST_ENTRY(node, struct site, node);
+        LIST_FOREACH_SAFE (link_node, &s->idle)
+            link_quit(LIST_ENTRY(link_node, struct link, idle_node));
+    }
+}
+
+size_t deliver_in_flight(const struct deliver *d)
+{
+    return d->open_txns;
+}
+
+void deliver_reclaim(struct deliver *d)
+{
+    LIST_FOREACH (node, &d->all_sites) {
+        struct site *s = LIST_ENTRY(node, struct site, node);
+        if (!permit_has_waiters(s->pool) && !permit_has_waiters(s->global))
+            continue;
+        LIST_FOREACH_SAFE (link_node, &s->idle)
+            link_quit(LIST_ENTRY(link_node, struct link, idle_node)); /* quits when it carries nothing */
+    }
+}
+
+void deliver_close(struct deliver *d)
+{
+    size_t count;
+
+    d->closed = true;
+    void **dests = snapshot(&d->dests, &count);
+    LIST_FOREACH_SAFE (node, &d->all_sites) {
+        struct site *s = LIST_ENTRY(node, struct site, node);
+        s->link_count++;
+        LIST_FOREACH_SAFE (link_node, &s->links)
+            link_close(LIST_ENTRY(link_node, struct link, node));
+        s->link_count--;
+    }
+    for (size_t i = 0; i < count; i++)
+        dest_destroy(dests[i]); /* jobs go back: the rows wait on disk for the next start */
+    mem_free(dests);
+    LIST_FOREACH_SAFE (node, &d->all_sites) {
+        struct site *s = LIST_ENTRY(node, struct site, node);
+        s->rest = (struct suspension){0};
+        site_maybe_free(s);
+    }
+    deliver_flush(d);
+    alarm_clock_close(&d->clock);
+}
+
+void deliver_destroy(struct deliver *d)
+{
+    if (!d)
+        return;
+    finaliser_destroy(d->finaliser);
+    alarm_clock_fini(&d->clock);
+    map_fini(&d->dests);
+    map_fini(&d->sites);
+    mem_free(d);
+}
+
+/* ---- seeing ---- */
+
+const char *deliver_group_of(struct deliver *d, const char *domain)
+{
+    const struct dest *dest = map_find(&d->dests, bytes_of(domain));
+
+    return dest && dest->site ? dest->site->group->name : NULL;
+}
+
+static void add(json_t *object, const char *key, json_int_t n)
+{
+    json_t *old = json_object_get(object, key);
+
+    json_object_set_new(object, key, json_integer(n + (old ? json_integer_value(old) : 0)));
+}
+
+static json_t *suspension_json(const struct suspension *s, uint64_t now_ms)
+{
+    return json_pack("{s:I, s:I, s:s, s:s, s:i}", "seconds_left",
+                     (json_int_t)((s->until_ms - now_ms + 999) / 1000), "failures", (json_int_t)s->failures,
+                     "stage", outcome_stage_name(s->why.stage), "text", s->why.text, "code",
+                     (int)s->why.code);
+}
+
+void deliver_status(struct deliver *d, json_t *groups)
+{
+    uint64_t now = worker_now_ms(d->w);
+
+    LIST_FOREACH (node, &d->all_sites) {
+        const struct site *s = LIST_ENTRY(node, struct site, node);
+        json_t *g = json_object_get(groups, s->group->name);
+        if (!g) {
+            g = json_object();
+            json_object_set_new(groups, s->group->name, g);
+            json_object_set_new(g, "suspended", json_array());
+        }
+        add(g, "sites", 1);
+        add(g, "connections", s->link_count);
+        add(g, "opening", s->opening);
+        add(g, "jobs_in_memory", s->queued_jobs);
+        LIST_FOREACH (dest_node, &s->dests) {
+            const struct dest *dest = LIST_ENTRY(dest_node, struct dest, site_node);
+            add(g, "destinations", 1);
+            add(g, "recipients_in_memory", dest->queued);
+            add(g, "recipients_in_flight", dest->flying);
+        }
+        json_t *suspended = json_object_get(g, "suspended");
+        if (s->rest.until_ms > now && json_array_size(suspended) < 20) {
+            json_t *one = suspension_json(&s->rest, now);
+            json_object_set_new(one, "mx", json_string(s->host_count ? s->hosts[0].name : ""));
+            json_array_append_new(suspended, one);
+        }
+    }
+}
+
+struct explain_call {
+    struct deliver *d;
+    json_t *facts;
+    size_t hosts_open;
+    const struct group *group;
+    struct policy *policy; /* counted */
+    json_t *hosts;         /* borrowed from facts */
+    deliver_explain_fn fn;
+    void *arg;
+};
+
+struct explain_host {
+    struct explain_call *call;
+    json_t *host; /* borrowed */
+};
+
+static void explain_done(struct explain_call *call)
+{
+    if (call->hosts_open)
+        return;
+    call->fn(call->arg, call->facts);
+    policy_unref(call->policy);
+    mem_free(call);
+}
+
+static void explain_addresses(void *arg, const struct dns_host *found)
+{
+    struct explain_host *h = arg;
+    json_t *list = json_array();
+    char ip[IP_TEXT_BYTES];
+
+    for (size_t i = 0; i < found->count; i++)
+        json_array_append_new(list, json_string(ip_format(&found->addresses[i].ip, ip)));
+    json_object_set_new(h->host, "status", json_string(dns_status_name(found->status)));
+    json_object_set_new(h->host, "addresses", list);
+    h->call->hosts_open--;
+    explain_done(h->call);
+    mem_free(h);
+}
+
+static void explain_group(struct explain_call *call, const struct policy_match *m)
+{
+    const struct group *g = m->group;
+    struct buf yaml = {0};
+
+    call->group = g;
+    json_object_set_new(call->facts, "group", json_string(g->name));
+    json_object_set_new(call->facts, "match", json_string(match_how_name(m->how)));
+    json_object_set_new(call->facts, "pattern", json_string(m->pattern ? m->pattern : ""));
+    json_object_set_new(call->facts, "group_line", json_integer(g->line));
+    json_object_set_new(call->facts, "starttls", json_string(tls_level_name(g->starttls)));
+    json_object_set_new(call->facts, "route", json_string(g->route == ROUTE_SMARTHOST ? "smarthost" : "mx"));
+    policy_dump_group(g, &yaml);
+    json_object_set_new(call->facts, "settings", json_string(buf_str(&yaml)));
+    buf_fini(&yaml);
+}
+
+static void explain_host_add(struct explain_call *call, const char *name, unsigned preference, unsigned port)
+{
+    json_t *host =
+        json_pack("{s:s, s:i, s:i}", "host", name, "preference", (int)preference, "port", (int)port);
+    struct explain_host *h = MEM_NEW(struct explain_host);
+
+    json_array_append_new(call->hosts, host);
+    *h = (struct explain_host){call, host};
+    call->hosts_open++;
+    dns_resolve_host(call->d->w->dns, name, explain_addresses, h);
+}
+
+static void explain_mx(void *arg, const struct dns_mx *mx)
+{
+    struct explain_call *call = arg;
+    struct policy_match m = {.group = call->group};
+    struct bytes names[DNS_MX_MAX];
+
+    json_object_set_new(call->facts, "mx_status",
+                        json_string(mx->null_mx    ? "null-mx"
+                                    : mx->implicit ? "implicit"
+                                                   : dns_status_name(mx->status)));
+    json_object_set_new(call->facts, "mx_ttl", json_integer(mx->ttl_s));
+    if (!m.group) {
+        for (size_t i = 0; i < mx->count; i++)
+            names[i] = bytes_of(mx->hosts[i].name);
+        m = policy_match_mx(call->policy, names, mx->count);
+        explain_group(call, &m);
+    }
+    if (m.group->route == ROUTE_SMARTHOST) {
+        for (size_t i = 0; i < m.group->host_count; i++)
+            explain_host_add(call, m.group->hosts[i].host, (unsigned)i, m.group->hosts[i].port);
+    } else if (mx->status == DNS_OK && !mx->null_mx) {
+        for (size_t i = 0; i < mx->count; i++)
+            explain_host_add(call, mx->hosts[i].name, mx->hosts[i].preference, m.group->port);
+    }
+    call->hosts_open--;
+    explain_done(call);
+}
+
+static void explain_memory(struct deliver *d, const char *domain, json_t *facts)
+{
+    const struct dest *dest = map_find(&d->dests, bytes_of(domain));
+    uint64_t now = worker_now_ms(d->w);
+
+    json_object_set_new(facts, "worker", json_integer(d->w->index));
+    if (!dest)
+        return;
+    json_object_set_new(facts, "recipients_in_memory", json_integer(dest->queued));
+    json_object_set_new(facts, "recipients_in_flight", json_integer(dest->flying));
+    json_object_set_new(facts, "on_disk", json_boolean(dest->cold));
+    if (dest->next_due_unix)
+        json_object_set_new(facts, "next_due_unix", json_integer(dest->next_due_unix));
+    if (dest->site) {
+        json_object_set_new(facts, "connections", json_integer(dest->site->link_count));
+        if (dest->site->cap)
+            json_object_set_new(facts, "connections_capped_at", json_integer(dest->site->cap));
+    }
+    if (dest->rest.until_ms > now)
+        json_object_set_new(facts, "suspended", suspension_json(&dest->rest, now));
+    else if (dest->site && dest->site->rest.until_ms > now)
+        json_object_set_new(facts, "suspended", suspension_json(&dest->site->rest, now));
+}
+
+void deliver_explain(struct deliver *d, const char *domain, deliver_explain_fn fn, void *arg)
+{
+    struct explain_call *call = MEM_NEW(struct explain_call);
+    struct policy_match m = policy_match_domain(d->w->policy, bytes_of(domain));
+
+    call->d = d;
+    call->fn = fn;
+    call->arg = arg;
+    call->policy = policy_ref(d->w->policy);
+    call->facts = json_pack("{s:s, s:I, s:[]}", "domain", domain, "policy_version",
+                            (json_int_t)policy_version(d->w->policy), "hosts");
+    call->hosts = json_object_get(call->facts, "hosts");
+    explain_memory(d, domain, call->facts);
+    if (m.group)
+        explain_group(call, &m);
+    call->hosts_open = 1;
+    if (m.group && m.group->route == ROUTE_SMARTHOST)
+        explain_mx(call, &(struct dns_mx){.status = DNS_OK});
+    else
+        dns_resolve_mx(d->w->dns, domain, explain_mx, call);
+}

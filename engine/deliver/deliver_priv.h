@@ -1,0 +1,190 @@
+/* What the files of engine/deliver/ share.  Thread: the worker's. */
+#pragma once
+
+#include "base/hash.h"
+#include "engine/deliver/alarm.h"
+#include "engine/deliver/deliver.h"
+#include "engine/deliver/final.h"
+#include "engine/smtp/client.h"
+
+struct finaliser;
+struct link;
+struct deliver_txn;
+
+struct deliver {
+    struct worker *w;      /* borrowed */
+    struct map dests;      /* struct dest by domain */
+    struct map sites;      /* struct site by key; stale ones are not in it */
+    struct list all_sites; /* also the stale */
+    struct alarm_clock clock;
+    struct list give_back;       /* jobs to be returned to the store at the end of this event */
+    struct finaliser *finaliser; /* worker 0 only */
+    size_t open_txns;
+    bool draining, closed;
+    bool stalled; /* history holds up results: nothing new is sent */
+};
+bool deliver_is_stalled(struct deliver *d);
+
+/* A reason to leave a destination or site alone for a while. */
+struct suspension {
+    uint64_t until_ms; /* 0: none */
+    uint32_t failures; /* in a row */
+    struct outcome why;
+};
+
+/* ---- dest.c: one destination domain ---- */
+struct dest {
+    struct deliver *d;
+    char *domain;     /* owned; its key */
+    struct list jobs; /* ready, not in flight: oldest due first */
+    uint32_t queued;  /* recipients in jobs */
+    uint32_t flying;  /* recipients in open transactions */
+    uint32_t queued_jobs;
+    bool cold; /* the store keeps its mail on disk */
+    bool paging;
+    bool page_due;         /* there is, or may be, due mail on disk */
+    int64_t next_due_unix; /* on disk, not due before; 0: nothing known */
+    struct alarm alarm;
+    struct suspension rest; /* DNS failures */
+    /* binding to a site under the current policy */
+    struct policy_match match; /* into the site's policy */
+    struct site *site;         /* NULL: not bound */
+    struct list site_node;     /* in site->dests */
+    struct list ready_node;    /* in site->ready while it has jobs */
+    uint64_t bound_until_ms;
+    struct dns_query *query;
+};
+
+struct dest *dest_get(struct deliver *d, const char *domain); /* made when there is none */
+/* Looks what is to be done next: bind, hand to the site, page, sleep, or go away (the dest may be gone
+ * afterwards). */
+void dest_kick(struct dest *dest);
+void dest_kick_soon(struct dest *dest);                    /* from the loop, once */
+void dest_take_jobs(struct dest *dest, struct list *jobs); /* from the store: keeps or gives back */
+void dest_requeue(struct dest *dest, struct job *job);     /* to the front: was not attempted */
+struct job *dest_pop(struct dest *dest);                   /* first job, without its recipients in flight */
+void dest_unbind(struct dest *dest);
+void dest_go_cold(struct dest *dest);
+/* Every job in memory, or those for which `only` says so, gets this outcome. */
+typedef bool (*job_filter_fn)(const struct job *job, void *arg);
+void dest_settle_all(struct dest *dest, const struct outcome *o, struct link *link, job_filter_fn only,
+                     void *arg);
+void dest_return_jobs(struct dest *dest); /* all jobs in memory back to the store, which keeps them on disk */
+void dest_wait_until(struct dest *dest, int64_t due_unix);
+const struct group *
+dest_group(struct dest *dest); /* bound, or by what the domain alone tells, or the default */
+void dest_destroy(struct dest *dest);
+uint64_t suspension_start(struct suspension *s, const struct outcome *why, const struct retry_schedule *retry,
+                          uint64_t now_ms);
+
+/* ---- site.c: domains that share hosts and rules ---- */
+struct site_host {
+    uint16_t preference, port;
+    bool implicit_tls;
+    char *name; /* owned */
+};
+
+struct site {
+    struct deliver *d;
+    struct list node;      /* d->all_sites */
+    char *key;             /* owned */
+    struct policy *policy; /* counted: `group` lies in it */
+    const struct group *group;
+    struct site_host *hosts; /* owned; best preference first */
+    size_t host_count;
+    bool implicit_mx; /* no MX: the domain itself */
+    bool stale;       /* policy changed: drains */
+    struct list dests, ready, links, idle;
+    uint32_t queued_jobs, link_count, opening;
+    struct permit_pool *pool, *global; /* borrowed: live as long as limits */
+    struct permit_waiter waiter, global_waiter;
+    bool waits_for_permit; /* in one of the queues */
+    struct suspension rest;
+    uint32_t cap; /* connections a refusing receiver left us; 0: no cap */
+    uint64_t cap_until_ms;
+    struct alarm alarm;  /* end of suspension, cap or rate wait */
+    char *auth_password; /* owned, wiped; read when first needed */
+};
+
+struct site *site_find_or_create(struct deliver *d, const struct group *group, const struct site_host *hosts,
+                                 size_t count, bool implicit_mx);
+void site_bind(struct site *s, struct dest *dest);
+void site_unbind(struct site *s, struct dest *dest);
+void site_kick(struct site *s);
+void site_maybe_free(struct site *s);
+void site_make_stale(struct site *s);
+/* The walk of a link over all hosts ended without a session. */
+void site_on_walk_failed(struct site *s, struct link *link, const struct outcome *o);
+/* A session stands: the site is alive. */
+void site_on_alive(struct site *s);
+/* The next transaction for this link, or NULL: none, or not yet. */
+struct deliver_txn *site_take(struct site *s, struct link *link);
+bool site_is_resting(const struct site *s);
+bool job_clear_ok(const struct deliver *d, const struct job *job); /* TLS.md, `later` */
+
+/* ---- link.c, link_tls.c: one connection and its way there ---- */
+struct deliver_txn {
+    struct smtp_txn txn;
+    struct list node;  /* link->txns */
+    struct job *job;   /* owned */
+    struct dest *dest; /* stays while it has recipients in flight */
+    uint64_t started_ms;
+};
+
+struct link {
+    struct list node, idle_node; /* site->links, site->idle */
+    struct site *site;
+    struct deliver *d;
+    struct conn *conn; /* NULL while looking up */
+    struct smtp_client *client;
+    struct log log;
+    unsigned depth; /* inside events: the memory stays */
+    bool dead, ready, quitting;
+    /* the walk: host by host, address by address */
+    bool clear_ok;   /* later_is_due of the job it was opened for */
+    uint32_t *order; /* owned: host indexes */
+    size_t host_at;  /* next */
+    struct dns_query *query;
+    struct dns_address *addresses; /* owned */
+    size_t address_count, address_at;
+    const struct site_host *host; /* current */
+    struct ip ip;
+    bool in_clear;                 /* this try is the clear-text fallback */
+    struct permit_pool *host_pool; /* a permit is held */
+    struct outcome failure;        /* worst so far, when have_failure */
+    bool have_failure, hosts_were_busy;
+    /* the session */
+    char remote[IP_TEXT_BYTES], source[IP_TEXT_BYTES];
+    bool tls_offered, tls_up, tls_resumed, mail_answered;
+    const char *tls_version, *tls_cipher;
+    enum tls_verify verify;
+    struct list txns;
+    uint32_t messages; /* submitted so far */
+    uint64_t idle_deadline_ms;
+};
+
+struct link *link_open(struct site *s, bool clear_ok);
+void link_feed(struct link *link);  /* as long as it has room and the site has work */
+void link_quit(struct link *link);  /* after what it carries */
+void link_close(struct link *link); /* now; open transactions go back as not sent */
+bool link_has_room(const struct link *link);
+
+/* link_tls.c */
+struct tls_facts link_tls_facts(const struct link *link);
+void link_start_tls(struct link *link);
+void link_on_handshake(struct link *link, enum err e, const char *why);
+/* Carries the decision for what has happened out: go on in clear, next host, again in clear.  `o` is the
+ * failure. */
+void link_decide(struct link *link, enum tls_event event, const struct outcome *o);
+/* link.c, for link_tls.c */
+void link_host_failed(struct link *link, const struct outcome *o);
+void link_again_in_clear(struct link *link, const struct outcome *o);
+void link_go_on(struct link *link); /* session set-up is done but for AUTH */
+
+/* ---- record.c: outcomes become history ---- */
+/* One recipient's attempt: decides what follows (retry, DSN), posts the record.  link NULL: nothing was
+ * connected. */
+void record_attempt(struct dest *dest, const struct link *link, const struct job *job, struct rcpt *rcpt,
+                    struct outcome *o, uint64_t started_ms, bool dsn_not_passed_on);
+
+/* ---- final.c: engine/deliver/final.h ---- */

@@ -1,0 +1,414 @@
+/*
+ * A destination's day:
+ *
+ *     accepted mail ─► jobs ─► bound to a site? ──no──► policy, MX ─► site
+ *          │            │                                  │ fails
+ *      window full    taken by the site's links            ▼
+ *          ▼                                            all jobs deferred, rest for a while
+ *     cold: on disk ─► page when there is room, or when something falls due
+ */
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "engine/deliver/deliver_priv.h"
+
+#define BIND_MIN_S 30
+#define BIND_MAX_S 3600
+
+struct dest *dest_get(struct deliver *d, const char *domain)
+{
+    struct dest *dest = map_find(&d->dests, bytes_of(domain));
+
+    if (dest)
+        return dest;
+    dest = MEM_NEW(struct dest);
+    dest->d = d;
+    dest->domain = mem_strdup(domain);
+    list_init(&dest->jobs);
+    list_init(&dest->site_node);
+    list_init(&dest->ready_node);
+    map_put(&d->dests, bytes_of(dest->domain), dest);
+    COUNT(d->w, destinations);
+    return dest;
+}
+
+void dest_destroy(struct dest *dest)
+{
+    struct deliver *d = dest->d;
+
+    dest_return_jobs(dest);
+    dns_cancel(dest->query);
+    dest_unbind(dest);
+    alarm_clear(&d->clock, &dest->alarm);
+    map_remove(&d->dests, bytes_of(dest->domain));
+    UNCOUNT(d->w, destinations);
+    mem_free(dest->domain);
+    mem_free(dest);
+}
+
+static uint32_t window(const struct dest *dest)
+{
+    return (uint32_t)worker_conf(dest->d->w)->delivery.jobs_per_domain;
+}
+
+static bool memory_is_short(const struct dest *dest)
+{
+    return body_memory_bytes() > worker_conf(dest->d->w)->delivery.body_memory_bytes;
+}
+
+static bool is_resting(const struct dest *dest)
+{
+    uint64_t now = worker_now_ms(dest->d->w);
+
+    return dest->rest.until_ms > now || (dest->site && site_is_resting(dest->site));
+}
+
+uint64_t suspension_start(struct suspension *s, const struct outcome *why, const struct retry_schedule *retry,
+                          uint64_t now_ms)
+{
+    s->failures++;
+    s->why = *why;
+    s->until_ms = now_ms + (uint64_t)retry_wait_s(retry, s->failures, worker_random()) * 1000;
+    return s->until_ms;
+}
+
+void dest_go_cold(struct dest *dest)
+{
+    dest->page_due = true;
+    if (dest->cold)
+        return;
+    dest->cold = true;
+    store_post_cold(dest->d->w->shared->store, dest->domain);
+}
+
+static void append(struct dest *dest, struct job *job)
+{
+    list_push_back(&dest->jobs, &job->node);
+    dest->queued += job->rcpt_count;
+    dest->queued_jobs++;
+    COUNT(dest->d->w, jobs_in_memory);
+    if (dest->site)
+        dest->site->queued_jobs++;
+}
+
+static void unlink_job(struct dest *dest, struct job *job)
+{
+    list_remove(&job->node);
+    dest->queued -= job->rcpt_count;
+    dest->queued_jobs--;
+    UNCOUNT(dest->d->w, jobs_in_memory);
+    if (dest->site)
+        dest->site->queued_jobs--;
+    if (list_is_empty(&dest->jobs))
+        list_remove(&dest->ready_node);
+}
+
+void dest_take_jobs(struct dest *dest, struct list *jobs)
+{
+    struct deliver *d = dest->d;
+    struct list *node;
+
+    while ((node = list_pop(jobs))) {
+        struct job *job = LIST_ENTRY(node, struct job, node);
+        bool full = dest->queued + job->rcpt_count > window(dest) && dest->queued;
+        if (d->draining || dest->cold || full || is_resting(dest) || memory_is_short(dest)) {
+            dest_go_cold(dest);
+            list_push_back(&d->give_back, &job->node);
+        } else {
+            append(dest, job);
+        }
+    }
+}
+
+void dest_requeue(struct dest *dest, struct job *job)
+{
+    append(dest, job);
+    list_remove(&job->node);
+    list_push_front(&dest->jobs, &job->node);
+    if (dest->site && list_is_empty(&dest->ready_node))
+        list_push_back(&dest->site->ready, &dest->ready_node);
+}
+
+struct job *dest_pop(struct dest *dest)
+{
+    struct list *node = list_first(&dest->jobs);
+
+    if (!node)
+        return NULL;
+    struct job *job = LIST_ENTRY(node, struct job, node);
+    unlink_job(dest, job);
+    return job;
+}
+
+void dest_return_jobs(struct dest *dest)
+{
+    struct job *job;
+
+    if (list_is_empty(&dest->jobs))
+        return;
+    dest_go_cold(dest);
+    while ((job = dest_pop(dest)))
+        list_push_back(&dest->d->give_back, &job->node);
+}
+
+void dest_unbind(struct dest *dest)
+{
+    if (dest->site)
+        site_unbind(dest->site, dest);
+    dest->match = (struct policy_match){0};
+}
+
+const struct group *dest_group(struct dest *dest)
+{
+    if (dest->match.group && dest->site)
+        return dest->match.group;
+    struct policy_match m = policy_match_domain(dest->d->w->policy, bytes_of(dest->domain));
+    return m.group ? m.group : policy_match_mx(dest->d->w->policy, NULL, 0).group;
+}
+
+void dest_settle_all(struct dest *dest, const struct outcome *o, struct link *link, job_filter_fn only,
+                     void *arg)
+{
+    uint64_t now = worker_now_ms(dest->d->w);
+
+    LIST_FOREACH_SAFE (node, &dest->jobs) {
+        struct job *job = LIST_ENTRY(node, struct job, node);
+        if (only && !only(job, arg))
+            continue;
+        unlink_job(dest, job);
+        for (uint32_t i = 0; i < job->rcpt_count; i++) {
+            struct outcome copy = *o;
+            record_attempt(dest, link, job, &job->rcpts[i], &copy, now, false);
+        }
+        job_destroy(job);
+    }
+}
+
+/* ---- waiting ---- */
+
+static void on_alarm(struct alarm *a)
+{
+    dest_kick(CONTAINER_OF(a, struct dest, alarm));
+}
+
+static void set_alarm(struct dest *dest, uint64_t at_ms)
+{
+    if (alarm_is_set(&dest->alarm) && dest->alarm.at_ms <= at_ms)
+        return;
+    dest->alarm.ring = on_alarm;
+    alarm_set(&dest->d->clock, &dest->alarm, at_ms);
+}
+
+void dest_kick_soon(struct dest *dest)
+{
+    set_alarm(dest, worker_now_ms(dest->d->w));
+}
+
+void dest_wait_until(struct dest *dest, int64_t due_unix)
+{
+    int64_t now_unix_ms = clock_unix_ms();
+
+    if (!dest->next_due_unix || due_unix < dest->next_due_unix)
+        dest->next_due_unix = due_unix;
+    int64_t wait_ms = due_unix * 1000 - now_unix_ms + 50; /* a second has begun for the store too */
+    set_alarm(dest, worker_now_ms(dest->d->w) + (uint64_t)MAX_OF(wait_ms, (int64_t)0));
+}
+
+/* ---- paging ---- */
+
+static void on_page(struct note *note, void *owner)
+{
+    struct store_page *p = CONTAINER_OF(note, struct store_page, req.note);
+    struct worker *w = owner;
+    struct deliver *d = w->deliver;
+    struct dest *dest = map_find(&d->dests, bytes_of(p->domain)); /* paging keeps it alive */
+
+    if (!dest) { /* closing */
+        if (!list_is_empty(&p->jobs))
+            store_post_give_back(w->shared->store, &p->jobs);
+        store_page_destroy(p);
+        return;
+    }
+    dest->paging = false;
+    dest->cold = p->more;
+    if (p->req.result == OK) {
+        dest->page_due = p->more;
+        dest->next_due_unix = 0;
+        if (p->next_due_unix)
+            dest_wait_until(dest, p->next_due_unix);
+        struct list *node;
+        while ((node = list_pop(&p->jobs))) {
+            if (d->draining || d->closed)
+                list_push_back(&d->give_back, node);
+            else
+                append(dest, LIST_ENTRY(node, struct job, node));
+        }
+    } else {
+        log_warn(&w->log, "queue.page", LOG_STR("domain", dest->domain), LOG_ERR(p->req.result));
+        set_alarm(dest, worker_now_ms(w) + 1000);
+    }
+    store_page_destroy(p);
+    dest_kick(dest);
+}
+
+static void page(struct dest *dest)
+{
+    struct store_page *p = MEM_NEW(struct store_page);
+
+    dest->paging = true;
+    p->req.reply_to = &dest->d->w->inbox;
+    p->req.on_reply = on_page;
+    p->domain = mem_strdup(dest->domain);
+    p->limit = MAX_OF(window(dest) / 2, 1U);
+    list_init(&p->jobs);
+    store_post_page(dest->d->w->shared->store, p);
+}
+
+/* ---- binding: policy and MX ---- */
+
+static void rest(struct dest *dest, const struct outcome *o)
+{
+    struct worker *w = dest->d->w;
+
+    dest_settle_all(dest, o, NULL, NULL, NULL);
+    if (o->kind == OUTCOME_DEFERRED) {
+        set_alarm(dest, suspension_start(&dest->rest, o, &dest_group(dest)->retry, worker_now_ms(w)));
+        dest_go_cold(dest);
+    } else {
+        dest->rest = (struct suspension){.why = *o};
+    }
+}
+
+static void outcome_of_mx(const char *domain, const struct dns_mx *mx, struct outcome *o)
+{
+    if (mx->null_mx)
+        outcome_local(o, OUTCOME_BOUNCED, STAGE_DNS, 556, "5.1.10", "%s does not accept mail (null MX)",
+                      domain);
+    else if (mx->status == DNS_NXDOMAIN)
+        outcome_local(o, OUTCOME_BOUNCED, STAGE_DNS, 550, "5.1.2", "the domain %s does not exist", domain);
+    else if (mx->status == DNS_LOOP)
+        outcome_local(o, OUTCOME_BOUNCED, STAGE_DNS, 550, "5.4.4", "the DNS names of %s form a loop", domain);
+    else if (mx->status == DNS_BAD_NAME || mx->status == DNS_NODATA || mx->status == DNS_OK)
+        outcome_local(o, OUTCOME_BOUNCED, STAGE_DNS, 550, "5.4.4", "%s has no usable mail host in DNS",
+                      domain);
+    else
+        outcome_local(o, OUTCOME_DEFERRED, STAGE_DNS, 451, "4.4.3", "MX lookup of %s: %s", domain,
+                      dns_status_name(mx->status));
+}
+
+static void bind_to(struct dest *dest, const struct group *group, const struct dns_mx *mx)
+{
+    struct site_host *hosts = NULL;
+    size_t count = 0;
+
+    if (group->route == ROUTE_SMARTHOST) {
+        count = group->host_count;
+        hosts = mem_zalloc(count * sizeof(*hosts));
+        for (size_t i = 0; i < count; i++)
+            hosts[i] = (struct site_host){.preference = (uint16_t)i,
+                                          .port = group->hosts[i].port,
+                                          .implicit_tls = group->hosts[i].implicit_tls,
+                                          .name = group->hosts[i].host};
+    } else {
+        count = mx->count;
+        hosts = mem_zalloc(MAX_OF(count, (size_t)1) * sizeof(*hosts));
+        for (size_t i = 0; i < count; i++)
+            hosts[i] = (struct site_host){
+                .preference = mx->hosts[i].preference, .port = group->port, .name = mx->hosts[i].name};
+    }
+    struct site *site = site_find_or_create(dest->d, group, hosts, count, mx && mx->implicit);
+    mem_free(hosts);
+    uint32_t ttl = mx ? MIN_OF(MAX_OF(mx->ttl_s, (uint32_t)BIND_MIN_S), (uint32_t)BIND_MAX_S) : BIND_MAX_S;
+    dest->bound_until_ms = worker_now_ms(dest->d->w) + (uint64_t)ttl * 1000;
+    dest->rest = (struct suspension){0};
+    if (dest->site != site) {
+        if (dest->site)
+            site_unbind(dest->site, dest);
+        site_bind(site, dest);
+    }
+}
+
+static void on_mx(void *arg, const struct dns_mx *mx)
+{
+    struct dest *dest = arg;
+    struct worker *w = dest->d->w;
+    struct outcome o;
+
+    dest->query = NULL;
+    if (mx->status != DNS_OK || mx->null_mx || mx->count == 0) {
+        outcome_of_mx(dest->domain, mx, &o);
+        if (dest->site)
+            dest_unbind(dest);
+        rest(dest, &o);
+        dest_kick(dest);
+        return;
+    }
+    struct policy_match m = policy_match_domain(w->policy, bytes_of(dest->domain));
+    if (!m.group) {
+        struct bytes names[DNS_MX_MAX];
+        for (size_t i = 0; i < mx->count; i++)
+            names[i] = bytes_of(mx->hosts[i].name);
+        m = policy_match_mx(w->policy, names, mx->count);
+    }
+    bind_to(dest, m.group, mx);
+    dest->match = m;
+    dest_kick(dest);
+}
+
+/* True when the dest is bound now; false: a lookup is under way. */
+static bool is_bound(struct dest *dest)
+{
+    struct worker *w = dest->d->w;
+
+    if (dest->site && dest->bound_until_ms > worker_now_ms(w))
+        return true;
+    if (dest->query)
+        return dest->site != NULL; /* until the new answer comes the old one serves */
+    struct policy_match m = policy_match_domain(w->policy, bytes_of(dest->domain));
+    if (m.group && m.group->route == ROUTE_SMARTHOST) {
+        bind_to(dest, m.group, NULL);
+        dest->match = m;
+        return true;
+    }
+    dest->query = dns_resolve_mx(w->dns, dest->domain, on_mx, dest);
+    return dest->site != NULL;
+}
+
+/* ---- the one place that decides what comes next ---- */
+
+static bool is_needed(const struct dest *dest)
+{
+    return dest->queued || dest->flying || dest->cold || dest->paging || dest->page_due ||
+           dest->next_due_unix || dest->query || alarm_is_set(&dest->alarm);
+}
+
+void dest_kick(struct dest *dest)
+{
+    struct deliver *d = dest->d;
+
+    if (d->closed || d->draining)
+        return;
+    if (dest->next_due_unix && dest->next_due_unix <= clock_unix()) {
+        dest->next_due_unix = 0;
+        dest->page_due = true;
+    }
+    if (is_resting(dest)) {
+        uint64_t until = MAX_OF(dest->rest.until_ms, dest->site ? dest->site->rest.until_ms : 0);
+        set_alarm(dest, until);
+        return;
+    }
+    if (dest->page_due && !dest->paging && dest->queued <= window(dest) / 4)
+        page(dest);
+    if (dest->next_due_unix)
+        dest_wait_until(dest, dest->next_due_unix);
+    if (!list_is_empty(&dest->jobs) && is_bound(dest)) {
+        struct site *site = dest->site;
+        if (list_is_empty(&dest->ready_node))
+            list_push_back(&site->ready, &dest->ready_node);
+        site_kick(site);
+        return; /* the dest may be gone */
+    }
+    if (!is_needed(dest))
+        dest_destroy(dest);
+}

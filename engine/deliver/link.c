@@ -1,0 +1,733 @@
+/*
+ * One outbound connection and the walk that leads to it:
+ *
+ *     host ─► addresses ─► connect ─► greeting, EHLO ─► (STARTTLS, EHLO) ─► (AUTH) ─► ready ⇄ transactions ─►
+ * QUIT ▲          │            │              │                 │ └── next ◄─┴── next
+ * ◄───┴──────────────┴─────────────────┘   all used up: site_on_walk_failed
+ *
+ * A session that ends before the reply to its first MAIL counts as a failure of the host; later it is an
+ * ordinary lost connection, and what was not sent goes back to the site.
+ */
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "engine/deliver/deliver_priv.h"
+
+static void next_host(struct link *link);
+static void next_address(struct link *link);
+static const struct conn_events conn_events;
+static const struct smtp_client_events client_events;
+
+/* ---- life ---- */
+
+static void enter(struct link *link)
+{
+    link->depth++;
+}
+
+static void leave(struct link *link)
+{
+    if (--link->depth == 0 && link->dead)
+        mem_free(link);
+}
+
+static bool equal_preference_run(const struct site *s, size_t from, size_t *to)
+{
+    *to = from;
+    while (*to < s->host_count && s->hosts[*to].preference == s->hosts[from].preference)
+        (*to)++;
+    return *to - from > 1;
+}
+
+/* Best preference first, shuffled among equals for each walk: RFC 5321 §5.1. */
+static uint32_t *host_order(const struct site *s)
+{
+    uint32_t *order = mem_alloc(MAX_OF(s->host_count, (size_t)1) * sizeof(*order));
+
+    for (size_t i = 0; i < s->host_count; i++)
+        order[i] = (uint32_t)i;
+    for (size_t from = 0, to; from < s->host_count; from = to) {
+        if (!equal_preference_run(s, from, &to))
+            continue;
+        for (size_t i = to - 1; i > from; i--) {
+            size_t j = from + worker_random() % (i - from + 1);
+            uint32_t x = order[i];
+            order[i] = order[j];
+            order[j] = x;
+        }
+    }
+    return order;
+}
+
+struct link *link_open(struct site *s, bool clear_ok)
+{
+    struct link *link = MEM_NEW(struct link);
+
+    link->site = s;
+    link->d = s->d;
+    link->clear_ok = clear_ok;
+    link->log = s->d->w->log;
+    link->order = host_order(s);
+    list_init(&link->txns);
+    list_init(&link->idle_node);
+    list_push_back(&s->links, &link->node);
+    s->link_count++;
+    s->opening++;
+    enter(link);
+    next_host(link);
+    leave(link);
+    return link;
+}
+
+static void drop_session(struct link *link)
+{
+    if (link->client)
+        smtp_client_destroy(TAKE(link->client));
+    if (link->conn) {
+        if (conn_tls(link->conn) && link->ready)
+            tls_client_remember(conn_tls(link->conn));
+        conn_close(TAKE(link->conn));
+        UNCOUNT(link->d->w, connections_out_open);
+    }
+    if (link->host_pool)
+        permit_give(TAKE(link->host_pool));
+    link->tls_up = link->tls_offered = link->tls_resumed = false;
+    link->tls_version = link->tls_cipher = NULL;
+    link->verify = TLS_VERIFY_NONE;
+    link->source[0] = '\0';
+}
+
+static void txn_destroy(struct deliver_txn *t)
+{
+    list_remove(&t->node);
+    mem_free(t->txn.outcomes);
+    mem_free(t->txn.dsn_not_passed_on);
+    mem_free(t);
+    /* the job has gone on */
+}
+
+static void give_back(struct deliver_txn *t)
+{
+    struct dest *dest = t->dest;
+
+    dest->flying -= t->txn.rcpt_count;
+    dest_requeue(dest, TAKE(t->job));
+    t->dest->d->open_txns--;
+    txn_destroy(t);
+    dest_kick_soon(dest);
+}
+
+void link_close(struct link *link)
+{
+    struct site *s = link->site;
+
+    if (link->dead)
+        return;
+    enter(link);
+    link->dead = true;
+    dns_cancel(TAKE(link->query));
+    LIST_FOREACH_SAFE (node, &link->txns)
+        give_back(LIST_ENTRY(node, struct deliver_txn, node));
+    drop_session(link);
+    if (!link->ready)
+        s->opening--;
+    s->link_count--;
+    list_remove(&link->idle_node);
+    list_remove(&link->node);
+    permit_give(s->pool);
+    permit_give(s->global);
+    mem_free(link->addresses);
+    mem_free(link->order);
+    site_kick(s);
+    site_maybe_free(s);
+    leave(link);
+}
+
+/* ---- the walk ---- */
+
+static void remember_failure(struct link *link, const struct outcome *o)
+{
+    /* What was learned last tells more than a time-out before it; a permanent word never beats a temporary
+     * one. */
+    if (link->have_failure && link->failure.kind == OUTCOME_DEFERRED && o->kind != OUTCOME_DEFERRED)
+        return;
+    link->failure = *o;
+    link->have_failure = true;
+}
+
+static void walk_failed(struct link *link)
+{
+    struct site *s = link->site;
+
+    if (!link->have_failure && link->hosts_were_busy) { /* every host has its full number of connections */
+        alarm_set(&link->d->clock, &s->alarm, worker_now_ms(link->d->w) + 200);
+        s->cap = MAX_OF(s->link_count, 2U) - 1;
+        s->cap_until_ms = worker_now_ms(link->d->w) + 200;
+    } else {
+        if (!link->have_failure)
+            outcome_local(&link->failure, OUTCOME_DEFERRED, STAGE_CONNECT, 451, "4.4.1",
+                          "no host could be tried");
+        COUNT(link->d->w, connects_failed);
+        site_on_walk_failed(s, link, &link->failure);
+    }
+    link_close(link);
+}
+
+void link_host_failed(struct link *link, const struct outcome *o)
+{
+    remember_failure(link, o);
+    log_info(&link->log, "host.failed", LOG_STR("group", link->site->group->name),
+             LOG_STR("mx", link->host ? link->host->name : "-"), LOG_STR("remote", link->remote),
+             LOG_STR("stage", outcome_stage_name(o->stage)), LOG_STR("text", o->text));
+    drop_session(link);
+    link->in_clear = false;
+    next_address(link);
+}
+
+static void on_addresses(void *arg, const struct dns_host *found)
+{
+    struct link *link = arg;
+    struct outcome o;
+
+    enter(link);
+    link->query = NULL;
+    if (found->status == DNS_OK && found->count) {
+        mem_free(link->addresses);
+        link->addresses =
+            (struct dns_address *)(void *)mem_dup(found->addresses, found->count * sizeof(*found->addresses));
+        link->address_count = found->count;
+        link->address_at = 0;
+        next_address(link);
+    } else {
+        bool gone = found->status == DNS_NXDOMAIN || found->status == DNS_NODATA || found->status == DNS_OK;
+        /* No MX and no address: such a domain takes no mail. An MX host without address may get one again. */
+        if (gone && link->site->implicit_mx && link->site->group->route == ROUTE_MX)
+            outcome_local(&o, OUTCOME_BOUNCED, STAGE_DNS, 550, "5.4.4",
+                          "%s has neither MX nor address records", link->host->name);
+        else if (found->status == DNS_LOOP)
+            outcome_local(&o, OUTCOME_BOUNCED, STAGE_DNS, 550, "5.4.4",
+                          "the DNS names of host %s form a loop", link->host->name);
+        else
+            outcome_local(&o, OUTCOME_DEFERRED, STAGE_DNS, 451, gone ? "4.4.4" : "4.4.3",
+                          "address lookup of host %s: %s", link->host->name, dns_status_name(found->status));
+        remember_failure(link, &o);
+        next_host(link);
+    }
+    leave(link);
+}
+
+static void next_host(struct link *link)
+{
+    struct site *s = link->site;
+
+    if (link->dead)
+        return;
+    if (link->host_at == s->host_count || s->stale || link->d->draining) {
+        walk_failed(link);
+        return;
+    }
+    link->host = &s->hosts[link->order[link->host_at++]];
+    link->address_count = link->address_at = 0;
+    link->remote[0] = '\0';
+    link->query = dns_resolve_host(link->d->w->dns, link->host->name, on_addresses, link);
+}
+
+static bool take_host_permit(struct link *link)
+{
+    struct group_limits limits = link->site->group->limits;
+    struct buf key = {0};
+    char ip[IP_TEXT_BYTES];
+
+    if (!limits.connections_per_host)
+        return true;
+    buf_putf(&key, "host:%s:%s", link->site->group->name, ip_format(&link->ip, ip));
+    struct permit_pool *pool =
+        permit_pool(link->d->w->shared->limits, buf_str(&key), limits.connections_per_host);
+    buf_fini(&key);
+    if (!permit_take(pool, NULL))
+        return false;
+    link->host_pool = pool;
+    return true;
+}
+
+static enum err connect_now(struct link *link)
+{
+    const struct group *group = link->site->group;
+    const char *source_text = link->ip.family == 4 ? group->source_v4 : group->source_v6;
+    struct ip source;
+    bool bound = source_text && ip_parse(bytes_of(source_text), &source);
+
+    link->conn = conn_create(link->d->w->pool, &conn_events, link);
+    COUNT(link->d->w, connections_out_open);
+    enum err e = conn_connect(link->conn, &link->ip, link->host->port, bound ? &source : NULL);
+    if (!e) {
+        uint32_t limit_ms = group->timeouts.connect_ms;
+        /* With other addresses to try, a silent one is not waited for to the end. */
+        if (link->address_at < link->address_count)
+            limit_ms = MIN_OF(limit_ms, 5000U);
+        conn_set_deadline(link->conn, worker_now_ms(link->d->w) + limit_ms);
+    }
+    return e;
+}
+
+static void next_address(struct link *link)
+{
+    struct outcome o;
+
+    while (!link->dead && link->address_at < link->address_count) {
+        link->ip = link->addresses[link->address_at++].ip;
+        ip_format_port(&link->ip, link->host->port, link->remote);
+        if (!take_host_permit(link)) {
+            link->hosts_were_busy = true;
+            continue;
+        }
+        enum err e = connect_now(link);
+        if (!e)
+            return;
+        outcome_local(&o, OUTCOME_DEFERRED, STAGE_CONNECT, 451, "4.4.1", "connect to %s[%s]: %s%s",
+                      link->host->name, link->remote, err_text(e),
+                      e == ERR_INVALID ? " (source address cannot be bound)" : "");
+        remember_failure(link, &o);
+        drop_session(link);
+    }
+    if (!link->dead)
+        next_host(link);
+}
+
+void link_again_in_clear(struct link *link, const struct outcome *o)
+{
+    enum err e;
+
+    log_info(&link->log, "tls.fallback", LOG_STR("mx", link->host->name), LOG_STR("remote", link->remote),
+             LOG_STR("why", o->text));
+    remember_failure(link, o);
+    drop_session(link);
+    link->in_clear = true;
+    if (!take_host_permit(link)) {
+        link->hosts_were_busy = true;
+        next_address(link);
+        return;
+    }
+    e = connect_now(link);
+    if (e) {
+        drop_session(link);
+        link->in_clear = false;
+        next_address(link);
+    }
+}
+
+/* ---- socket events ---- */
+
+static void pass_on(struct link *link)
+{
+    if (link->dead || !link->conn || !link->client)
+        return;
+    conn_flush(link->conn);
+    if (link->dead || !link->conn || !link->client)
+        return;
+    uint64_t at = smtp_client_deadline_ms(link->client);
+    if (!list_is_empty(&link->idle_node) && link->idle_deadline_ms && (!at || link->idle_deadline_ms < at))
+        at = link->idle_deadline_ms;
+    conn_set_deadline(link->conn, at);
+}
+
+static enum err read_body(void *arg, const struct body *b, uint64_t from, size_t len, char *out)
+{
+    struct link *link = arg;
+
+    return spool_read(store_spool(link->d->w->shared->store), b, from, len, out);
+}
+
+static void start_client(struct link *link)
+{
+    const struct group *group = link->site->group;
+    struct smtp_client_config config = {
+        .ehlo_name = group->ehlo_name ? group->ehlo_name : link->d->w->shared->host_name,
+        .timeouts = {.greeting_ms = group->timeouts.greeting_ms,
+                     .ehlo_ms = group->timeouts.ehlo_ms,
+                     .mail_ms = group->timeouts.mail_ms,
+                     .rcpt_ms = group->timeouts.rcpt_ms,
+                     .data_ms = group->timeouts.data_ms,
+                     .block_ms = group->timeouts.block_ms,
+                     .dot_ms = group->timeouts.dot_ms},
+        .pipelining = worker_conf(link->d->w)->delivery.pipelining_full ? SMTP_PIPELINING_FULL
+                                                                        : SMTP_PIPELINING_COMMANDS,
+        .use_chunking = true,
+        .body_read = read_body,
+        .body_read_arg = link,
+        .events = client_events,
+        .arg = link,
+    };
+
+    link->client = smtp_client_create(&config);
+    conn_set_output(link->conn, smtp_client_output(link->client));
+}
+
+static void on_connected(void *arg, enum err e, const char *why)
+{
+    struct link *link = arg;
+    struct outcome o;
+    struct ip ip;
+    uint16_t port;
+
+    enter(link);
+    if (e) {
+        outcome_local(&o, OUTCOME_DEFERRED, STAGE_CONNECT, 451, "4.4.1", "connect to %s[%s]: %s",
+                      link->host->name, link->remote, why);
+        link_host_failed(link, &o);
+    } else {
+        COUNT(link->d->w, connections_out);
+        if (conn_local(link->conn, &ip, &port))
+            ip_format(&ip, link->source);
+        start_client(link);
+        if (link->host->implicit_tls) {
+            link->tls_offered = true;
+            link_start_tls(link);
+        } else {
+            smtp_client_connected(link->client, worker_now_ms(link->d->w));
+            pass_on(link);
+        }
+    }
+    leave(link);
+}
+
+static void on_handshake(void *arg, enum err e, const char *why)
+{
+    struct link *link = arg;
+
+    enter(link);
+    link_on_handshake(link, e, why);
+    pass_on(link);
+    leave(link);
+}
+
+static void on_data(void *arg, struct bytes in)
+{
+    struct link *link = arg;
+
+    enter(link);
+    if (link->client)
+        smtp_client_receive(link->client, in, worker_now_ms(link->d->w));
+    pass_on(link);
+    leave(link);
+}
+
+static void on_low(void *arg, size_t sent)
+{
+    struct link *link = arg;
+
+    enter(link);
+    if (link->client) {
+        smtp_client_sent(link->client, sent, worker_now_ms(link->d->w));
+        smtp_client_fill(link->client, worker_now_ms(link->d->w));
+    }
+    leave(link);
+}
+
+static void on_lost(void *arg, enum err e, const char *why)
+{
+    struct link *link = arg;
+
+    enter(link);
+    if (link->client)
+        smtp_client_closed(link->client, e, why, worker_now_ms(link->d->w));
+    leave(link);
+}
+
+static void on_deadline(void *arg)
+{
+    struct link *link = arg;
+    uint64_t now = worker_now_ms(link->d->w);
+    struct outcome o;
+
+    enter(link);
+    if (!link->client || (link->host->implicit_tls && !link->tls_up)) {
+        outcome_local(&o, OUTCOME_DEFERRED, STAGE_CONNECT, 451, "4.4.1", "connect to %s[%s]: timed out",
+                      link->host->name, link->remote);
+        link_host_failed(link, &o);
+    } else if (conn_tls(link->conn) && !link->tls_up) {
+        link_on_handshake(link, ERR_TIMEOUT, "TLS handshake: timed out");
+    } else {
+        uint64_t at = smtp_client_deadline_ms(link->client);
+        if (at && at <= now)
+            smtp_client_on_deadline(link->client, now);
+        else if (!list_is_empty(&link->idle_node) && link->idle_deadline_ms && link->idle_deadline_ms <= now)
+            link_quit(link);
+        pass_on(link);
+    }
+    leave(link);
+}
+
+static const struct conn_events conn_events = {
+    .on_connected = on_connected,
+    .on_handshake = on_handshake,
+    .on_data = on_data,
+    .on_low = on_low,
+    .on_lost = on_lost,
+    .on_deadline = on_deadline,
+};
+
+/* ---- conversation events ---- */
+
+static char *read_secret(const char *path)
+{
+    char line[512];
+    FILE *f = fopen(path, "re");
+
+    if (!f)
+        return NULL;
+    char *got = fgets(line, sizeof(line), f);
+    fclose(f);
+    if (!got)
+        return NULL;
+    line[strcspn(line, "\r\n")] = '\0';
+    char *secret = mem_strdup(line);
+    explicit_bzero(line, sizeof(line));
+    return secret;
+}
+
+void link_go_on(struct link *link)
+{
+    const struct group *group = link->site->group;
+    uint64_t now = worker_now_ms(link->d->w);
+    struct outcome o;
+
+    if (!group->auth_user) {
+        smtp_client_go_on(link->client, now);
+        return;
+    }
+    if (!link->site->auth_password)
+        link->site->auth_password = read_secret(group->auth_password_file);
+    if (!link->site->auth_password) {
+        outcome_local(&o, OUTCOME_DEFERRED, STAGE_AUTH, 451, "4.7.0",
+                      "the password file of group %s cannot be read", group->name);
+        log_error(&link->log, "auth.password_file", LOG_STR("file", group->auth_password_file));
+        link_host_failed(link, &o);
+        return;
+    }
+    smtp_client_go_auth(link->client, group->auth_user, link->site->auth_password, now);
+}
+
+static void on_ehlo(void *arg, const struct smtp_offer *offer)
+{
+    struct link *link = arg;
+    enum tls_level level = link->site->group->starttls;
+    struct outcome o;
+
+    enter(link);
+    if (!link->tls_up)
+        link->tls_offered = offer->starttls;
+    if (link->tls_up || link->in_clear || (level == TLS_OFF && !link->site->group->auth_user)) {
+        link_go_on(link);
+    } else if (offer->starttls && level != TLS_OFF) {
+        smtp_client_go_starttls(link->client, worker_now_ms(link->d->w));
+    } else {
+        outcome_local(&o, OUTCOME_DEFERRED, STAGE_STARTTLS, 451, "4.7.4",
+                      "TLS is required, but was not offered by host %s[%s]", link->host->name, link->remote);
+        link_decide(link, TLS_EVENT_NOT_OFFERED, &o);
+    }
+    leave(link);
+}
+
+static void on_starttls(void *arg, bool accepted, bool clean, const struct outcome *reply)
+{
+    struct link *link = arg;
+    struct outcome o = *reply;
+
+    enter(link);
+    if (accepted) {
+        link_start_tls(link);
+    } else {
+        o.kind = OUTCOME_DEFERRED;
+        o.stage = STAGE_STARTTLS;
+        link_decide(link,
+                    clean           ? TLS_EVENT_REFUSED
+                    : o.code == 421 ? TLS_EVENT_CLOSING
+                                    : TLS_EVENT_REFUSED_UNCLEAN,
+                    &o);
+    }
+    leave(link);
+}
+
+static void on_auth(void *arg, bool ok, const struct outcome *reply)
+{
+    struct link *link = arg;
+    struct outcome o = *reply;
+
+    enter(link);
+    if (ok) {
+        smtp_client_go_on(link->client, worker_now_ms(link->d->w));
+    } else {
+        o.kind = OUTCOME_DEFERRED; /* our credentials are wrong: not the recipient's fault */
+        o.stage = STAGE_AUTH;
+        log_error(&link->log, "auth.refused", LOG_STR("group", link->site->group->name),
+                  LOG_STR("text", o.text));
+        link_host_failed(link, &o);
+    }
+    leave(link);
+}
+
+bool link_has_room(const struct link *link)
+{
+    uint32_t most = link->site->group->limits.messages_per_connection;
+
+    return !link->dead && link->ready && !link->quitting && !link->site->stale &&
+           (!most || link->messages < most) && smtp_client_room(link->client) > 0;
+}
+
+void link_quit(struct link *link)
+{
+    if (link->dead || link->quitting)
+        return;
+    link->quitting = true;
+    list_remove(&link->idle_node);
+    if (!link->client || !link->ready) {
+        link_close(link);
+        return;
+    }
+    if (smtp_client_is_idle(link->client)) {
+        enter(link);
+        smtp_client_quit(link->client, worker_now_ms(link->d->w));
+        pass_on(link);
+        leave(link);
+    }
+}
+
+static void rest_idle(struct link *link)
+{
+    struct site *s = link->site;
+    uint32_t most = s->group->limits.messages_per_connection;
+
+    if (s->stale || link->d->draining || (most && link->messages >= most) || permit_has_waiters(s->pool) ||
+        permit_has_waiters(s->global)) {
+        link_quit(link);
+        return;
+    }
+    link->idle_deadline_ms = worker_now_ms(link->d->w) + s->group->timeouts.idle_ms;
+}
+
+void link_feed(struct link *link)
+{
+    struct deliver *d = link->d;
+
+    enter(link);
+    while (link_has_room(link)) {
+        struct deliver_txn *t = site_take(link->site, link);
+        if (!t)
+            break;
+        list_remove(&link->idle_node);
+        link->messages++;
+        d->open_txns++;
+        smtp_client_submit(link->client, &t->txn, worker_now_ms(d->w));
+    }
+    if (!link->dead && link->ready && !link->quitting) {
+        if (link_has_room(link) && list_is_empty(&link->idle_node))
+            list_push_front(&link->site->idle, &link->idle_node); /* the warmest first */
+        if (smtp_client_is_idle(link->client))
+            rest_idle(link);
+    }
+    pass_on(link);
+    leave(link);
+}
+
+static void on_ready(void *arg)
+{
+    struct link *link = arg;
+
+    enter(link);
+    if (!link->ready) {
+        link->ready = true;
+        link->site->opening--;
+        site_on_alive(link->site);
+    }
+    if (link->quitting)
+        link->quitting = false, link_quit(link);
+    else
+        link_feed(link);
+    leave(link);
+}
+
+static bool was_not_sent(const struct outcome *o)
+{
+    return o->stage == STAGE_QUEUE && o->code == 0 && o->kind == OUTCOME_DEFERRED;
+}
+
+/* The server takes only so many recipients at once: the others follow in the next transaction, RFC 5321
+ * §4.5.3.1.10. */
+static bool was_one_too_many(const struct outcome *o)
+{
+    return o->stage == STAGE_RCPT && o->code == 452 && strcmp(o->enhanced, "4.5.3") == 0;
+}
+
+static void on_txn_done(void *arg, struct smtp_txn *txn)
+{
+    struct link *link = arg;
+    struct deliver_txn *t = txn->arg;
+    struct dest *dest = t->dest;
+    struct job *job = t->job;
+    uint32_t again = 0;
+    bool any_sent = false;
+
+    enter(link);
+    for (uint32_t i = 0; i < txn->rcpt_count; i++)
+        any_sent |= !was_not_sent(&txn->outcomes[i]) && !was_one_too_many(&txn->outcomes[i]);
+    for (uint32_t i = 0; i < txn->rcpt_count; i++) {
+        struct outcome *o = &txn->outcomes[i];
+        if (was_not_sent(o) || (was_one_too_many(o) && any_sent)) {
+            struct rcpt keep = job->rcpts[i];
+            job->rcpts[i] = job->rcpts[again];
+            job->rcpts[again++] = keep;
+            continue;
+        }
+        if (o->stage >= STAGE_MAIL && o->remote)
+            link->mail_answered = true;
+        record_attempt(dest, link, job, &job->rcpts[i], o, t->started_ms, txn->dsn_not_passed_on[i]);
+    }
+    if (any_sent && conn_tls(link->conn))
+        tls_client_remember(conn_tls(link->conn));
+    dest->flying -= txn->rcpt_count;
+    link->d->open_txns--;
+    txn_destroy(t);
+    job->rcpt_count = again;
+    if (again)
+        dest_requeue(dest, job);
+    else
+        job_destroy(job);
+    dest_kick(dest);
+    leave(link);
+}
+
+static void on_over(void *arg, const struct outcome *why)
+{
+    struct link *link = arg;
+    struct outcome o = *why;
+
+    enter(link);
+    if (link->quitting || (link->mail_answered && link->ready)) {
+        link_close(link);
+    } else if (link->ready && link->messages == 0) {
+        link_close(link); /* nothing was asked of it: an idle connection that ended */
+    } else {
+        o.kind = OUTCOME_DEFERRED; /* the host failed, no recipient was judged */
+        if (link->ready) {
+            link->ready = false;
+            link->site->opening++;
+            list_remove(&link->idle_node);
+        }
+        if (link->tls_up)
+            link_decide(link, TLS_EVENT_HANDSHAKE_FAILED, &o);
+        else
+            link_host_failed(link, &o);
+    }
+    leave(link);
+}
+
+static const struct smtp_client_events client_events = {
+    .on_ehlo = on_ehlo,
+    .on_starttls = on_starttls,
+    .on_auth = on_auth,
+    .on_ready = on_ready,
+    .on_txn_done = on_txn_done,
+    .on_over = on_over,
+};

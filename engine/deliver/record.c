@@ -1,0 +1,125 @@
+/* From an outcome to its record: what follows for the recipient, and one line and one history row about it.
+ */
+#include "base/clock.h"
+#include "base/mem.h"
+#include "engine/deliver/deliver_priv.h"
+
+static bool wants_failure_dsn(const struct message *m, const struct rcpt *rcpt)
+{
+    if (m->sender[0] == '\0' || m->flags & MESSAGE_DSN) /* no bounce of a bounce: RFC 5321 §4.5.5 */
+        return false;
+    return rcpt->notify == NOTIFY_DEFAULT || rcpt->notify & NOTIFY_FAILURE;
+}
+
+static void decide_then(struct dest *dest, const struct job *job, struct rcpt *rcpt, const struct link *link,
+                        struct attempt *a, bool dsn_not_passed_on)
+{
+    const struct message *m = job->message;
+    struct deliver *d = dest->d;
+    const struct retry_schedule *retry = &dest_group(dest)->retry;
+    int64_t now = clock_unix();
+
+    if (a->outcome.kind == OUTCOME_DEFERRED && retry_is_expired(retry, m->accepted_unix, now))
+        a->outcome.kind = OUTCOME_EXPIRED;
+    switch (a->outcome.kind) {
+    case OUTCOME_DELIVERED:
+        a->then =
+            dsn_not_passed_on && rcpt->notify & NOTIFY_SUCCESS && m->sender[0] && !(m->flags & MESSAGE_DSN)
+                ? THEN_DSN
+                : THEN_REMOVE;
+        break;
+    case OUTCOME_BOUNCED:
+    case OUTCOME_EXPIRED: a->then = wants_failure_dsn(m, rcpt) ? THEN_DSN : THEN_REMOVE; break;
+    case OUTCOME_CANCELLED: a->then = THEN_REMOVE; break;
+    case OUTCOME_DEFERRED:
+        a->then = THEN_DEFER;
+        a->due_unix = now + retry_wait_s(retry, rcpt->attempts, worker_random());
+        int64_t last = m->accepted_unix + retry->lifetime_s + 1; /* one last try, or the bounce, in time */
+        if (a->due_unix > last && last > now)
+            a->due_unix = last;
+        dest_wait_until(dest, a->due_unix);
+        if (rcpt->notify & NOTIFY_DELAY && !rcpt->delay_notified && retry->delay_notice_s && m->sender[0] &&
+            !(m->flags & MESSAGE_DSN) && now - m->accepted_unix >= (int64_t)retry->delay_notice_s) {
+            rcpt->delay_notified = true;
+            deliver_delay_notice(d, m, rcpt, &a->outcome, link && link->host ? link->host->name : NULL,
+                                 m->accepted_unix + retry->lifetime_s);
+        }
+        break;
+    }
+}
+
+static void count(struct worker *w, enum outcome_kind kind)
+{
+    COUNT(w, attempts);
+    switch (kind) {
+    case OUTCOME_DELIVERED: COUNT(w, delivered); break;
+    case OUTCOME_DEFERRED: COUNT(w, deferred); break;
+    case OUTCOME_BOUNCED:
+    case OUTCOME_EXPIRED: COUNT(w, bounced); break;
+    case OUTCOME_CANCELLED: break;
+    }
+}
+
+static void put_transport(struct attempt *a, const struct link *link, struct arena *arena)
+{
+    a->mx = link->host ? arena_strdup(arena, link->host->name) : NULL;
+    a->remote = link->remote[0] ? arena_strdup(arena, link->remote) : NULL;
+    a->source = link->source[0] ? arena_strdup(arena, link->source) : NULL;
+    a->reused = link->messages > 1;
+    a->tls_version = link->tls_version; /* static */
+    a->tls_cipher = link->tls_cipher;
+    a->tls_verify = link->verify;
+    a->tls_resumed = link->tls_resumed;
+    a->tls_offered = link->tls_offered;
+    a->fallback = link->in_clear;
+}
+
+static void log_attempt(const struct worker *w, const struct attempt *a)
+{
+    char id[MESSAGE_ID_TEXT];
+
+    log_info(&w->log, "attempt", LOG_STR("message", message_id_format(a->message_id, id)),
+             LOG_STR("to", a->address), LOG_STR("result", outcome_kind_name(a->outcome.kind)),
+             LOG_INT("code", a->outcome.code), LOG_STR("enhanced", a->outcome.enhanced),
+             LOG_STR("group", a->group), LOG_STR("mx", a->mx ? a->mx : "-"),
+             LOG_STR("remote", a->remote ? a->remote : "-"),
+             LOG_STR("tls", a->tls_version ? a->tls_version : "clear"),
+             LOG_STR("verify", tls_verify_name(a->tls_verify)), LOG_INT("ms", a->duration_ms),
+             LOG_INT("attempts", a->attempts), LOG_STR("text", a->outcome.text));
+}
+
+void record_attempt(struct dest *dest, const struct link *link, const struct job *job, struct rcpt *rcpt,
+                    struct outcome *o, uint64_t started_ms, bool dsn_not_passed_on)
+{
+    struct worker *w = dest->d->w;
+    const struct message *m = job->message;
+    const struct group *group = link ? link->site->group : dest_group(dest);
+    struct attempt *a = worker_attempt(w);
+    struct arena *arena = worker_attempt_arena(w);
+
+    rcpt->attempts++;
+    a->message_id = m->id;
+    a->rcpt_no = rcpt->no;
+    a->address = arena_strdup(arena, rcpt->address);
+    a->domain = arena_strdup(arena, rcpt->domain);
+    a->campaign = arena_strdup(arena, m->campaign);
+    a->account = arena_strdup(arena, m->account);
+    a->sender = arena_strdup(arena, m->sender);
+    a->accepted_unix = m->accepted_unix;
+    a->size_bytes = m->body->size_bytes;
+    a->policy_version = policy_version(link ? link->site->policy : w->policy);
+    a->group = arena_strdup(arena, group->name);
+    a->match = dest->match.how;
+    a->match_pattern = arena_strdup(arena, dest->match.pattern ? dest->match.pattern : "");
+    a->outcome = *o;
+    a->attempts = rcpt->attempts;
+    a->at_unix_ms = clock_unix_ms();
+    a->duration_ms = (uint32_t)(worker_now_ms(w) - started_ms);
+    a->tls_wanted = a->tls_effective = group->starttls;
+    a->tls_why = TLS_WHY_RULE;
+    if (link)
+        put_transport(a, link, arena);
+    decide_then(dest, job, rcpt, link, a, dsn_not_passed_on);
+    count(w, a->outcome.kind);
+    log_attempt(w, a);
+}

@@ -1,0 +1,438 @@
+/*
+ * A site joins the domains that have the same hosts and the same rules.  Its links serve its ready
+ * destinations in turn; its permits (group, process) bound the links over all workers.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "engine/deliver/deliver_priv.h"
+
+#define JOBS_PER_OPENING 4     /* a link that is being opened counts as capacity for that many jobs */
+#define CAP_MS           60000 /* how long a refused connection keeps us from opening more */
+
+static void make_key(struct buf *key, const struct group *group, const struct site_host *hosts, size_t count)
+{
+    buf_putf(key, "%u|", group->index);
+    for (size_t i = 0; i < count;
+         i++) /* sorted by preference; names of equal preference are shuffled: see below */
+        buf_putf(key, "%u:%s:%u:%d|", hosts[i].preference, hosts[i].name, hosts[i].port,
+                 hosts[i].implicit_tls);
+}
+
+static int by_preference_and_name(const void *a, const void *b)
+{
+    const struct site_host *x = a, *y = b;
+
+    if (x->preference != y->preference)
+        return x->preference < y->preference ? -1 : 1;
+    return strcmp(x->name, y->name);
+}
+
+static void on_permit(struct note *note, void *owner)
+{
+    struct site *s = CONTAINER_OF(note, struct site, waiter.note);
+    (void)owner;
+
+    permit_heard(s->pool, &s->waiter);
+    s->waits_for_permit = false;
+    site_kick(s);
+    permit_cancel(s->pool,
+                  &s->waiter); /* a turn that was not needed goes to the next; queue again when needed */
+    site_maybe_free(s);
+}
+
+static void on_global_permit(struct note *note, void *owner)
+{
+    struct site *s = CONTAINER_OF(note, struct site, global_waiter.note);
+    (void)owner;
+
+    permit_heard(s->global, &s->global_waiter);
+    s->waits_for_permit = false;
+    site_kick(s);
+    permit_cancel(s->global, &s->global_waiter);
+    site_maybe_free(s);
+}
+
+static void on_alarm(struct alarm *a)
+{
+    struct site *s = CONTAINER_OF(a, struct site, alarm);
+    uint64_t now = worker_now_ms(s->d->w);
+
+    if (s->cap && s->cap_until_ms <= now)
+        s->cap = 0;
+    if (!site_is_resting(s)) {
+        LIST_FOREACH_SAFE (node, &s->dests) { /* each pages what waits for it on disk */
+            struct dest *dest = LIST_ENTRY(node, struct dest, site_node);
+            if (dest->page_due && list_is_empty(&dest->jobs))
+                dest_kick(dest);
+        }
+    }
+    site_kick(s);
+    site_maybe_free(s);
+}
+
+static struct site *create(struct deliver *d, char *key, const struct group *group,
+                           const struct site_host *hosts, size_t count, bool implicit_mx)
+{
+    struct site *s = MEM_NEW(struct site);
+    struct buf pool = {0};
+
+    s->d = d;
+    s->key = key;
+    s->policy = policy_ref(d->w->policy);
+    s->group = group;
+    s->implicit_mx = implicit_mx;
+    s->host_count = count;
+    s->hosts = mem_zalloc(MAX_OF(count, (size_t)1) * sizeof(*s->hosts));
+    for (size_t i = 0; i < count; i++) {
+        s->hosts[i] = hosts[i];
+        s->hosts[i].name = mem_strdup(hosts[i].name);
+    }
+    list_init(&s->dests);
+    list_init(&s->ready);
+    list_init(&s->links);
+    list_init(&s->idle);
+    s->alarm.ring = on_alarm;
+    buf_putf(&pool, "group:%s", group->name);
+    s->pool = permit_pool(d->w->shared->limits, buf_str(&pool), group->limits.connections);
+    buf_fini(&pool);
+    s->global = permit_pool(d->w->shared->limits, "all", (uint32_t)worker_conf(d->w)->delivery.connections);
+    permit_waiter_init(&s->waiter, &d->w->inbox, on_permit);
+    permit_waiter_init(&s->global_waiter, &d->w->inbox, on_global_permit);
+    list_push_back(&d->all_sites, &s->node);
+    map_put(&d->sites, bytes_of(s->key), s);
+    COUNT(d->w, sites);
+    return s;
+}
+
+struct site *site_find_or_create(struct deliver *d, const struct group *group, const struct site_host *hosts,
+                                 size_t count, bool implicit_mx)
+{
+    struct buf key = {0};
+    struct site_host *sorted = mem_alloc(MAX_OF(count, (size_t)1) * sizeof(*sorted));
+
+    for (size_t i = 0; i < count; i++)
+        sorted[i] = hosts[i];
+    qsort(sorted, count, sizeof(*sorted), by_preference_and_name);
+    make_key(&key, group, sorted, count);
+    struct site *s = map_find(&d->sites, buf_bytes(&key));
+    if (s)
+        buf_fini(&key);
+    else
+        s = create(d, buf_take(&key), group, sorted, count, implicit_mx);
+    mem_free(sorted);
+    return s;
+}
+
+void site_maybe_free(struct site *s)
+{
+    struct deliver *d = s->d;
+
+    if (!list_is_empty(&s->dests) || s->link_count || (site_is_resting(s) && !s->stale && !d->closed))
+        return;
+    bool noted = permit_cancel(s->pool, &s->waiter);
+    noted |= permit_cancel(s->global, &s->global_waiter);
+    if (noted) /* its note is on the way, and comes here again */
+        return;
+    alarm_clear(&d->clock, &s->alarm);
+    if (!s->stale)
+        map_remove(&d->sites, bytes_of(s->key));
+    list_remove(&s->node);
+    UNCOUNT(d->w, sites);
+    for (size_t i = 0; i < s->host_count; i++)
+        mem_free(s->hosts[i].name);
+    mem_free(s->hosts);
+    mem_free(s->key);
+    if (s->auth_password)
+        mem_wipe_free(s->auth_password, strlen(s->auth_password));
+    policy_unref(s->policy);
+    mem_free(s);
+}
+
+void site_bind(struct site *s, struct dest *dest)
+{
+    dest->site = s;
+    list_push_back(&s->dests, &dest->site_node);
+    s->queued_jobs += dest->queued_jobs;
+}
+
+void site_unbind(struct site *s, struct dest *dest)
+{
+    s->queued_jobs -= dest->queued_jobs;
+    list_remove(&dest->ready_node);
+    list_remove(&dest->site_node);
+    dest->site = NULL;
+    site_maybe_free(s);
+}
+
+void site_make_stale(struct site *s)
+{
+    if (!s->stale)
+        map_remove(&s->d->sites, bytes_of(s->key));
+    s->stale = true;
+    LIST_FOREACH_SAFE (node, &s->dests)
+        dest_unbind(LIST_ENTRY(node, struct dest, site_node));
+}
+
+bool site_is_resting(const struct site *s)
+{
+    return s->rest.until_ms > worker_now_ms(s->d->w);
+}
+
+void site_on_alive(struct site *s)
+{
+    s->rest = (struct suspension){0};
+}
+
+/* ---- work for links ---- */
+
+bool job_clear_ok(const struct deliver *d, const struct job *job)
+{
+    int64_t age_s = clock_unix() - job->message->accepted_unix;
+
+    return job->rcpts[0].attempts >= 1 &&
+           age_s * 1000 >= (int64_t)worker_conf(d->w)->delivery.clear_fallback_after_ms;
+}
+
+static bool link_may_carry(const struct link *link, const struct job *job)
+{
+    return !link->in_clear || link->site->group->clear_after_tls_failure == CLEAR_NOW ||
+           job_clear_ok(link->d, job);
+}
+
+static struct dest *next_dest(struct site *s, const struct link *link)
+{
+    LIST_FOREACH (node, &s->ready) {
+        struct dest *dest = LIST_ENTRY(node, struct dest, ready_node);
+        struct list *first = list_first(&dest->jobs);
+        if (first && (!link || link_may_carry(link, LIST_ENTRY(first, struct job, node))))
+            return dest;
+    }
+    return NULL;
+}
+
+static void set_alarm(struct site *s, uint64_t at_ms)
+{
+    if (!alarm_is_set(&s->alarm) || s->alarm.at_ms > at_ms)
+        alarm_set(&s->d->clock, &s->alarm, at_ms);
+}
+
+/* A job larger than one transaction may be: the rest stays in front. */
+static void split(struct dest *dest, struct job *job, uint32_t most)
+{
+    if (!most || job->rcpt_count <= most)
+        return;
+    struct job *left = job_create(job->message, job->rcpts + most, job->rcpt_count - most);
+    job->rcpt_count = most;
+    dest_requeue(dest, left);
+}
+
+static bool body_is_there(struct dest *dest, struct job *job)
+{
+    struct body *body = job->message->body;
+    struct deliver *d = dest->d;
+    struct outcome o;
+
+    if (body->mem || body->size_bytes > SPOOL_MEMORY_LIMIT)
+        return true;
+    enum err e = spool_load(store_spool(d->w->shared->store), body);
+    if (!e)
+        return true;
+    log_error(&d->w->log, "spool.read", LOG_INT("segment", body->segment), LOG_INT("offset", body->offset),
+              LOG_ERR(e));
+    outcome_local(&o, OUTCOME_DEFERRED, STAGE_QUEUE, 451, "4.3.0", "the stored message cannot be read: %s",
+                  err_text(e));
+    for (uint32_t i = 0; i < job->rcpt_count; i++) {
+        struct outcome copy = o;
+        record_attempt(dest, NULL, job, &job->rcpts[i], &copy, worker_now_ms(d->w), false);
+    }
+    job_destroy(job);
+    return false;
+}
+
+/* What lay on disk too long is given up before it is tried again. */
+static bool is_expired(struct dest *dest, struct job *job)
+{
+    const struct group *group = dest->site->group;
+    struct outcome o;
+
+    if (!job->rcpts[0].attempts ||
+        !retry_is_expired(&group->retry, job->message->accepted_unix, clock_unix()))
+        return false;
+    for (uint32_t i = 0; i < job->rcpt_count; i++) {
+        const char *last = job->rcpts[i].last_text;
+        outcome_local(&o, OUTCOME_EXPIRED, STAGE_QUEUE, 554, "4.4.7",
+                      "not delivered in time; last answer: %s", last ? last : "none");
+        job->rcpts[i].attempts--; /* record_attempt counts one more; this is none */
+        record_attempt(dest, NULL, job, &job->rcpts[i], &o, worker_now_ms(dest->d->w), false);
+    }
+    job_destroy(job);
+    return true;
+}
+
+struct deliver_txn *site_take(struct site *s, struct link *link)
+{
+    struct deliver *d = s->d;
+
+    if (s->stale || d->draining || d->closed || site_is_resting(s) || deliver_is_stalled(d))
+        return NULL;
+    for (struct dest *dest; (dest = next_dest(s, link));) {
+        if (s->group->limits.messages_per_second > 0) {
+            uint32_t wait_ms = rate_take(d->w->shared->limits, s->group->name,
+                                         s->group->limits.messages_per_second, clock_now_us());
+            if (wait_ms) {
+                set_alarm(s, worker_now_ms(d->w) + wait_ms);
+                return NULL;
+            }
+        }
+        struct job *job = dest_pop(dest);
+        if (!list_is_empty(&dest->jobs)) { /* the next destination's turn */
+            list_remove(&dest->ready_node);
+            list_push_back(&s->ready, &dest->ready_node);
+        }
+        split(dest, job, s->group->limits.recipients_per_transaction);
+        uint32_t recipients = job->rcpt_count;
+        if (is_expired(dest, job) || !body_is_there(dest, job)) {
+            dest_kick_soon(dest);
+            continue;
+        }
+        dest->flying += recipients; /* keeps it alive */
+        struct deliver_txn *t = MEM_NEW(struct deliver_txn);
+        t->job = job;
+        t->dest = dest;
+        t->started_ms = worker_now_ms(d->w);
+        t->txn.message = job->message;
+        t->txn.rcpts = job->rcpts;
+        t->txn.rcpt_count = job->rcpt_count;
+        t->txn.outcomes = mem_alloc(job->rcpt_count * sizeof(struct outcome));
+        t->txn.dsn_not_passed_on = mem_zalloc(job->rcpt_count);
+        t->txn.arg = t;
+        list_init(&t->txn.node);
+        list_push_back(&link->txns, &t->node);
+        return t;
+    }
+    return NULL;
+}
+
+/* ---- links ---- */
+
+static void reclaim(struct worker *w, void *arg)
+{
+    (void)arg;
+    deliver_reclaim(w->deliver);
+}
+
+static bool take_permits(struct site *s)
+{
+    struct shared *shared = s->d->w->shared;
+
+    if (s->waits_for_permit)
+        return false;
+    if (permit_take(s->global, &s->global_waiter)) {
+        if (permit_take(s->pool, &s->waiter))
+            return true;
+        permit_give(s->global);
+    }
+    s->waits_for_permit = true;
+    for (unsigned i = 0; i < shared->worker_count; i++) /* whoever holds one without work gives it up */
+        worker_post(shared->workers[i], reclaim, NULL);
+    return false;
+}
+
+static bool wants_link(const struct site *s)
+{
+    if (s->cap && s->link_count >= s->cap)
+        return false;
+    return s->queued_jobs > s->opening * JOBS_PER_OPENING;
+}
+
+void site_kick(struct site *s)
+{
+    struct deliver *d = s->d;
+
+    if (s->stale || d->draining || d->closed || site_is_resting(s) || deliver_is_stalled(d))
+        return;
+    LIST_FOREACH_SAFE (node, &s->idle) {
+        if (list_is_empty(&s->ready))
+            return;
+        link_feed(LIST_ENTRY(node, struct link, idle_node));
+    }
+    while (!list_is_empty(&s->ready) && wants_link(s)) {
+        if (alarm_is_set(&s->alarm) && s->group->limits.messages_per_second > 0 && s->link_count)
+            return; /* the rate binds, not the links */
+        struct dest *dest = next_dest(s, NULL);
+        if (!dest)
+            return;
+        if (!take_permits(s))
+            return;
+        struct job *job = LIST_ENTRY(list_first(&dest->jobs), struct job, node);
+        link_open(s, job_clear_ok(d, job));
+    }
+}
+
+struct walk_failure {
+    const struct deliver *d;
+    bool clear_ok; /* the walk could end in clear: then it speaks for every job */
+};
+
+static bool concerns(const struct job *job, void *arg)
+{
+    const struct walk_failure *f = arg;
+
+    return f->clear_ok || !job_clear_ok(f->d, job);
+}
+
+/* Is there a session that may carry the jobs this walk was for? */
+static bool has_live_link(const struct site *s, bool clear_ok)
+{
+    LIST_FOREACH (node, &s->links) {
+        const struct link *link = LIST_ENTRY(node, struct link, node);
+        if (link->ready && !link->quitting && (clear_ok || !link->in_clear))
+            return true;
+    }
+    return false;
+}
+
+static void cap_connections(struct site *s, const struct outcome *o)
+{
+    s->cap = MAX_OF(s->link_count, 2U) - 1;
+    s->cap_until_ms = worker_now_ms(s->d->w) + CAP_MS;
+    set_alarm(s, s->cap_until_ms);
+    log_info(&s->d->w->log, "site.capped", LOG_STR("group", s->group->name), LOG_STR("mx", s->hosts[0].name),
+             LOG_INT("connections", s->cap), LOG_STR("why", o->text));
+}
+
+static void rest(struct site *s, const struct outcome *o)
+{
+    uint64_t now = worker_now_ms(s->d->w);
+
+    set_alarm(s, suspension_start(&s->rest, o, &s->group->retry, now));
+    log_warn(&s->d->w->log, "site.suspended", LOG_STR("group", s->group->name),
+             LOG_STR("mx", s->hosts[0].name), LOG_INT("seconds", (s->rest.until_ms - now) / 1000),
+             LOG_STR("why", o->text));
+    LIST_FOREACH_SAFE (node, &s->dests)
+        dest_go_cold(LIST_ENTRY(node, struct dest, site_node));
+}
+
+void site_on_walk_failed(struct site *s, struct link *link, const struct outcome *o)
+{
+    struct walk_failure f = {s->d, link->clear_ok};
+
+    if (has_live_link(s, link->clear_ok)) { /* others work: the receiver wants no more of us just now */
+        cap_connections(s, o);
+        return;
+    }
+    LIST_FOREACH_SAFE (node, &s->dests) {
+        struct dest *dest = LIST_ENTRY(node, struct dest, site_node);
+        dest_settle_all(dest, o, link, concerns, &f);
+    }
+    /* What is left may go in clear: it is served, or gets a walk of its own, before the site rests. */
+    if (o->kind == OUTCOME_DEFERRED && list_is_empty(&s->ready) && !has_live_link(s, true)) {
+        rest(s, o);
+        return;
+    }
+    LIST_FOREACH_SAFE (node, &s->dests)
+        dest_kick_soon(LIST_ENTRY(node, struct dest, site_node));
+}

@@ -1,0 +1,356 @@
+/* The engine's life: create → start → (reload)* → drain → destroy. */
+#include <errno.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "engine/deliver/final.h"
+#include "engine/engine_priv.h"
+#include "engine/privileges.h"
+
+#define WATCHDOG_BEATS 10 /* seconds without a turn of a worker's loop before we say so */
+
+static void on_answer(struct note *note, void *owner)
+{
+    (void)note;
+    (void)owner; /* the waiter reads the request itself */
+}
+
+void engine_wait_begin(struct engine_wait *wait, struct store_request *req)
+{
+    doorbell_init(&wait->bell);
+    inbox_init(&wait->inbox, wait, doorbell_ring, &wait->bell);
+    req->reply_to = &wait->inbox;
+    req->on_reply = on_answer;
+}
+
+void engine_wait_end(struct engine_wait *wait)
+{
+    while (inbox_drain(&wait->inbox) == 0)
+        doorbell_wait(&wait->bell, -1);
+    doorbell_fini(&wait->bell);
+}
+
+static enum err make_dir(const char *path, char **why)
+{
+    if (mkdir(path, 0700) == 0 || errno == EEXIST) {
+        if (access(path, W_OK | X_OK) == 0)
+            return OK;
+        *why = text_format(
+            "the data directory %s is not writable (%m); give it to the user that runs hayaumad", path);
+        return ERR_DENIED;
+    }
+    *why = text_format(
+        "cannot make the data directory %s: %m; make it and give it to the user that runs hayaumad", path);
+    return ERR_DENIED;
+}
+
+static char *host_name_of(const struct conf *conf)
+{
+    char name[256] = "";
+
+    if (conf->host_name)
+        return mem_strdup(conf->host_name);
+    if (gethostname(name, sizeof(name) - 1) != 0 || !name[0])
+        snprintf(name, sizeof(name), "localhost");
+    return mem_strdup(name);
+}
+
+static enum err open_listeners(struct engine *e, char **why)
+{
+    const struct conf *conf = engine_conf(e);
+    const struct conf_listener *items = conf->listeners.items;
+
+    e->listeners = mem_zalloc((conf->listeners.count + 1) * sizeof(*e->listeners));
+    for (size_t i = 0; i < conf->listeners.count; i++) {
+        enum err err =
+            listener_open(&items[i], conf, e->shared.host_name, e->worker_count, &e->listeners[i], why);
+        if (err)
+            return err;
+        e->listener_count++;
+    }
+    return OK;
+}
+
+/* Loads all first, then swaps: a bad file leaves every listener as it was. */
+enum err engine_set_certificates(struct engine *e, char **why)
+{
+    const struct conf *conf = engine_conf(e);
+    const struct conf_listener *items = conf->listeners.items;
+    struct tls_server **loaded = mem_zalloc((e->listener_count + 1) * sizeof(*loaded));
+    bool tls13_only = conf->tls.min_version && strcmp(conf->tls.min_version, "1.3") == 0;
+    enum err err = OK;
+
+    for (size_t i = 0; i < e->listener_count && !err; i++) {
+        if (items[i].tls == LISTENER_TLS_NONE)
+            continue;
+        const char *certificate = items[i].certificate ? items[i].certificate : conf->tls.certificate;
+        const char *key = items[i].certificate ? items[i].key : conf->tls.key;
+        char *own_certificate = NULL, *own_key = NULL;
+        if (!certificate) {
+            err =
+                tls_self_signed_ensure(conf->data_dir, e->shared.host_name, &own_certificate, &own_key, why);
+            certificate = own_certificate;
+            key = own_key;
+        }
+        if (!err)
+            err = tls_server_load(certificate, key, conf->tls.priority, tls13_only, &loaded[i], why);
+        mem_free(own_certificate);
+        mem_free(own_key);
+    }
+    for (size_t i = 0; i < e->listener_count; i++) {
+        if (!loaded[i])
+            continue;
+        if (err)
+            tls_server_unref(loaded[i]);
+        else
+            listener_set_tls(e->listeners[i], loaded[i]);
+    }
+    mem_free(loaded);
+    return err;
+}
+
+static enum err open_store(struct engine *e, char **why)
+{
+    const struct conf *conf = engine_conf(e);
+    enum err err = history_open(conf->data_dir, (unsigned)conf->store.history_days, &e->shared.history, why);
+
+    if (err)
+        return err;
+    struct store_config config = {
+        .dir = conf->data_dir,
+        .segment_bytes = conf->store.segment_bytes,
+        .wal_limit_bytes = conf->store.wal_bytes,
+        .reserve_bytes = conf->store.reserve_bytes,
+        .workers = e->worker_count,
+        .inboxes = e->inboxes,
+        .on_jobs = deliver_on_jobs,
+        .on_wake = deliver_on_wake,
+        .on_final_due = finaliser_on_due,
+        .history = e->shared.history,
+    };
+    err = store_open(&config, &e->shared.store, why);
+    if (!err)
+        history_attach(e->shared.history, e->shared.store);
+    return err;
+}
+
+static void make_workers(struct engine *e)
+{
+    e->workers = mem_zalloc(e->worker_count * sizeof(*e->workers));
+    e->inboxes = mem_zalloc(e->worker_count * sizeof(*e->inboxes));
+    e->beats_seen = mem_zalloc(e->worker_count * sizeof(*e->beats_seen));
+    e->beats_missed = mem_zalloc(e->worker_count * sizeof(*e->beats_missed));
+    e->shared.workers = e->workers;
+    e->shared.worker_count = e->worker_count;
+    for (unsigned i = 0; i < e->worker_count; i++) {
+        e->workers[i] = worker_create(&e->shared, i);
+        e->inboxes[i] = &e->workers[i]->inbox;
+    }
+}
+
+static unsigned worker_count_of(const struct conf *conf)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+    if (conf->workers)
+        return (unsigned)conf->workers;
+    return cores < 1 ? 1 : cores > 60 ? 60 : (unsigned)cores; /* 60: message ids have six bits for it */
+}
+
+enum err engine_create(struct conf *conf, struct engine **out, char **why)
+{
+    struct engine *e = MEM_NEW(struct engine);
+
+    e->confs = MEM_NEW(struct conf_kept);
+    e->confs->conf = *conf;
+    *conf = (struct conf){0};
+    atomic_store(&e->shared.conf, &e->confs->conf);
+    pthread_mutex_init(&e->lock, NULL);
+    e->started_unix = clock_unix();
+    e->shared.host_name = host_name_of(engine_conf(e));
+    e->shared.limits = limits_create();
+    e->shared.tls_client = tls_client_create();
+    e->worker_count = worker_count_of(engine_conf(e));
+    enum err err = open_listeners(e, why); /* ports first, while we may; the files belong to the later user */
+    if (!err)
+        err = privileges_drop(engine_conf(e), why);
+    if (!err)
+        err = make_dir(engine_conf(e)->data_dir, why);
+    if (!err)
+        err = engine_set_certificates(e, why);
+    if (!err) {
+        make_workers(e);
+        err = open_store(e, why);
+    }
+    if (!err)
+        err = engine_load_policy(e, why);
+    if (err) {
+        engine_destroy(e);
+        return err;
+    }
+    *out = e;
+    return OK;
+}
+
+enum err engine_start(struct engine *e, char **why)
+{
+    struct accounts *accounts = store_accounts(e->shared.store);
+    enum err err = OK;
+
+    for (unsigned i = 0; i < e->worker_count && !err; i++)
+        err = worker_setup(e->workers[i], e->policy, accounts, why);
+    accounts_unref(accounts);
+    if (err)
+        return err;
+    for (size_t i = 0; i < e->listener_count; i++)
+        for (unsigned k = 0; k < e->worker_count; k++)
+            submit_listen(e->workers[k]->submit, e->listeners[i]);
+    for (unsigned i = 0; i < e->worker_count && !err; i++)
+        err = worker_start(e->workers[i]);
+    if (err)
+        *why = text_format("cannot start a worker thread: %s", err_text(err));
+    else
+        store_start(e->shared.store);
+    return err;
+}
+
+/* ---- ending ---- */
+
+static void drain_worker(struct worker *w, void *arg)
+{
+    (void)arg;
+    w->draining = true;
+    submit_drain(w->submit);
+    deliver_drain(w->deliver);
+}
+
+static void count_open(struct worker *w, void *arg)
+{
+    size_t *open = arg;
+
+    *open += submit_open(w->submit) + deliver_in_flight(w->deliver);
+}
+
+void engine_drain(struct engine *e)
+{
+    uint64_t until = clock_now_ms() + engine_conf(e)->drain_ms;
+    size_t open = 1;
+
+    atomic_store(&e->draining, true);
+    for (unsigned i = 0; i < e->worker_count; i++)
+        worker_call(e->workers[i], drain_worker, NULL);
+    while (open && clock_now_ms() < until) {
+        open = 0;
+        for (unsigned i = 0; i < e->worker_count; i++)
+            worker_call(e->workers[i], count_open, &open);
+        if (open)
+            usleep(20000);
+    }
+    log_info(NULL, "engine.drained", LOG_INT("left_open", open));
+}
+
+static void free_confs(struct engine *e)
+{
+    for (struct conf_kept *k = e->confs, *older; k; k = older) {
+        older = k->older;
+        conf_free(&k->conf);
+        mem_free(k);
+    }
+}
+
+void engine_destroy(struct engine *e)
+{
+    if (!e)
+        return;
+    for (unsigned i = 0; e->workers && i < e->worker_count; i++)
+        if (e->workers[i]->thread)
+            worker_post_stop(e->workers[i]);
+    for (unsigned i = 0; e->workers && i < e->worker_count; i++)
+        if (e->workers[i]->thread)
+            worker_join(e->workers[i]);
+    if (e->shared.history) /* results first, so that the store hears of them */
+        history_close(TAKE(e->shared.history), 10000);
+    if (e->shared.store)
+        store_close(TAKE(e->shared.store));
+    for (unsigned i = 0; e->workers && i < e->worker_count; i++)
+        worker_destroy(e->workers[i]);
+    for (size_t i = 0; i < e->listener_count; i++)
+        listener_destroy(e->listeners[i]);
+    policy_unref(e->policy);
+    tls_client_destroy(e->shared.tls_client);
+    limits_destroy(e->shared.limits);
+    mem_free(e->shared.host_name);
+    mem_free(e->listeners);
+    mem_free(e->workers);
+    mem_free(e->inboxes);
+    mem_free(e->beats_seen);
+    mem_free(e->beats_missed);
+    mem_free(e->policy_file_text);
+    free_confs(e);
+    pthread_mutex_destroy(&e->lock);
+    mem_free(e);
+}
+
+/* ---- changing ---- */
+
+enum err engine_reload(struct engine *e, struct conf *conf, struct buf *notes)
+{
+    struct conf_kept *kept = MEM_NEW(struct conf_kept);
+    struct conf_kept *before = e->confs;
+    char *why = NULL;
+
+    kept->conf = *conf;
+    *conf = (struct conf){0};
+    if (conf_needs_restart(conf_keys, &before->conf, &kept->conf, notes))
+        buf_puts(notes, ": these need a restart; ");
+    kept->older = before;
+    e->confs = kept;
+    atomic_store_explicit(&e->shared.conf, &kept->conf, memory_order_release);
+    enum err err = e->listener_count == kept->conf.listeners.count ? engine_set_certificates(e, &why) : OK;
+    if (err) {
+        atomic_store_explicit(&e->shared.conf, &before->conf, memory_order_release);
+        e->confs = before;
+        conf_free(&kept->conf);
+        mem_free(kept);
+        buf_puts(notes, why);
+        mem_free(why);
+        return err;
+    }
+    for (size_t i = 0; i < e->listener_count; i++)
+        listener_set_rules(e->listeners[i], &kept->conf);
+    log_set_level((enum log_level)kept->conf.log.level);
+    return engine_reload_policy_file(e, notes);
+}
+
+void engine_watch(struct engine *e)
+{
+    for (unsigned i = 0; i < e->worker_count; i++) {
+        unsigned long beats = atomic_load_explicit(&e->workers[i]->counters.loop_beats, memory_order_relaxed);
+        if (beats != e->beats_seen[i]) {
+            if (e->beats_missed[i] >= WATCHDOG_BEATS)
+                log_warn(NULL, "watchdog.back", LOG_INT("worker", i), LOG_INT("seconds", e->beats_missed[i]));
+            e->beats_missed[i] = 0;
+        } else if (++e->beats_missed[i] == WATCHDOG_BEATS) {
+            log_error(NULL, "watchdog.stuck", LOG_INT("worker", i), LOG_INT("seconds", e->beats_missed[i]));
+        }
+        e->beats_seen[i] = beats;
+    }
+}
+
+struct store *engine_store(struct engine *e)
+{
+    return e->shared.store;
+}
+
+struct history *engine_history(struct engine *e)
+{
+    return e->shared.history;
+}
+
+const struct conf *engine_conf(struct engine *e)
+{
+    return atomic_load_explicit(&e->shared.conf, memory_order_acquire);
+}

@@ -1,0 +1,47 @@
+/* What the files engine*.c share. */
+#pragma once
+
+#include <pthread.h>
+
+#include "base/list.h"
+#include "engine/deliver/deliver.h"
+#include "engine/engine.h"
+#include "engine/submit/submit.h"
+#include "engine/worker.h"
+#include "queue/browse.h"
+
+struct conf_kept { /* a configuration that somebody may still read */
+    struct conf conf;
+    struct conf_kept *older;
+};
+
+struct engine {
+    struct shared shared;
+    struct conf_kept *confs; /* newest first */
+    struct listener **listeners;
+    size_t listener_count;
+    struct worker **workers;
+    struct inbox **inboxes; /* of the workers, for the store */
+    unsigned worker_count;
+    pthread_mutex_t lock;   /* of policy and of changes to it */
+    struct policy *policy;  /* counted */
+    char *policy_file_text; /* what policy_file held when it was last applied or first seen */
+    int64_t started_unix;
+    _Atomic(bool) draining;
+    unsigned long *beats_seen; /* watchdog */
+    unsigned *beats_missed;
+};
+
+/* Posts a request of the store and waits for its answer.  Not from a worker. */
+typedef void (*engine_post_fn)(struct store *s, void *request);
+struct engine_wait {
+    struct inbox inbox;
+    struct doorbell bell;
+};
+void engine_wait_begin(struct engine_wait *wait, struct store_request *req);
+void engine_wait_end(struct engine_wait *wait);
+
+enum err engine_load_policy(struct engine *e,
+                            char **why); /* at start: the newest version, or makes version 1 */
+enum err engine_reload_policy_file(struct engine *e, struct buf *notes);
+enum err engine_set_certificates(struct engine *e, char **why);

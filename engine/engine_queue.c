@@ -1,0 +1,193 @@
+/* What operators do to queued mail and to accounts. */
+#include "base/mem.h"
+#include "engine/engine_priv.h"
+#include "policy/domain.h"
+
+#define DOMAINS_MAX 200000
+
+struct domains {
+    char **items;
+    size_t count;
+};
+
+static void domains_add(struct domains *d, const char *domain)
+{
+    d->items = mem_realloc(d->items, (d->count + 1) * sizeof(*d->items));
+    d->items[d->count++] = mem_strdup(domain);
+}
+
+static void domains_fini(struct domains *d)
+{
+    for (size_t i = 0; i < d->count; i++)
+        mem_free(d->items[i]);
+    mem_free(d->items);
+}
+
+struct bound_call {
+    const char *domain, *group;
+    bool is_member;
+};
+
+static void ask_bound(struct worker *w, void *arg)
+{
+    struct bound_call *call = arg;
+    const char *name = deliver_group_of(w->deliver, call->domain);
+
+    call->is_member = name && strcmp(name, call->group) == 0;
+}
+
+/* By the policy where the name decides; by what delivery found where the MX hosts do. */
+static bool is_member(struct engine *e, const struct policy *p, const char *domain, const char *group)
+{
+    struct policy_match m = policy_match_domain(p, bytes_of(domain));
+    struct bound_call call = {domain, group, false};
+
+    if (m.group)
+        return strcmp(m.group->name, group) == 0;
+    worker_call(e->workers[store_owner(bytes_of(domain), e->worker_count)], ask_bound, &call);
+    return call.is_member;
+}
+
+static enum err domains_of_group(struct engine *e, const char *group, struct domains *out)
+{
+    struct arena arena = {0};
+    struct browse *b = NULL;
+    struct browse_group *rows = NULL;
+    size_t count = 0;
+    char *why = NULL;
+    struct policy *p = engine_policy(e);
+    enum err err = policy_group_by_name(p, group) ? OK : ERR_NOT_FOUND;
+
+    if (!err)
+        err = browse_open(engine_conf(e)->data_dir, &b, &why);
+    if (!err)
+        err = browse_groups(b, BROWSE_GROUP_DOMAIN, DOMAINS_MAX, &arena, &rows, &count);
+    for (size_t i = 0; !err && i < count; i++)
+        if (is_member(e, p, rows[i].key, group))
+            domains_add(out, rows[i].key);
+    mem_free(why);
+    browse_close(b);
+    arena_fini(&arena);
+    policy_unref(p);
+    return err;
+}
+
+/* Which destinations an operation touches: those of the selector, or found from the message or recipient it
+ * names. */
+static void touched_domains(struct engine *e, const struct queue_selector *which, struct domains *out)
+{
+    char normal[DOMAIN_MAX_BYTES + 1];
+    struct arena arena = {0};
+    struct browse *b = NULL;
+    struct browse_message m;
+    char *why = NULL;
+
+    for (size_t i = 0; i < which->domain_count; i++)
+        domains_add(out, which->domains[i]);
+    if (which->domain_count)
+        return;
+    if (which->recipient && domain_normalise(domain_of_address(bytes_of(which->recipient)), normal) == OK) {
+        domains_add(out, normal);
+    } else if (which->message_id && browse_open(engine_conf(e)->data_dir, &b, &why) == OK) {
+        if (browse_message(b, which->message_id, &arena, &m) == OK)
+            for (size_t i = 0; i < m.rcpt_count; i++)
+                domains_add(out, m.rcpts[i].domain);
+    }
+    mem_free(why);
+    browse_close(b);
+    arena_fini(&arena);
+}
+
+struct call_back {
+    const struct domains *domains; /* none: all */
+    bool retry;
+};
+
+static void call_back(struct worker *w, void *arg)
+{
+    const struct call_back *c = arg;
+
+    deliver_call_back(w->deliver, c->domains->count ? c->domains->items : NULL, c->domains->count, c->retry);
+}
+
+enum err engine_queue_op(struct engine *e, struct queue_selector *which, const char *group, enum queue_op op,
+                         uint64_t *changed)
+{
+    struct store_op req = {.op = op};
+    struct domains members = {0}, touched = {0};
+    struct engine_wait wait;
+    enum err err = OK;
+
+    if (group) {
+        err = domains_of_group(e, group, &members);
+        if (err || !members.count) {
+            domains_fini(&members);
+            *changed = 0;
+            return err;
+        }
+        if (which->domain_count) {
+            domains_fini(&members);
+            return ERR_INVALID; /* a group or domains, not both */
+        }
+        which->domains = members.items;
+        which->domain_count = members.count;
+    }
+    touched_domains(e, which, &touched);
+    req.which = *which;
+    *which = (struct queue_selector){0};
+    engine_wait_begin(&wait, &req.req);
+    store_post_op(e->shared.store, &req);
+    engine_wait_end(&wait);
+    /* The rows are marked: what workers hold of them goes back, and comes again only if it still may. */
+    struct call_back back = {&touched, op == QUEUE_RETRY};
+    for (unsigned i = 0; i < e->worker_count; i++)
+        worker_call(e->workers[i], call_back, &back);
+    *changed = req.changed;
+    queue_selector_fini(&req.which);
+    domains_fini(&touched);
+    return req.req.result;
+}
+
+static void take_accounts(struct worker *w, void *arg)
+{
+    struct accounts *old = w->accounts;
+
+    w->accounts = accounts_ref(arg);
+    accounts_unref(old);
+}
+
+static enum err account_request(struct engine *e, struct store_account *req)
+{
+    struct engine_wait wait;
+
+    engine_wait_begin(&wait, &req->req);
+    store_post_account(e->shared.store, req);
+    engine_wait_end(&wait);
+    if (req->req.result)
+        return req->req.result;
+    struct accounts *now = store_accounts(e->shared.store);
+    for (unsigned i = 0; i < e->worker_count; i++)
+        worker_call(e->workers[i], take_accounts, now);
+    accounts_unref(now);
+    return OK;
+}
+
+enum err engine_account_put(struct engine *e, const struct account *account)
+{
+    struct store_account req = {0};
+
+    account_copy(&req.account, account);
+    enum err err = account_request(e, &req);
+    account_fini(&req.account);
+    return err;
+}
+
+enum err engine_account_remove(struct engine *e, const char *name)
+{
+    struct store_account req = {.remove = true};
+
+    req.account.name = mem_strdup(name);
+    enum err err = account_request(e, &req);
+    account_fini(&req.account);
+    return err;
+}

@@ -1,0 +1,66 @@
+/*
+ * GnuTLS credentials and sessions by role and level.
+ *
+ * Thread    credentials are immutable and counted: any thread.  A session belongs to its connection.
+ * Priority  strings are always set explicitly: GnuTLS's NORMAL still offers TLS 1.0 and static RSA.
+ */
+#pragma once
+
+#include <gnutls/gnutls.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/ip.h"
+#include "policy/tls_decide.h"
+
+/* ---- server: the certificate of a listener ---- */
+struct tls_server;
+
+/*
+ * Loads PEM files.  *why says which file and what is wrong (mem_free).  priority: a GnuTLS string that
+ * replaces ours, or NULL; tls13_only raises the minimum version.
+ */
+MUST_CHECK enum err tls_server_load(const char *certificate, const char *key, const char *priority,
+                                    bool tls13_only, struct tls_server **out, char **why);
+struct tls_server *tls_server_ref(struct tls_server *t);
+void tls_server_unref(struct tls_server *t);
+gnutls_session_t tls_server_session(struct tls_server *t);   /* holds a reference until tls_session_end */
+int64_t tls_server_expires_unix(const struct tls_server *t); /* of the leaf certificate */
+/* Makes DIR/tls-cert.pem and DIR/tls-key.pem (ECDSA P-256, self-signed, ten years, key 0600) unless both are
+ * there. */
+MUST_CHECK enum err tls_self_signed_ensure(const char *dir, const char *host_name, char **certificate,
+                                           char **key, char **why);
+
+/* ---- client ---- */
+struct tls_client; /* trust and resumption for one process */
+
+struct tls_client *tls_client_create(void);
+void tls_client_destroy(struct tls_client *t);
+struct tls_client_options {
+    enum tls_level level;
+    const char *priority;  /* the group's, or NULL */
+    const char *ca_file;   /* the group's, or NULL: the system's */
+    const char *sni;       /* MX host name; not sent when it is an address */
+    const char *cache_key; /* sessions are resumed only under an equal key: the reuse key of the connection */
+};
+/* NULL and *why (static or in `why`) when the priority string or the trust file is bad. */
+gnutls_session_t tls_client_session(struct tls_client *t, const struct tls_client_options *o, char *why,
+                                    size_t why_bytes);
+/*
+ * After the handshake: what PKIX says of the peer (chain to the trust, dates, name in subjectAltName,
+ * strength), whether or not it decides.  A resumed session gives what its full handshake gave.
+ */
+enum tls_verify tls_client_verify(gnutls_session_t session);
+bool tls_client_resumed(gnutls_session_t session);
+/* Keeps the session for resumption, once: call it when octets from the peer have come (TLS 1.3 tickets do).
+ */
+void tls_client_remember(gnutls_session_t session);
+
+/* ---- both ---- */
+void tls_session_end(gnutls_session_t session);         /* deinit, and what it held */
+const char *tls_version_name(gnutls_session_t session); /* "TLS1.3", static */
+/* "TLS_AES_256_GCM_SHA384", as IANA writes it; static. */
+const char *tls_cipher_name(gnutls_session_t session);
+bool tls_priority_is_valid(const char *priority, const char **error_at);

@@ -1,0 +1,411 @@
+#include "engine/submit/client.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+
+#define HANDSHAKE_LIMIT_MS 60000
+
+static const struct conn_events conn_events;
+static const struct smtp_server_events server_events;
+
+struct pending_accept {
+    struct store_accept accept;
+    struct client *client; /* NULL: it has gone */
+    uint64_t started_ms;
+};
+
+struct client_limits client_limits_of(const struct worker *w)
+{
+    const struct conf *conf = worker_conf(w);
+
+    return (struct client_limits){
+        .connections = (uint32_t)conf->submission.connections_per_address,
+        .connections_per_minute = (uint32_t)conf->submission.connection_rate_per_address,
+        .messages_per_minute = (uint32_t)conf->submission.messages_per_minute_per_address,
+        .auth_failures_per_minute = (uint32_t)conf->submission.auth_failures_per_minute,
+    };
+}
+
+/* ---- life ---- */
+
+void client_enter(struct client *c)
+{
+    c->depth++;
+}
+
+static void pass_on(struct client *c)
+{
+    if (c->dead || !c->server)
+        return;
+    if (smtp_server_wants_pause(c->server))
+        conn_pause(c->conn);
+    else
+        conn_resume(c->conn);
+    if (c->dead || !c->server)
+        return;
+    conn_flush(c->conn);
+    if (!c->dead)
+        conn_set_deadline(c->conn, smtp_server_deadline_ms(c->server));
+}
+
+void client_leave(struct client *c)
+{
+    if (c->depth == 1 && !c->dead) {
+        if (c->finishing) {
+            conn_finish(TAKE(c->conn)); /* the last reply goes out, then it closes by itself */
+            client_close(c);
+        } else {
+            pass_on(c);
+        }
+    }
+    if (--c->depth == 0 && c->dead)
+        mem_free(c);
+}
+
+void client_close(struct client *c)
+{
+    struct worker *w = c->submit->w;
+
+    if (c->dead)
+        return;
+    c->depth++;
+    c->dead = true;
+    password_abandon(c);
+    if (c->pending)
+        c->pending->client = NULL; /* the message is committed or not; the client will not hear of it */
+    conn_close(c->conn);
+    smtp_server_destroy(c->server);
+    if (c->counted) {
+        client_gone(w->shared->limits, c->address_key, clock_now_ms());
+        permit_give(permit_pool(w->shared->limits, "in", (uint32_t)worker_conf(w)->submission.connections));
+    }
+    if (c->account_key)
+        client_gone(w->shared->limits, c->account_key, clock_now_ms());
+    mem_free(c->account_key);
+    accounts_unref(c->accounts);
+    list_remove(&c->node);
+    c->submit->client_count--;
+    UNCOUNT(w, connections_in_open);
+    if (--c->depth == 0)
+        mem_free(c);
+}
+
+static bool is_trusted(const struct listener *l, const struct ip *ip)
+{
+    for (size_t i = 0; i < l->trusted_count; i++)
+        if (ip_net_has(&l->trusted[i], ip))
+            return true;
+    return false;
+}
+
+/* One line and goodbye, without a session. */
+static void turn_away(struct submit *s, int fd, const char *line)
+{
+    COUNT(s->w, connections_refused);
+    if (write(fd, line, strlen(line)) < 0)
+        log_debug(&s->w->log, "refuse.write");
+    close(fd);
+}
+
+static void start_tls(struct client *c)
+{
+    struct tls_server *tls = listener_tls(c->listener);
+
+    conn_set_deadline(c->conn, worker_now_ms(c->submit->w) + HANDSHAKE_LIMIT_MS);
+    conn_start_tls(c->conn, tls_server_session(tls));
+    tls_server_unref(tls);
+}
+
+void client_open(struct submit *s, struct listener *l, int fd, const struct ip *ip, uint16_t port)
+{
+    struct worker *w = s->w;
+    struct client_limits limits = client_limits_of(w);
+    char text[IP_TEXT_BYTES], key[IP_TEXT_BYTES + 8];
+
+    COUNT(w, connections_in);
+    snprintf(key, sizeof(key), "ip:%s", ip_format(ip, text));
+    bool trusted = is_trusted(l, ip);
+    if (trusted) /* the operator's own injectors: only the total counts */
+        limits.connections = limits.connections_per_minute = 0;
+    if (s->draining) {
+        turn_away(s, fd, "421 4.3.2 the server is shutting down\r\n");
+        return;
+    }
+    struct permit_pool *all =
+        permit_pool(w->shared->limits, "in", (uint32_t)worker_conf(w)->submission.connections);
+    if (!permit_take(all, NULL)) {
+        turn_away(s, fd, "421 4.7.0 too many connections, try again later\r\n");
+        return;
+    }
+    if (!client_may(w->shared->limits, key, &limits, CLIENT_CONNECT, clock_now_ms())) {
+        permit_give(all);
+        log_warn(&w->log, "client.limited", LOG_STR("address", text));
+        turn_away(s, fd, "421 4.7.0 too many connections from your address, try again later\r\n");
+        return;
+    }
+    struct client *c = MEM_NEW(struct client);
+    c->submit = s;
+    c->listener = l;
+    c->counted = true;
+    c->peer = (struct smtp_peer){.ip = *ip, .port = port, .trusted = trusted};
+    memcpy(c->address_key, key, sizeof(key));
+    log_context(&c->log, "worker=%u client=%.40s", w->index, text);
+    list_push_back(&s->clients, &c->node);
+    s->client_count++;
+    COUNT(w, connections_in_open);
+    c->conn = conn_create(w->pool, &conn_events, c);
+    if (conn_adopt(c->conn, fd) != OK) {
+        close(fd);
+        client_close(c);
+        return;
+    }
+    struct smtp_server_config config = {
+        .rules = listener_rules(l),
+        .spool = store_spool(w->shared->store),
+        .worker = w->index,
+        .peer = c->peer,
+        .log = &c->log,
+        .events = server_events,
+        .arg = c,
+    };
+    client_enter(c);
+    c->server = smtp_server_create(&config, worker_now_ms(w));
+    conn_set_output(c->conn, smtp_server_output(c->server));
+    if (listener_rules(l)->implicit_tls)
+        start_tls(c);
+    else
+        smtp_server_start(c->server, worker_now_ms(w));
+    client_leave(c);
+}
+
+void client_drain(struct client *c)
+{
+    client_enter(c);
+    if (c->server && !c->finishing)
+        smtp_server_drain(c->server, worker_now_ms(c->submit->w));
+    client_leave(c);
+}
+
+/* ---- socket events ---- */
+
+static void on_handshake(void *arg, enum err e, const char *why)
+{
+    struct client *c = arg;
+    struct smtp_tls_facts facts = {0};
+    bool implicit = listener_rules(c->listener)->implicit_tls;
+
+    client_enter(c);
+    if (e) {
+        COUNT(c->submit->w, tls_in_failures);
+        log_info(&c->log, "tls.failed", LOG_STR("why", why));
+        client_close(c);
+    } else {
+        gnutls_session_t session = conn_tls(c->conn);
+        snprintf(facts.version, sizeof(facts.version), "%s", tls_version_name(session));
+        snprintf(facts.cipher, sizeof(facts.cipher), "%s", tls_cipher_name(session));
+        smtp_server_tls_done(c->server, &facts, worker_now_ms(c->submit->w));
+        if (implicit && !c->dead)
+            smtp_server_start(c->server, worker_now_ms(c->submit->w));
+    }
+    client_leave(c);
+}
+
+static void on_data(void *arg, struct bytes in)
+{
+    struct client *c = arg;
+
+    client_enter(c);
+    if (!c->finishing && c->server)
+        smtp_server_receive(c->server, in, worker_now_ms(c->submit->w));
+    client_leave(c);
+}
+
+static void on_lost(void *arg, enum err e, const char *why)
+{
+    struct client *c = arg;
+
+    client_enter(c);
+    if (e != ERR_CLOSED)
+        log_info(&c->log, "client.lost", LOG_STR("why", why));
+    client_close(c);
+    client_leave(c);
+}
+
+static void on_deadline(void *arg)
+{
+    struct client *c = arg;
+
+    client_enter(c);
+    if (conn_tls(c->conn) == NULL || !listener_rules(c->listener)->implicit_tls ||
+        smtp_server_deadline_ms(c->server))
+        smtp_server_on_deadline(c->server, worker_now_ms(c->submit->w));
+    else
+        client_close(c); /* the handshake took too long */
+    client_leave(c);
+}
+
+static const struct conn_events conn_events = {
+    .on_handshake = on_handshake,
+    .on_data = on_data,
+    .on_lost = on_lost,
+    .on_deadline = on_deadline,
+};
+
+/* ---- what the conversation asks for ---- */
+
+static void on_starttls(void *arg)
+{
+    struct client *c = arg;
+
+    client_enter(c);
+    start_tls(c);
+    client_leave(c);
+}
+
+static void on_check_password(void *arg, const char *user, const char *password)
+{
+    password_check(arg, user, password);
+}
+
+const struct account *client_find_account(struct client *c, const char *user)
+{
+    struct worker *w = c->submit->w;
+
+    accounts_unref(c->accounts);
+    c->accounts = accounts_ref(w->accounts);
+    const struct account *a = accounts_find(c->accounts, bytes_of(user));
+    if (!a || a->disabled)
+        return NULL;
+    for (size_t i = 0; i < a->network_count; i++)
+        if (ip_net_has(&a->networks[i], &c->peer.ip))
+            return a;
+    return a->network_count ? NULL : a;
+}
+
+static const struct account *find_account(void *arg, const char *user)
+{
+    return client_find_account(arg, user);
+}
+
+static void on_auth_result(void *arg, const char *user, bool ok)
+{
+    struct client *c = arg;
+    struct worker *w = c->submit->w;
+    struct client_limits limits = client_limits_of(w);
+
+    if (!ok) {
+        COUNT(w, auth_failures);
+        client_may(w->shared->limits, c->address_key, &limits, CLIENT_AUTH_FAILURE, clock_now_ms());
+        log_warn(&c->log, "auth.failed", LOG_STR("account", user));
+        return;
+    }
+    log_info(&c->log, "auth.ok", LOG_STR("account", user));
+}
+
+/* The account's own limits, beside those of the address. */
+static bool account_may(struct client *c, enum client_event event)
+{
+    struct worker *w = c->submit->w;
+    const char *name = smtp_server_account(c->server);
+    const struct account *a = name ? accounts_find(w->accounts, bytes_of(name)) : NULL;
+    char key[160];
+
+    if (!a)
+        return name == NULL;
+    struct client_limits limits = {.connections = a->max_connections,
+                                   .messages_per_minute = a->messages_per_minute};
+    snprintf(key, sizeof(key), "account:%.140s", name);
+    if (event == CLIENT_CONNECT) {
+        if (c->account_key)
+            return true;
+        if (!client_may(w->shared->limits, key, &limits, CLIENT_CONNECT, clock_now_ms()))
+            return false;
+        c->account_key = mem_strdup(key);
+        return true;
+    }
+    return !a->disabled && client_may(w->shared->limits, key, &limits, event, clock_now_ms());
+}
+
+static bool may_send(void *arg, struct buf *reply)
+{
+    struct client *c = arg;
+    struct worker *w = c->submit->w;
+    struct client_limits limits = client_limits_of(w);
+
+    if (spool_is_full(store_spool(w->shared->store)))
+        buf_puts(reply, "452 4.3.1 no space to store mail, try again later");
+    else if (!account_may(c, CLIENT_CONNECT))
+        buf_puts(reply, "450 4.7.0 too many connections of your account, try again later");
+    else if (!account_may(c, CLIENT_MESSAGE))
+        buf_puts(reply, "450 4.7.1 too many messages of your account in the last minute, try again later");
+    else if (!c->peer.trusted &&
+             !client_may(w->shared->limits, c->address_key, &limits, CLIENT_MESSAGE, clock_now_ms()))
+        buf_puts(reply, "450 4.7.1 too many messages from your address in the last minute, try again later");
+    return reply->len == 0;
+}
+
+static void on_accepted(struct note *note, void *owner)
+{
+    struct pending_accept *p = CONTAINER_OF(note, struct pending_accept, accept.req.note);
+    struct client *c = p->client;
+    enum err e = p->accept.req.result;
+    struct worker *w = owner;
+    char id[MESSAGE_ID_TEXT];
+
+    if (!e) {
+        COUNT(w, messages_in);
+        atomic_fetch_add_explicit(&w->counters.bytes_in, p->accept.message->body->size_bytes,
+                                  memory_order_relaxed);
+        log_info(c ? &c->log : &w->log, "accept",
+                 LOG_STR("message", message_id_format(p->accept.message->id, id)),
+                 LOG_STR("from", p->accept.message->sender), LOG_INT("rcpts", p->accept.message->rcpt_count),
+                 LOG_INT("bytes", p->accept.message->body->size_bytes),
+                 LOG_STR("campaign", p->accept.message->campaign ? p->accept.message->campaign : "-"),
+                 LOG_INT("ms", worker_now_ms(w) - p->started_ms));
+    } else {
+        log_error(c ? &c->log : &w->log, "accept.failed", LOG_ERR(e));
+    }
+    store_accept_destroy(&p->accept); /* frees the whole: the accept is its first member */
+    if (!c)
+        return;
+    client_enter(c);
+    c->pending = NULL;
+    smtp_server_accept_done(c->server, e, worker_now_ms(w));
+    client_leave(c);
+}
+
+static void on_message(void *arg, struct message *m, int64_t not_before_unix)
+{
+    struct client *c = arg;
+    struct worker *w = c->submit->w;
+    struct pending_accept *p = MEM_NEW(struct pending_accept);
+
+    p->client = c;
+    p->started_ms = worker_now_ms(w);
+    p->accept.req.reply_to = &w->inbox;
+    p->accept.req.on_reply = on_accepted;
+    p->accept.message = m;
+    p->accept.not_before_unix = not_before_unix;
+    c->pending = p;
+    store_post_accept(w->shared->store, &p->accept);
+}
+
+static void on_close(void *arg)
+{
+    struct client *c = arg;
+
+    c->finishing = true; /* client_leave() does it: we are inside the server */
+}
+
+static const struct smtp_server_events server_events = {
+    .on_starttls = on_starttls,
+    .on_check_password = on_check_password,
+    .find_account = find_account,
+    .on_auth_result = on_auth_result,
+    .may_send = may_send,
+    .on_message = on_message,
+    .on_close = on_close,
+};

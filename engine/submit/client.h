@@ -1,0 +1,53 @@
+/*
+ * One submission connection: moves octets between the socket and an smtp_server, and answers what the server
+ * asks for: TLS, passwords, commits.  Thread: the worker's.
+ */
+#pragma once
+
+#include "base/hash.h"
+#include "base/list.h"
+#include "engine/submit/submit.h"
+
+struct submit {
+    struct worker *w; /* borrowed */
+    struct list ears, clients;
+    size_t client_count;
+    bool draining;
+    /* Passwords that were right lately: keyed hash of name, password and accounts generation. */
+    struct map passwords;
+    unsigned char cache_secret[32];
+};
+
+struct client {
+    struct list node; /* submit->clients */
+    struct submit *submit;
+    struct listener *listener; /* borrowed */
+    struct conn *conn;
+    struct smtp_server *server;
+    struct log log;
+    struct smtp_peer peer;
+    char address_key[IP_TEXT_BYTES + 8]; /* "ip:192.0.2.1": limits */
+    char *account_key;                   /* owned: "account:NAME" once its connection is counted, or NULL */
+    struct accounts *accounts;           /* counted: what find_account last borrowed from */
+    unsigned depth;
+    bool dead, finishing, counted;
+    struct password_work *work;     /* under way, or NULL */
+    struct pending_accept *pending; /* under way, or NULL */
+};
+
+void client_open(struct submit *s, struct listener *l, int fd, const struct ip *ip, uint16_t port);
+/* The account if it may be used from this peer; borrowed from c->accounts. */
+const struct account *client_find_account(struct client *c, const char *user);
+void client_drain(struct client *c);
+void client_close(struct client *c);
+struct client_limits client_limits_of(const struct worker *w);
+
+/* password.c: PBKDF2 on the thread pool, with a cache.  The answer is smtp_server_auth_done, perhaps at once.
+ */
+void password_check(struct client *c, const char *user, const char *password);
+void password_abandon(struct client *c); /* the client goes away */
+void password_cache_clear(struct submit *s);
+
+/* for password.c: brackets around calls into the server from outside an event */
+void client_enter(struct client *c);
+void client_leave(struct client *c); /* sends, sets the deadline, frees a dead client */

@@ -1,0 +1,226 @@
+#include "engine/worker.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "engine/deliver/deliver.h"
+#include "engine/submit/submit.h"
+
+#define BEAT_MS 1000
+
+static _Thread_local struct worker *current;
+
+bool worker_is_current(const struct worker *w)
+{
+    return current == w;
+}
+
+uint32_t worker_random(void)
+{
+    static _Thread_local uint64_t state;
+
+    if (!state && getrandom(&state, sizeof(state), 0) != (ssize_t)sizeof(state))
+        abort();
+    state ^= state << 13; /* for jitter and shuffles, nothing secret */
+    state ^= state >> 7;
+    state ^= state << 17;
+    return (uint32_t)(state >> 16);
+}
+
+static void wake(void *arg)
+{
+    uv_async_send(arg);
+}
+
+static void on_async(uv_async_t *async)
+{
+    struct worker *w = async->data;
+
+    inbox_drain(&w->inbox);
+}
+
+/* Before the loop sleeps: the results of this turn go to history as one batch. */
+static void on_prepare(uv_prepare_t *prepare)
+{
+    struct worker *w = prepare->data;
+
+    deliver_flush(w->deliver);
+    if (w->batch && w->batch->count)
+        history_post(w->shared->history, TAKE(w->batch));
+}
+
+static void on_beat(uv_timer_t *timer)
+{
+    struct worker *w = timer->data;
+
+    COUNT(w, loop_beats);
+    deliver_on_beat(w->deliver);
+}
+
+struct attempt *worker_attempt(struct worker *w)
+{
+    if (!w->batch)
+        w->batch = attempt_batch_create();
+    return attempt_batch_add(w->batch);
+}
+
+struct arena *worker_attempt_arena(struct worker *w)
+{
+    return &w->batch->arena;
+}
+
+struct worker *worker_create(struct shared *shared, unsigned index)
+{
+    struct worker *w = MEM_NEW(struct worker);
+
+    w->shared = shared;
+    w->index = index;
+    log_context(&w->log, "worker=%u", index);
+    uv_loop_init(&w->loop);
+    uv_async_init(&w->loop, &w->async, on_async);
+    w->async.data = w;
+    uv_prepare_init(&w->loop, &w->prepare);
+    w->prepare.data = w;
+    uv_timer_init(&w->loop, &w->beat);
+    w->beat.data = w;
+    inbox_init(&w->inbox, w, wake, &w->async);
+    w->pool = mem_alloc(sizeof(*w->pool));
+    w->pool->loop = &w->loop;
+    return w;
+}
+
+static enum err make_dns(struct worker *w, char **why)
+{
+    const struct conf *conf = worker_conf(w);
+    struct dns_config config = {
+        .timeout_ms = (uint32_t)conf->dns.timeout_ms,
+        .total_ms = (uint32_t)conf->dns.total_timeout_ms,
+        .cache_entries = (uint32_t)conf->dns.cache_entries,
+        .ttl_max_s = 86400,
+        .ipv6 = conf->delivery.ipv6,
+    };
+
+    for (size_t i = 0; i < conf->dns.servers.count && config.server_count < COUNT_OF(config.servers); i++) {
+        struct ip ip;
+        uint16_t port;
+        if (!ip_parse_port(bytes_of(conf->dns.servers.items[i]), 53, &ip, &port))
+            continue; /* conf_load() refused it */
+        config.servers[config.server_count].ip = ip;
+        config.servers[config.server_count].port = port;
+        config.servers[config.server_count].trusted_ad = ip_is_loopback(&ip);
+        config.server_count++;
+    }
+    return dns_create(&w->loop, &config, &w->dns, why);
+}
+
+enum err worker_setup(struct worker *w, struct policy *policy, struct accounts *accounts, char **why)
+{
+    enum err e = make_dns(w, why);
+
+    if (e)
+        return e;
+    w->policy = policy_ref(policy);
+    w->accounts = accounts_ref(accounts);
+    w->deliver = deliver_create(w);
+    w->submit = submit_create(w);
+    return OK;
+}
+
+static void *run(void *arg)
+{
+    struct worker *w = arg;
+
+    current = w;
+    uv_prepare_start(&w->prepare, on_prepare);
+    uv_timer_start(&w->beat, on_beat, BEAT_MS, BEAT_MS);
+    uv_run(&w->loop, UV_RUN_DEFAULT);
+    if (w->batch && w->batch->count)
+        history_post(w->shared->history, TAKE(w->batch));
+    return NULL;
+}
+
+enum err worker_start(struct worker *w)
+{
+    char name[16];
+
+    if (pthread_create(&w->thread, NULL, run, w) != 0)
+        return ERR_FULL;
+    snprintf(name, sizeof(name), "worker-%u", w->index);
+    pthread_setname_np(w->thread, name);
+    return OK;
+}
+
+struct call {
+    struct note note;
+    worker_fn fn;
+    void *arg;
+    struct doorbell *done; /* NULL: nobody waits, the call frees itself */
+};
+
+static void on_call(struct note *note, void *owner)
+{
+    struct call *call = CONTAINER_OF(note, struct call, note);
+
+    call->fn(owner, call->arg);
+    if (call->done)
+        doorbell_ring(call->done);
+    else
+        mem_free(call);
+}
+
+void worker_post(struct worker *w, worker_fn fn, void *arg)
+{
+    struct call *call = MEM_NEW(struct call);
+
+    *call = (struct call){.note.run = on_call, .fn = fn, .arg = arg};
+    inbox_post(&w->inbox, &call->note);
+}
+
+void worker_call(struct worker *w, worker_fn fn, void *arg)
+{
+    struct doorbell done;
+    struct call call = {.note.run = on_call, .fn = fn, .arg = arg, .done = &done};
+
+    doorbell_init(&done);
+    inbox_post(&w->inbox, &call.note);
+    doorbell_wait(&done, -1);
+    doorbell_fini(&done);
+}
+
+static void stop(struct worker *w, void *arg)
+{
+    (void)arg;
+    submit_close(w->submit);
+    deliver_close(w->deliver);
+    dns_close(w->dns, NULL, NULL);
+    uv_close((uv_handle_t *)&w->async, NULL);
+    uv_close((uv_handle_t *)&w->prepare, NULL);
+    uv_close((uv_handle_t *)&w->beat, NULL);
+}
+
+void worker_post_stop(struct worker *w)
+{
+    worker_post(w, stop, NULL);
+}
+
+void worker_join(struct worker *w)
+{
+    pthread_join(w->thread, NULL);
+}
+
+void worker_destroy(struct worker *w)
+{
+    if (!w)
+        return;
+    deliver_destroy(w->deliver);
+    submit_destroy(w->submit);
+    uv_loop_close(&w->loop);
+    attempt_batch_destroy(w->batch);
+    policy_unref(w->policy);
+    accounts_unref(w->accounts);
+    mem_free(w->pool);
+    mem_free(w);
+}

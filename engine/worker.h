@@ -1,0 +1,106 @@
+/*
+ * A worker: one thread with one libuv loop that shares nothing.  It accepts submission connections
+ * and owns the destinations that hash to it.
+ *
+ * Thread    everything here is used on the worker's thread, unless it says otherwise.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <uv.h>
+
+#include "base/inbox.h"
+#include "base/log.h"
+#include "engine/conf.h"
+#include "engine/dns/dns.h"
+#include "engine/limits.h"
+#include "engine/net/conn.h"
+#include "engine/net/tls.h"
+#include "policy/policy.h"
+#include "queue/accounts.h"
+#include "queue/history.h"
+#include "queue/store.h"
+
+struct deliver;
+struct submit;
+struct worker;
+
+/* What all workers share; immutable or with locks of its own.  Owned by the engine, outlives the workers. */
+struct shared {
+    struct store *store;
+    struct history *history;
+    struct limits *limits;
+    struct tls_client *tls_client;
+    _Atomic(const struct conf *) conf; /* the newest; older ones live as long as the engine */
+    char *host_name;
+    unsigned worker_count;
+    struct worker **workers;
+};
+
+/* Counters that other threads read for status and metrics. */
+struct worker_counters {
+    atomic_ulong connections_in, connections_in_open, connections_refused, auth_failures, tls_in_failures;
+    atomic_ulong messages_in, bytes_in;
+    atomic_ulong connections_out, connections_out_open, connects_failed, tls_handshakes_out, tls_resumed_out,
+        tls_failures_out;
+    atomic_ulong attempts, delivered, deferred, bounced;
+    atomic_ulong jobs_in_memory, destinations, sites;
+    atomic_ulong loop_beats; /* the watchdog looks at it */
+};
+#define COUNT(worker, name)   atomic_fetch_add_explicit(&(worker)->counters.name, 1, memory_order_relaxed)
+#define UNCOUNT(worker, name) atomic_fetch_sub_explicit(&(worker)->counters.name, 1, memory_order_relaxed)
+
+struct worker {
+    struct shared *shared; /* borrowed */
+    unsigned index;
+    pthread_t thread;
+    struct log log;
+    uv_loop_t loop;
+    uv_async_t async;
+    uv_prepare_t prepare;
+    uv_timer_t beat;
+    struct inbox inbox;     /* post here from any thread */
+    struct conn_pool *pool; /* owned */
+    struct dns *dns;
+    struct policy *policy;       /* counted snapshot */
+    struct accounts *accounts;   /* counted snapshot */
+    struct attempt_batch *batch; /* results of this turn of the loop */
+    struct deliver *deliver;
+    struct submit *submit;
+    bool draining;
+    struct worker_counters counters;
+};
+
+struct worker *worker_create(struct shared *shared, unsigned index);
+/* Makes DNS, deliver and submit; before the thread runs.  *why: mem_free. */
+MUST_CHECK enum err worker_setup(struct worker *w, struct policy *policy, struct accounts *accounts,
+                                 char **why);
+MUST_CHECK enum err worker_start(struct worker *w);
+/* Any thread: ends the loop once everything is closed; worker_join waits for it. */
+void worker_post_stop(struct worker *w);
+void worker_join(struct worker *w);
+void worker_destroy(struct worker *w);
+
+static inline const struct conf *worker_conf(const struct worker *w)
+{
+    return atomic_load_explicit(&w->shared->conf, memory_order_acquire);
+}
+static inline uint64_t worker_now_ms(const struct worker *w)
+{
+    return uv_now(&w->loop);
+}
+bool worker_is_current(const struct worker *w);
+
+/* A record for this turn's batch; posted to history before the loop sleeps. */
+struct attempt *worker_attempt(struct worker *w);
+struct arena *worker_attempt_arena(struct worker *w); /* where its strings go */
+uint32_t worker_random(void);
+
+/*
+ * Runs fn(worker, arg) on the worker's thread.  post: and returns.  call: and waits until it has run (never
+ * from a worker).
+ */
+typedef void (*worker_fn)(struct worker *w, void *arg);
+void worker_post(struct worker *w, worker_fn fn, void *arg);
+void worker_call(struct worker *w, worker_fn fn, void *arg);
