@@ -1,5 +1,6 @@
 #include "base/arena.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -24,21 +25,29 @@ void arena_fini(struct arena *a)
     *a = (struct arena){0};
 }
 
+static char *new_block(struct arena *a, size_t room)
+{
+    struct arena_block *b = mem_alloc(sizeof(*b) + room);
+
+    b->next = a->blocks;
+    a->blocks = b;
+    return b->data;
+}
+
 void *arena_alloc(struct arena *a, size_t bytes)
 {
-    size_t need = (bytes + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
+    assert(bytes <= SIZE_MAX / 2);
+    size_t need = (MAX_OF(bytes, (size_t)1) + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
 
+    a->total_bytes += need;
     if ((size_t)(a->end - a->at) < need) {
-        size_t room = MAX_OF(need, (size_t)BLOCK_BYTES - sizeof(struct arena_block));
-        struct arena_block *b = mem_alloc(sizeof(*b) + room);
-        b->next = a->blocks;
-        a->blocks = b;
-        a->at = b->data;
-        a->end = b->data + room;
+        if (need > BLOCK_BYTES / 4) /* a block of its own: what is left of the current one stays in use */
+            return new_block(a, need);
+        a->at = new_block(a, BLOCK_BYTES - sizeof(struct arena_block));
+        a->end = a->at + BLOCK_BYTES - sizeof(struct arena_block);
     }
     void *p = a->at;
     a->at += need;
-    a->total_bytes += need;
     return p;
 }
 

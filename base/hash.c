@@ -1,5 +1,6 @@
 #include "base/hash.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -89,10 +90,20 @@ static struct map_slot *find_slot(const struct map *m, struct bytes key, uint64_
                 return reuse ? reuse : s;
             if (!reuse)
                 reuse = s;
-        } else if (s->hash == hash && s->key_len == key.len && memcmp(s->key, key.at, key.len) == 0) {
+        } else if (s->hash == hash && bytes_eq(bytes_make(s->key, s->key_len), key)) {
             return s;
         }
     }
+}
+
+/* Half full at most: as many puts again, or dead slots, as the map has entries until the next resize. */
+static size_t roomy(size_t count)
+{
+    size_t cap = 16;
+
+    while (cap / 2 < count + 1)
+        cap *= 2;
+    return cap;
 }
 
 static void resize(struct map *m, size_t cap)
@@ -104,7 +115,8 @@ static void resize(struct map *m, size_t cap)
     m->used = m->count;
     for (size_t i = 0; i < old.cap; i++)
         if (slot_is_live(&old.slots[i]))
-            *find_slot(m, bytes_make(old.slots[i].key, old.slots[i].key_len), old.slots[i].hash) = old.slots[i];
+            *find_slot(m, bytes_make(old.slots[i].key, old.slots[i].key_len), old.slots[i].hash) =
+                old.slots[i];
     mem_free(old.slots);
 }
 
@@ -126,8 +138,9 @@ void *map_put(struct map *m, struct bytes key, void *value)
 {
     uint64_t hash = hash_bytes(key);
 
-    if ((m->used + 1) * 4 > m->cap * 3)
-        resize(m, m->count * 4 > m->cap ? m->cap * 2 : MAX_OF(m->cap, (size_t)16));
+    assert(value && key.len <= UINT32_MAX);
+    if ((m->used + 1) * 4 > m->cap * 3 || (m->cap > 64 && m->count < m->cap / 16))
+        resize(m, roomy(m->count));
     struct map_slot *s = find_slot(m, key, hash);
     void *before = slot_is_live(s) ? s->value : NULL;
     if (!before) {

@@ -19,7 +19,7 @@ struct map_slot {
     void *value;
 };
 
-/* A zeroed struct is an empty map. */
+/* A zeroed struct is an empty map.  Only a put resizes it, up or down. */
 struct map {
     struct map_slot *slots; /* owned */
     size_t count, used, cap;
@@ -27,7 +27,10 @@ struct map {
 
 void map_fini(struct map *m); /* frees the table, not the values */
 void *map_find(const struct map *m, struct bytes key); /* borrowed, or NULL */
-/* Replaces an entry of the same key and returns its value, else NULL.  `key` must live as long as the entry. */
+/*
+ * Replaces an entry of the same key, and its key too, and returns its value, else NULL.  `key` must live as long as the
+ * entry.  `value` is never NULL.
+ */
 void *map_put(struct map *m, struct bytes key, void *value);
 void *map_remove(struct map *m, struct bytes key); /* the value, or NULL */
 /* Walks all values: start with *at = 0; NULL at the end.  No put while walking; remove is fine. */

@@ -3,7 +3,8 @@
  *
  * A note is embedded in the message that it carries; `run` is called by the receiving thread with
  * the inbox's owner.  A reply is the same note, or another, posted back.  Notes of one sender arrive
- * in the order in which they were posted.  Wake-ups coalesce.  Nothing here bounds the number of
+ * in the order in which they were posted.  Wake-ups coalesce.  A poster rings after its note may already have been run, so
+ * an inbox and its bell outlive all who post to it.  Nothing here bounds the number of
  * notes: who posts bounds what it has under way (windows, pools, one request per connection).
  */
 #pragma once

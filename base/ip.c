@@ -1,6 +1,7 @@
 #include "base/ip.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <stdio.h>
 
 bool ip_parse(struct bytes text, struct ip *out)
@@ -34,6 +35,23 @@ bool ip_eq(const struct ip *a, const struct ip *b)
     return a->family == b->family && memcmp(a->octets, b->octets, a->family == 4 ? 4 : 16) == 0;
 }
 
+static bool is_mapped(const struct ip *ip)
+{
+    static const uint8_t prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+
+    return ip->family == 6 && memcmp(ip->octets, prefix, sizeof(prefix)) == 0;
+}
+
+static struct ip unmapped(const struct ip *ip)
+{
+    struct ip v4 = {.family = 4};
+
+    if (!is_mapped(ip))
+        return *ip;
+    memcpy(v4.octets, ip->octets + 12, 4);
+    return v4;
+}
+
 bool ip_net_parse(struct bytes text, struct ip_net *out)
 {
     size_t slash = bytes_find(text, '/');
@@ -46,6 +64,11 @@ bool ip_net_parse(struct bytes text, struct ip_net *out)
     prefix = bits;
     if (slash < text.len && (!bytes_parse_u64(bytes_skip(text, slash + 1), &prefix) || prefix > bits))
         return false;
+    if (is_mapped(&net.base) && prefix >= 96) { /* addresses are compared as IPv4 */
+        net.base = unmapped(&net.base);
+        prefix -= 96;
+        bits = 32;
+    }
     net.prefix = (uint8_t)prefix;
     for (unsigned i = (unsigned)prefix; i < bits; i++) /* host bits do not count */
         net.base.octets[i / 8] &= (uint8_t) ~(0x80 >> (i % 8));
@@ -61,22 +84,11 @@ char *ip_net_format(const struct ip_net *net, char out[IP_TEXT_BYTES])
     return out;
 }
 
-static struct ip unmapped(const struct ip *ip)
-{
-    static const uint8_t prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-    struct ip v4 = {.family = 4};
-
-    if (ip->family != 6 || memcmp(ip->octets, prefix, sizeof(prefix)) != 0)
-        return *ip;
-    memcpy(v4.octets, ip->octets + 12, 4);
-    return v4;
-}
-
 bool ip_net_has(const struct ip_net *net, const struct ip *address)
 {
     struct ip ip = unmapped(address);
 
-    if (ip.family != net->base.family)
+    if (ip.family == 0 || ip.family != net->base.family)
         return false;
     unsigned whole = net->prefix / 8, rest = net->prefix % 8;
     if (memcmp(ip.octets, net->base.octets, whole) != 0)
@@ -104,6 +116,7 @@ bool ip_is_unusable(const struct ip *address)
 
 socklen_t ip_to_sockaddr(const struct ip *ip, uint16_t port, struct sockaddr_storage *out)
 {
+    assert(ip->family == 4 || ip->family == 6);
     memset(out, 0, sizeof(*out));
     if (ip->family == 4) {
         struct sockaddr_in *in = (struct sockaddr_in *)out;
@@ -153,8 +166,10 @@ bool ip_parse_port(struct bytes text, uint16_t default_port, struct ip *ip, uint
 {
     struct bytes host = text, rest = {0};
     uint64_t number = default_port;
+    bool bracketed = text.len && text.at[0] == '[';
+    struct ip parsed;
 
-    if (text.len && text.at[0] == '[') {
+    if (bracketed) {
         size_t end = bytes_find(text, ']');
         if (end == text.len)
             return false;
@@ -162,15 +177,19 @@ bool ip_parse_port(struct bytes text, uint16_t default_port, struct ip *ip, uint
         rest = bytes_skip(text, end + 1);
         if (rest.len && rest.at[0] != ':')
             return false;
-    } else if (bytes_find(text, ':') == text.len || memchr(text.at + bytes_find(text, ':') + 1, ':',
-                                                          text.len - bytes_find(text, ':') - 1) == NULL) {
-        host = bytes_first(text, bytes_find(text, ':'));
-        rest = bytes_skip(text, host.len);
+    } else {
+        size_t colon = bytes_find(text, ':');
+        struct bytes after = bytes_skip(text, colon + 1);
+        if (bytes_find(after, ':') == after.len) { /* a second colon: an IPv6 address without a port */
+            host = bytes_first(text, colon);
+            rest = bytes_skip(text, colon);
+        }
     }
     if (rest.len && (!bytes_parse_u64(bytes_skip(rest, 1), &number) || number > 65535))
         return false;
-    if (number == 0 || !ip_parse(host, ip))
+    if (number == 0 || !ip_parse(host, &parsed) || (bracketed && parsed.family != 6))
         return false;
+    *ip = parsed;
     *port = (uint16_t)number;
     return true;
 }

@@ -8,6 +8,8 @@
 
 #include "base/clock.h"
 
+#define VALUE_MAX 2000 /* octets of one value that are shown */
+
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
 
 static int log_fd = STDERR_FILENO;
@@ -49,32 +51,72 @@ void log_context(struct log *log, const char *format, ...)
     va_start(ap, format);
     vsnprintf(log->context, sizeof(log->context), format, ap);
     va_end(ap);
+    for (char *c = log->context; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = '?';
 }
 
-/* Quoted, when it is empty or holds anything but plain printable ASCII: no value can forge a field or a line. */
+/*
+ * Octets of the character at the front if it is one that only shows itself: well-formed UTF-8 (RFC 3629), no
+ * control (C1), no line or paragraph separator, nothing that turns the direction of text.  Else 0.
+ */
+static size_t harmless_utf8(struct bytes s)
+{
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    unsigned char first = (unsigned char)s.at[0];
+    size_t len = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
+    uint32_t c = first & (0x7f >> len);
+
+    if (first < 0xc2 || first > 0xf4 || s.len < len)
+        return 0;
+    for (size_t i = 1; i < len; i++) {
+        if (((unsigned char)s.at[i] & 0xc0) != 0x80)
+            return 0;
+        c = c << 6 | ((unsigned char)s.at[i] & 0x3f);
+    }
+    if (c < least[len] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff) || c < 0xa0)
+        return 0;
+    if (c == 0x61c || (c >= 0x200b && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) ||
+        (c >= 0x2060 && c <= 0x206f) || c == 0xfeff)
+        return 0;
+    return len;
+}
+
+static size_t put_char(struct buf *line, struct bytes rest)
+{
+    unsigned char c = (unsigned char)rest.at[0];
+    size_t len = c < 0x80 ? 1 : harmless_utf8(rest);
+
+    if (c == '"' || c == '\\')
+        buf_putf(line, "\\%c", c);
+    else if (c == '\n')
+        buf_puts(line, "\\n");
+    else if (c == '\r')
+        buf_puts(line, "\\r");
+    else if (c < ' ' || c == 0x7f || len == 0)
+        buf_putf(line, "\\u%04x", c);
+    else
+        buf_put(line, bytes_first(rest, len));
+    return MAX_OF(len, (size_t)1);
+}
+
+/* Quoted when it is empty or holds anything but plain printable ASCII: no value can forge a field or a line.
+ */
 static void put_value(struct buf *line, struct bytes v, bool quote)
 {
-    for (size_t i = 0; !quote && i < v.len; i++)
-        quote = v.at[i] <= ' ' || v.at[i] > '~' || v.at[i] == '"' || v.at[i] == '\\' || v.at[i] == '=';
-    if (!quote && v.len) {
+    struct bytes rest = bytes_first(v, VALUE_MAX);
+
+    for (size_t i = 0; !quote && i < rest.len; i++)
+        quote = rest.at[i] <= ' ' || rest.at[i] > '~' || rest.at[i] == '"' || rest.at[i] == '\\' ||
+                rest.at[i] == '=';
+    if (!quote && v.len && rest.len == v.len) {
         buf_put(line, v);
         return;
     }
     buf_putc(line, '"');
-    for (size_t i = 0; i < v.len; i++) {
-        unsigned char c = (unsigned char)v.at[i];
-        if (c == '"' || c == '\\')
-            buf_putf(line, "\\%c", c);
-        else if (c == '\n')
-            buf_puts(line, "\\n");
-        else if (c == '\r')
-            buf_puts(line, "\\r");
-        else if (c < ' ' || c >= 0x7f)
-            buf_putf(line, "\\u%04x", c);
-        else
-            buf_putc(line, (char)c);
-    }
-    buf_putc(line, '"');
+    while (rest.len)
+        rest = bytes_skip(rest, put_char(line, rest));
+    buf_puts(line, v.len > VALUE_MAX ? "…\"" : "\"");
 }
 
 static void format_text(struct buf *line, enum log_level level, const struct log *log, const char *event,
@@ -122,11 +164,11 @@ static void format_json(struct buf *line, enum log_level level, const struct log
 void log_write(enum log_level level, const struct log *log, const char *event, const struct log_field *fields,
                size_t count)
 {
-    static _Thread_local struct buf line; /* reused: a line costs no allocation */
+    BUF_LOCAL(line);
 
     if (!log_enabled(level))
         return;
-    buf_clear(&line);
+    buf_reserve(&line, 512);
     (log_form == LOG_FORMAT_JSON ? format_json : format_text)(&line, level, log, event, fields, count);
     buf_putc(&line, '\n');
     ssize_t n; /* a full log disk costs lines, never mail */

@@ -1,0 +1,163 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <jansson.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+static int out_fd, in_fd; /* a pipe: the log writes, the test reads */
+
+static int open_pipe(void **state)
+{
+    int fds[2];
+
+    if (pipe(fds) != 0)
+        return -1;
+    in_fd = fds[0];
+    out_fd = fds[1];
+    return 0;
+}
+
+static int close_pipe(void **state)
+{
+    close(in_fd);
+    close(out_fd);
+    return 0;
+}
+
+/* What was written since the last call, without the time at the front and the newline at the end. */
+static const char *line(void)
+{
+    static char text[16384];
+    ssize_t n = read(in_fd, text, sizeof(text) - 1);
+
+    assert_true(n > 0);
+    assert_int_equal(text[n - 1], '\n');
+    text[n - 1] = '\0';
+    assert_null(strchr(text, '\n')); /* one line, whatever the values */
+    return text[0] == '{' ? text : text + 25;
+}
+
+static void a_line_has_level_event_context_and_fields(void **state)
+{
+    struct log log;
+
+    log_setup(out_fd, LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
+    log_context(&log, "worker=%d session=%s", 2, "9f3c");
+    log_info(&log, "rcpt.reply", LOG_STR("rcpt", "a@b.example"), LOG_INT("code", -250));
+    assert_string_equal(line(), "info  rcpt.reply worker=2 session=9f3c rcpt=a@b.example code=-250");
+    log_error(NULL, "bare");
+    assert_string_equal(line(), "error bare");
+    log_warn(NULL, "e", LOG_ERR(ERR_NOSPACE));
+    assert_string_equal(line(), "warn  e error=\"no space left on device\"");
+}
+
+static void no_value_forges_a_field_or_a_line(void **state)
+{
+    static const struct {
+        const char *value, *want;
+    } cases[] = {
+        {"plain", "plain"},
+        {"", "\"\""},
+        {"a b", "\"a b\""},
+        {"a=b", "\"a=b\""},
+        {"x\nerror forged", "\"x\\nerror forged\""},
+        {"x\r\n", "\"x\\r\\n\""},
+        {"quote\" level=error", "\"quote\\\" level=error\""},
+        {"back\\", "\"back\\\\\""},
+        {"\x1b[31mred", "\"\\u001b[31mred\""},
+        {"\x7f", "\"\\u007f\""},
+        {"早馬", "\"早馬\""},
+        {"\xff\xfe", "\"\\u00ff\\u00fe\""},
+        {"\xc2\x85next", "\"\\u00c2\\u0085next\""},              /* C1 newline */
+        {"\xe2\x80\xa8sep", "\"\\u00e2\\u0080\\u00a8sep\""},     /* U+2028 */
+        {"\xe2\x80\xaeright", "\"\\u00e2\\u0080\\u00aeright\""}, /* U+202E turns the text */
+        {"\xc0\x8a", "\"\\u00c0\\u008a\""},                      /* overlong newline */
+        {"\xe0\x80\x8a", "\"\\u00e0\\u0080\\u008a\""},
+        {"\xed\xa0\x80", "\"\\u00ed\\u00a0\\u0080\""}, /* surrogate */
+        {"cut\xe6\x97", "\"cut\\u00e6\\u0097\""},
+        {"\xf0\x9f\x90\x8e", "\"\xf0\x9f\x90\x8e\""},
+        {"\xf4\x90\x80\x80", "\"\\u00f4\\u0090\\u0080\\u0080\""}, /* beyond Unicode */
+    };
+
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        char want[200];
+        log_setup(out_fd, LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
+        log_info(NULL, "e", LOG_STR("v", cases[i].value), LOG_INT("n", 1));
+        snprintf(want, sizeof(want), "info  e v=%s n=1", cases[i].want);
+        assert_string_equal(line(), want);
+    }
+    log_info(NULL, "e", LOG_BYTES("v", bytes_make("a\0b", 3)));
+    assert_string_equal(line(), "info  e v=\"a\\u0000b\"");
+}
+
+static void every_octet_makes_sound_json(void **state)
+{
+    struct log log;
+
+    log_setup(out_fd, LOG_LEVEL_INFO, LOG_FORMAT_JSON);
+    log_context(&log, "x=\"%s", "\n\\");
+    for (int c = 0; c < 256; c++) {
+        char value[2] = {(char)c, 'x'};
+        log_info(&log, "e", LOG_BYTES("v", bytes_make(value, 2)), LOG_INT("n", INT64_MIN));
+        json_error_t error;
+        json_t *parsed = json_loads(line(), JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+        if (!parsed)
+            fail_msg("octet %d: %s", c, error.text);
+        assert_string_equal(json_string_value(json_object_get(parsed, "level")), "info");
+        assert_string_equal(json_string_value(json_object_get(parsed, "event")), "e");
+        assert_string_equal(json_string_value(json_object_get(parsed, "context")), "x=\"?\\");
+        assert_true(json_integer_value(json_object_get(parsed, "n")) == INT64_MIN);
+        if (c > 0 && c < 0x80)
+            assert_memory_equal(json_string_value(json_object_get(parsed, "v")), value, 2);
+        json_decref(parsed);
+    }
+}
+
+static void long_values_are_cut(void **state)
+{
+    char value[5000];
+
+    memset(value, 'x', sizeof(value));
+    log_setup(out_fd, LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
+    log_info(NULL, "e", LOG_BYTES("v", bytes_make(value, sizeof(value))), LOG_INT("n", 1));
+    const char *got = line();
+    assert_in_range(strlen(got), 2000, 2100);
+    assert_string_equal(got + strlen(got) - strlen("xx…\" n=1"), "xx…\" n=1");
+}
+
+static void levels_are_named_and_filter(void **state)
+{
+    enum log_level level;
+
+    log_setup(out_fd, LOG_LEVEL_WARN, LOG_FORMAT_TEXT);
+    assert_false(log_enabled(LOG_LEVEL_INFO));
+    log_info(NULL, "hidden");
+    log_warn(NULL, "seen");
+    assert_string_equal(line(), "warn  seen");
+    log_set_level(LOG_LEVEL_DEBUG);
+    log_debug(NULL, "now");
+    assert_string_equal(line(), "debug now");
+    assert_true(log_level_parse("debug", &level) && level == LOG_LEVEL_DEBUG);
+    assert_true(log_level_parse("error", &level) && level == LOG_LEVEL_ERROR);
+    assert_false(log_level_parse("Debug", &level));
+    assert_false(log_level_parse("", &level));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_line_has_level_event_context_and_fields),
+        cmocka_unit_test(no_value_forges_a_field_or_a_line),
+        cmocka_unit_test(every_octet_makes_sound_json),
+        cmocka_unit_test(long_values_are_cut),
+        cmocka_unit_test(levels_are_named_and_filter),
+    };
+
+    return cmocka_run_group_tests_name("base/log", tests, open_pipe, close_pipe);
+}
