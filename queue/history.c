@@ -4,7 +4,7 @@
  *   history_post → inbox → `waiting` → day_write → store_post_results
  *
  * Ids       of records ascend over all files, whatever the wall clock does: a new run begins above everything
- * that is there, and above 64 per millisecond since 2024, so that even deleted files do not make an id come
+ * that is there, and above 1024 per millisecond since 2024, so that even deleted files do not make an id come
  * back. The store's position is therefore the id alone; the day only says where it lies. Day       the file
  * is that of the UTC day at commit.  A clock that goes back by up to a day stays in the newer file; one that
  * goes back further gets the older day's file again. Failure   a transaction that fails is rolled back by
@@ -346,8 +346,8 @@ static void *history_run(void *arg)
         } else if (stopping && (!h->waiting || clock_now_ms() >= atomic_load(&h->give_up_ms))) {
             break;
         } else {
-            int64_t wait = h->waiting ? (int64_t)(h->retry_at_ms - now) : HOUSEKEEPING_MS;
-            doorbell_wait(&h->bell, MIN_OF(wait, stopping ? 50 : HOUSEKEEPING_MS));
+            bool soon = h->waiting || stopping; /* a retry or the end is near */
+            doorbell_wait(&h->bell, soon ? 50 : HOUSEKEEPING_MS);
         }
         keep_house(h);
     }
@@ -410,7 +410,7 @@ static enum err find_last_id(struct history *h, char **why)
         h->last_id = MAX_OF(h->last_id, max);
     }
     history_files_fini(&files);
-    int64_t by_clock = (history_clock.wall_ms() - EPOCH_2024_MS) * 64;
+    int64_t by_clock = (history_clock.wall_ms() - EPOCH_2024_MS) * 1024;
     h->last_id = MAX_OF(h->last_id, by_clock);
     return OK;
 }

@@ -539,7 +539,7 @@ static enum err load_block(struct day *d)
     sqlite3_stmt *s = NULL;
     int rc = sqlite3_prepare_v2(d->db,
                                 "SELECT a.id, a.message, a.address, w.text FROM attempt a"
-                                " JOIN shape s ON s.id = a.shape JOIN word w ON w.id = s.domain"
+                                " CROSS JOIN shape s ON s.id = a.shape CROSS JOIN word w ON w.id = s.domain"
                                 " WHERE a.id > (SELECT ifnull(max(last_id), 0) FROM block) ORDER BY a.id",
                                 -1, &s, NULL);
 

@@ -14,7 +14,8 @@
 static const char finals[] =
     "SELECT a.id, a.message, a.rcpt, s.next, s.outcome, a.stage, a.code, a.enhanced, a.said, a.in_doubt,"
     " CASE typeof(a.text) WHEN 'integer' THEN (SELECT text FROM word WHERE id = a.text) ELSE a.text END"
-    " FROM attempt a JOIN shape s ON s.id = a.shape WHERE a.id > ?1 AND s.next IN (?2, ?3) ORDER BY a.id";
+    " FROM attempt a CROSS JOIN shape s ON s.id = a.shape WHERE a.id > ?1 AND s.next IN (?2, ?3) ORDER BY "
+    "a.id";
 
 static const struct log replay_log = {"task=replay"};
 

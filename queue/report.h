@@ -33,7 +33,7 @@ enum report_sort {
     REPORT_SORT_CLEAR,   /* most delivered in clear first (report_tls; elsewhere as VOLUME) */
 };
 
-#define REPORT_KEYS_MAX 1000000
+#define REPORT_KEYS_MAX 250000
 
 /*
  * Times are the ends of attempts.  A span of up to two hours is read from the records and exact to the

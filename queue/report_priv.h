@@ -16,3 +16,32 @@ struct report_deadline {
 void report_set_deadline(sqlite3 *db, struct report_deadline *d);
 /* Text bound for the connection's lifetime; NULL binds NULL. */
 void report_bind_text(sqlite3_stmt *s, int at, const char *text);
+
+/* ---- report_scan.c: sums over all files ---- */
+
+/* One combination, with how often it happened.  Pointers are borrowed until return. */
+struct report_cell {
+    struct bytes key;
+    int64_t hour; /* since 1970; by hour only */
+    uint64_t attempts, bytes, duration_ms;
+    enum outcome_kind outcome;
+    enum attempt_then then;
+    bool tls_failed;
+    /* Only when asked for with `tls`: */
+    enum tls_level wanted, effective;
+    enum tls_verify verify;
+    bool resumed, offered, fallback;
+    struct bytes version, cipher; /* empty: none */
+};
+typedef enum err (*report_cell_fn)(void *arg, const struct report_cell *cell);
+MUST_CHECK enum err report_scan(const char *dir, const struct report_query *q, bool tls, report_cell_fn fn,
+                                void *arg, struct report_span *span);
+/* Rows in all are what `span` says; how many of them to give. */
+size_t report_limit(const struct report_query *q, struct report_span *span, size_t rows);
+/* Logs and counts a file that cannot be read; ERR_TIMEOUT goes on to the caller. */
+MUST_CHECK enum err report_skip(const struct history_file *file, enum err e, size_t *files_skipped);
+
+#define REPORT_HOUR_ROWS                                                                                     \
+    "(SELECT hour, shape, attempts, bytes, duration_ms FROM rollup%s UNION ALL"                              \
+    " SELECT at_ms / 3600000 - (at_ms %% 3600000 < 0), shape, 1, size, duration_ms FROM attempt"             \
+    " WHERE id > (SELECT value FROM state WHERE name = 'rolled')%s)"

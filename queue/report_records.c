@@ -18,7 +18,7 @@ const char record_select[] =
         "remote") ", " /* … 30 */
     LOOSE("source") ", " LOOSE("text") ", " WORD("grp") ", " WORD("domain") ", " WORD("mx") ", " WORD(
         "campaign") ", " WORD("tls_version") ", " WORD("tls_cipher") /* … 38 */
-    " FROM attempt a JOIN shape s ON s.id = a.shape ";
+    " FROM attempt a CROSS JOIN shape s ON s.id = a.shape ";
 
 static const char *text_at(sqlite3_stmt *s, int column, struct arena *arena)
 {

@@ -1,0 +1,147 @@
+#include "queue/report_priv.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+struct tally {
+    struct report_delivery report;
+    struct map by_key; /* struct report_delivery_row, in the report's arena */
+};
+
+static void count(struct report_delivery_row *row, const struct report_cell *c)
+{
+    row->attempts += c->attempts;
+    row->duration_ms_mean += c->duration_ms; /* the sum, until finish() */
+    if (c->then == THEN_NOTHING)
+        return; /* a failed host of a walk: the recipient's own outcome is another record */
+    switch (c->outcome) {
+    case OUTCOME_DELIVERED:
+        row->delivered += c->attempts;
+        row->bytes += c->bytes;
+        break;
+    case OUTCOME_DEFERRED: row->deferred += c->attempts; break;
+    case OUTCOME_BOUNCED: row->bounced += c->attempts; break;
+    case OUTCOME_EXPIRED: row->expired += c->attempts; break;
+    case OUTCOME_CANCELLED: row->cancelled += c->attempts; break;
+    }
+}
+
+static enum err on_cell(void *arg, const struct report_cell *c)
+{
+    struct tally *t = arg;
+    struct report_delivery_row *row = map_find(&t->by_key, c->key);
+
+    if (!row) {
+        if (t->by_key.count >= REPORT_KEYS_MAX)
+            return ERR_FULL;
+        row = ARENA_NEW(&t->report.arena, struct report_delivery_row);
+        row->key = arena_dup(&t->report.arena, c->key);
+        row->hour_unix = c->hour * 3600;
+        map_put(&t->by_key, bytes_of(row->key), row);
+    }
+    count(row, c);
+    count(&t->report.total, c);
+    return OK;
+}
+
+static int compare_u64(uint64_t more, uint64_t less) /* descending */
+{
+    return more > less ? -1 : more < less;
+}
+
+static int by_key(const void *a, const void *b)
+{
+    const struct report_delivery_row *x = *(struct report_delivery_row *const *)a,
+                                     *y = *(struct report_delivery_row *const *)b;
+
+    return strcmp(x->key, y->key);
+}
+
+static int by_volume(const void *a, const void *b)
+{
+    const struct report_delivery_row *x = *(struct report_delivery_row *const *)a,
+                                     *y = *(struct report_delivery_row *const *)b;
+    int c = compare_u64(x->attempts, y->attempts);
+
+    return c ? c : by_key(a, b);
+}
+
+static int by_failed(const void *a, const void *b)
+{
+    const struct report_delivery_row *x = *(struct report_delivery_row *const *)a,
+                                     *y = *(struct report_delivery_row *const *)b;
+    int c = compare_u64(x->bounced + x->expired, y->bounced + y->expired);
+
+    return c ? c : by_volume(a, b);
+}
+
+static int by_waiting(const void *a, const void *b)
+{
+    const struct report_delivery_row *x = *(struct report_delivery_row *const *)a,
+                                     *y = *(struct report_delivery_row *const *)b;
+    int c = compare_u64(x->deferred, y->deferred);
+
+    return c ? c : by_volume(a, b);
+}
+
+static void sort_rows(struct report_delivery_row **rows, size_t count, const struct report_query *q)
+{
+    static int (*const orders[])(const void *, const void *) = {
+        [REPORT_SORT_VOLUME] = by_volume,   [REPORT_SORT_KEY] = by_key,      [REPORT_SORT_FAILED] = by_failed,
+        [REPORT_SORT_WAITING] = by_waiting, [REPORT_SORT_CLEAR] = by_volume,
+    };
+    bool chronological = q->by == REPORT_BY_HOUR && q->sort == REPORT_SORT_VOLUME;
+
+    if (count)
+        qsort(rows, count, sizeof(*rows), chronological ? by_key : orders[q->sort]);
+}
+
+static void finish(struct report_delivery_row *row)
+{
+    row->duration_ms_mean = row->attempts ? row->duration_ms_mean / row->attempts : 0;
+}
+
+/* Only the rows that are asked for are copied: there may be many. */
+static void take_rows(struct tally *t, const struct report_query *q)
+{
+    struct report_delivery *r = &t->report;
+    struct report_delivery_row **rows = mem_alloc((t->by_key.count + 1) * sizeof(*rows)), *row;
+    size_t count = 0;
+
+    for (size_t at = 0; (row = map_next(&t->by_key, &at));)
+        rows[count++] = row;
+    sort_rows(rows, count, q);
+    r->count = report_limit(q, &r->span, count);
+    r->rows = arena_alloc(&r->arena, (r->count + 1) * sizeof(*r->rows));
+    for (size_t i = 0; i < r->count; i++) {
+        finish(rows[i]);
+        r->rows[i] = *rows[i];
+    }
+    finish(&r->total);
+    mem_free(rows);
+}
+
+enum err report_delivery(const char *dir, const struct report_query *q, struct report_delivery *out)
+{
+    struct tally t = {.report.total.key = "total"};
+    struct report_delivery *r = &t.report;
+    enum err e = report_scan(dir, q, false, on_cell, &t, &r->span);
+
+    if (!e)
+        take_rows(&t, q);
+    map_fini(&t.by_key);
+    if (e) {
+        arena_fini(&r->arena);
+        return e;
+    }
+    *out = *r;
+    return OK;
+}
+
+void report_delivery_fini(struct report_delivery *r)
+{
+    arena_fini(&r->arena);
+    *r = (struct report_delivery){0};
+}

@@ -1,0 +1,253 @@
+#include "queue/report_priv.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+struct tally {
+    struct report_tls report;
+    struct map by_key; /* struct report_tls_row, in the report's arena */
+};
+
+static void count_cipher(struct arena *arena, struct report_tls_row *row, const struct report_cell *c)
+{
+    for (size_t i = 0; i < row->cipher_count; i++) {
+        struct report_cipher *known = &row->ciphers[i];
+        if (bytes_eq(bytes_of(known->version), c->version) && bytes_eq(bytes_of(known->cipher), c->cipher)) {
+            known->delivered += c->attempts;
+            return;
+        }
+    }
+    size_t n = row->cipher_count;
+    if ((n & (n - 1)) == 0) { /* a power of two, or none: it is full */
+        struct report_cipher *more = arena_alloc(arena, MAX_OF(n * 2, (size_t)1) * sizeof(*more));
+        if (n)
+            memcpy(more, row->ciphers, n * sizeof(*more));
+        row->ciphers = more;
+    }
+    row->ciphers[row->cipher_count++] =
+        (struct report_cipher){arena_dup(arena, c->version), arena_dup(arena, c->cipher), c->attempts};
+}
+
+static bool is_verified(const struct report_cell *c)
+{
+    return c->verify == TLS_VERIFY_PKIX || c->verify == TLS_VERIFY_DANE || c->verify == TLS_VERIFY_DANE_HALF;
+}
+
+static void count_encrypted(struct arena *arena, struct report_tls_row *row, const struct report_cell *c)
+{
+    uint64_t n = c->attempts;
+
+    if (bytes_eq(c->version, BYTES("TLS1.3")))
+        row->tls13 += n;
+    else if (bytes_eq(c->version, BYTES("TLS1.2")))
+        row->tls12 += n;
+    else
+        row->tls_older += n;
+    if (is_verified(c))
+        row->verified += n;
+    else
+        row->unverified += n;
+    if ((size_t)c->verify < REPORT_TLS_VERIFIES)
+        row->verify[c->verify] += n;
+    if (c->resumed)
+        row->resumed += n;
+    count_cipher(arena, row, c);
+}
+
+static void count_clear(struct report_tls_row *row, const struct report_cell *c)
+{
+    uint64_t n = c->attempts;
+
+    if (c->fallback) {
+        row->clear_by_fallback += n;
+    } else if (c->effective == TLS_OFF) {
+        row->clear_by_choice += n;
+    } else {
+        row->clear_by_lack += n;
+        if (!c->offered)
+            row->clear_not_offered += n;
+    }
+}
+
+static void count_delivered(struct arena *arena, struct report_tls_row *row, const struct report_cell *c)
+{
+    bool encrypted = c->version.len > 0;
+
+    row->delivered += c->attempts;
+    if (encrypted)
+        count_encrypted(arena, row, c);
+    else
+        count_clear(row, c);
+    if ((size_t)c->wanted < REPORT_TLS_LEVELS) {
+        row->wanted[c->wanted].delivered += c->attempts;
+        row->wanted[c->wanted].encrypted += encrypted ? c->attempts : 0;
+        row->wanted[c->wanted].verified += encrypted && is_verified(c) ? c->attempts : 0;
+    }
+    if ((size_t)c->effective < REPORT_TLS_LEVELS) {
+        row->effective[c->effective].delivered += c->attempts;
+        row->effective[c->effective].encrypted += encrypted ? c->attempts : 0;
+        row->effective[c->effective].verified += encrypted && is_verified(c) ? c->attempts : 0;
+    }
+}
+
+static void count(struct arena *arena, struct report_tls_row *row, const struct report_cell *c)
+{
+    row->attempts += c->attempts;
+    if (c->then == THEN_NOTHING)
+        return;
+    if (c->outcome == OUTCOME_DELIVERED) {
+        count_delivered(arena, row, c);
+    } else if (c->tls_failed && c->outcome == OUTCOME_DEFERRED) {
+        row->held_for_tls += c->attempts;
+        if ((size_t)c->wanted < REPORT_TLS_LEVELS)
+            row->wanted[c->wanted].held += c->attempts;
+        if ((size_t)c->effective < REPORT_TLS_LEVELS)
+            row->effective[c->effective].held += c->attempts;
+    } else if (c->tls_failed) {
+        row->failed_for_tls += c->attempts;
+    }
+}
+
+static enum err on_cell(void *arg, const struct report_cell *c)
+{
+    struct tally *t = arg;
+    struct report_tls_row *row = map_find(&t->by_key, c->key);
+
+    if (!row) {
+        if (t->by_key.count >= REPORT_KEYS_MAX)
+            return ERR_FULL;
+        row = ARENA_NEW(&t->report.arena, struct report_tls_row);
+        row->key = arena_dup(&t->report.arena, c->key);
+        row->hour_unix = c->hour * 3600;
+        map_put(&t->by_key, bytes_of(row->key), row);
+    }
+    count(&t->report.arena, row, c);
+    count(&t->report.arena, &t->report.total, c);
+    return OK;
+}
+
+static int compare_u64(uint64_t more, uint64_t less) /* descending */
+{
+    return more > less ? -1 : more < less;
+}
+
+static int by_use(const void *a, const void *b)
+{
+    const struct report_cipher *x = a, *y = b;
+    int c = compare_u64(x->delivered, y->delivered);
+
+    if (!c)
+        c = strcmp(x->version, y->version);
+    return c ? c : strcmp(x->cipher, y->cipher);
+}
+
+static int by_key(const void *a, const void *b)
+{
+    const struct report_tls_row *x = *(struct report_tls_row *const *)a,
+                                *y = *(struct report_tls_row *const *)b;
+
+    return strcmp(x->key, y->key);
+}
+
+static int by_volume(const void *a, const void *b)
+{
+    const struct report_tls_row *x = *(struct report_tls_row *const *)a,
+                                *y = *(struct report_tls_row *const *)b;
+    int c = compare_u64(x->attempts, y->attempts);
+
+    return c ? c : by_key(a, b);
+}
+
+static int by_failed(const void *a, const void *b)
+{
+    const struct report_tls_row *x = *(struct report_tls_row *const *)a,
+                                *y = *(struct report_tls_row *const *)b;
+    int c = compare_u64(x->failed_for_tls, y->failed_for_tls);
+
+    return c ? c : by_volume(a, b);
+}
+
+static int by_waiting(const void *a, const void *b)
+{
+    const struct report_tls_row *x = *(struct report_tls_row *const *)a,
+                                *y = *(struct report_tls_row *const *)b;
+    int c = compare_u64(x->held_for_tls, y->held_for_tls);
+
+    return c ? c : by_volume(a, b);
+}
+
+static uint64_t clear_of(const struct report_tls_row *r)
+{
+    return r->clear_by_choice + r->clear_by_lack + r->clear_by_fallback;
+}
+
+static int by_clear(const void *a, const void *b)
+{
+    int c = compare_u64(clear_of(*(struct report_tls_row *const *)a),
+                        clear_of(*(struct report_tls_row *const *)b));
+
+    return c ? c : by_volume(a, b);
+}
+
+static void sort_rows(struct report_tls_row **rows, size_t count, const struct report_query *q)
+{
+    static int (*const orders[])(const void *, const void *) = {
+        [REPORT_SORT_VOLUME] = by_volume,   [REPORT_SORT_KEY] = by_key,     [REPORT_SORT_FAILED] = by_failed,
+        [REPORT_SORT_WAITING] = by_waiting, [REPORT_SORT_CLEAR] = by_clear,
+    };
+    bool chronological = q->by == REPORT_BY_HOUR && q->sort == REPORT_SORT_VOLUME;
+
+    if (count)
+        qsort(rows, count, sizeof(*rows), chronological ? by_key : orders[q->sort]);
+}
+
+static void sort_ciphers(struct report_tls_row *row)
+{
+    if (row->cipher_count)
+        qsort(row->ciphers, row->cipher_count, sizeof(*row->ciphers), by_use);
+}
+
+/* Only the rows that are asked for are copied: there may be many. */
+static void take_rows(struct tally *t, const struct report_query *q)
+{
+    struct report_tls *r = &t->report;
+    struct report_tls_row **rows = mem_alloc((t->by_key.count + 1) * sizeof(*rows)), *row;
+    size_t count = 0;
+
+    for (size_t at = 0; (row = map_next(&t->by_key, &at));)
+        rows[count++] = row;
+    sort_rows(rows, count, q);
+    r->count = report_limit(q, &r->span, count);
+    r->rows = arena_alloc(&r->arena, (r->count + 1) * sizeof(*r->rows));
+    for (size_t i = 0; i < r->count; i++) {
+        sort_ciphers(rows[i]);
+        r->rows[i] = *rows[i];
+    }
+    sort_ciphers(&r->total);
+    mem_free(rows);
+}
+
+enum err report_tls(const char *dir, const struct report_query *q, struct report_tls *out)
+{
+    struct tally t = {.report.total.key = "total"};
+    struct report_tls *r = &t.report;
+    enum err e = report_scan(dir, q, true, on_cell, &t, &r->span);
+
+    if (!e)
+        take_rows(&t, q);
+    map_fini(&t.by_key);
+    if (e) {
+        arena_fini(&r->arena);
+        return e;
+    }
+    *out = *r;
+    return OK;
+}
+
+void report_tls_fini(struct report_tls *r)
+{
+    arena_fini(&r->arena);
+    *r = (struct report_tls){0};
+}

@@ -1,0 +1,799 @@
+#include "tests/unit/queue/history_help.h"
+
+#include <fcntl.h>
+#include <jansson.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+
+static void file_names_are_days_with_a_number(void **state)
+{
+    static const struct {
+        const char *name;
+        bool ok;
+        int64_t day;
+        unsigned number;
+    } cases[] = {
+        {"1970-01-01.db", true, 0, 0},      {"2026-11-21.db", true, DAY0, 0},
+        {"2026-11-21.1.db", true, DAY0, 1}, {"2026-11-21.12.db", true, DAY0, 12},
+        {"2024-02-29.db", true, 19782, 0},  {"2026-02-29.db", false, 0, 0},
+        {"2026-11-21.db-wal", false, 0, 0}, {"2026-11-21.0.db", false, 0, 0},
+        {"2026-11-21..db", false, 0, 0},    {"2026-11-21", false, 0, 0},
+        {"queue.db", false, 0, 0},          {"2026-13-01.db", false, 0, 0},
+        {"2026-1-2.db", false, 0, 0},       {"", false, 0, 0},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        int64_t day = -1;
+        unsigned number = 99;
+        if (history_file_parse(cases[i].name, &day, &number) != cases[i].ok)
+            fail_msg("%s", cases[i].name);
+        if (!cases[i].ok)
+            continue;
+        assert_int_equal(day, cases[i].day);
+        assert_int_equal(number, cases[i].number);
+        char *path = history_file_path("/d", day, number);
+        assert_string_equal(path + strlen("/d/history/"), cases[i].name);
+        mem_free(path);
+    }
+}
+
+static void words_stay_known_while_they_are_used_and_memory_is_bounded(void **state)
+{
+    struct words w = {0};
+    char text[32];
+
+    (void)state;
+    for (int i = 1; i <= 5 * WORDS_GENERATION; i++) {
+        snprintf(text, sizeof(text), "word%d", i);
+        words_put(&w, bytes_of(text), i);
+        if (i % 1000 == 0) { /* in use all the time */
+            assert_int_equal(words_find(&w, BYTES("word1")), 1);
+            assert_true(w.young.count + w.old.count <= 2 * WORDS_GENERATION + 1);
+        }
+    }
+    assert_int_equal(words_find(&w, BYTES("word2")), 0);
+    assert_int_equal(words_find(&w, bytes_of(text)), 5 * WORDS_GENERATION);
+    words_fini(&w);
+    assert_false(words_seen(&w, BYTES("hello")));
+    assert_true(words_seen(&w, BYTES("hello")));
+    words_fini(&w);
+}
+
+static void a_filter_never_denies_what_was_added_and_seldom_claims_what_was_not(void **state)
+{
+    static uint8_t filter[FILTER_BYTES];
+    size_t wrong = 0;
+    char text[48];
+
+    (void)state;
+    for (unsigned i = 0; i < BLOCK_ROWS; i++) {
+        snprintf(text, sizeof(text), "user%u@domain%u.example", i, i % 900);
+        filter_add(filter, filter_hash_message(1000 + i));
+        filter_add(filter, filter_hash_address(bytes_of(text)));
+        filter_add(filter,
+                   filter_hash_domain(bytes_skip(bytes_of(text), bytes_find(bytes_of(text), '@') + 1)));
+    }
+    for (unsigned i = 0; i < BLOCK_ROWS; i++) {
+        snprintf(text, sizeof(text), "User%u@DOMAIN%u.example", i, i % 900);
+        assert_true(filter_has(filter, filter_hash_message(1000 + i)));
+        assert_true(filter_has(filter, filter_hash_address(bytes_of(text))));
+        wrong += filter_has(filter, filter_hash_message(100000 + i));
+    }
+    assert_true(wrong < BLOCK_ROWS / 50);
+}
+
+static void batches_are_handed_on_in_order_with_the_place_of_their_last_record(void **state)
+{
+    struct world *w = *state;
+    int64_t row = 0;
+
+    world_open(w, 0);
+    for (uint64_t i = 0; i < 200; i++)
+        history_post(w->h, batch_of(i * 10, i % 3)); /* every third is empty */
+    assert_true(wait_until_heard(199));              /* 0+1+2 of each three, and 0+1 at the end */
+    while (history_backlog(w->h))
+        usleep(1000);
+    history_close(w->h, 5000);
+    w->h = NULL;
+    assert_int_equal(store_heard.count, 200);
+    for (size_t i = 0; i < 200; i++) {
+        assert_int_equal(store_heard.items[i].count, i % 3);
+        if (i % 3)
+            assert_int_equal(store_heard.items[i].message_id, i * 10);
+        assert_int_equal(store_heard.items[i].day, DAY0);
+        if (i)
+            assert_int_equal(store_heard.items[i].row - row, i % 3);
+        row = store_heard.items[i].row;
+    }
+    assert_int_equal(ask(w, DAY0, 0, "SELECT max(id) FROM attempt"), row);
+    assert_int_equal(ask(w, DAY0, 0, "SELECT count(*) FROM attempt"), 199);
+}
+
+static void files_are_for_nobody_else(void **state)
+{
+    struct world *w = *state;
+    struct stat st;
+
+    umask(0);
+    world_open(w, 0);
+    post_and_wait(w, batch_of(1, 1));
+    char *path = history_file_path(w->dir, DAY0, 0);
+    BUF_LOCAL(wal);
+    buf_putf(&wal, "%s-wal", path);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    assert_int_equal(stat(buf_str(&wal), &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    mem_free(path);
+    umask(022);
+}
+
+/* Sums of the records and of what readers add up, both by everything that a rollup distinguishes. */
+#define RECOUNT                                                                                              \
+    "SELECT at_ms / 3600000 AS hour, shape, count(*) AS n, sum(size) AS b, sum(duration_ms) AS d FROM "      \
+    "attempt"                                                                                                \
+    " GROUP BY 1, 2"
+#define ADDED_UP                                                                                             \
+    "SELECT hour, shape, sum(n) AS n, sum(b) AS b, sum(d) AS d FROM (SELECT hour, shape, attempts AS n,"     \
+    " bytes AS b, duration_ms AS d FROM rollup UNION ALL SELECT at_ms / 3600000, shape, 1, size, "           \
+    "duration_ms"                                                                                            \
+    " FROM attempt WHERE id > (SELECT value FROM state WHERE name = 'rolled')) GROUP BY 1, 2"
+
+static void assert_rollups_are_exact(const struct world *w, int64_t day)
+{
+    assert_int_equal(ask(w, day, 0, "SELECT count(*) FROM (" RECOUNT " EXCEPT " ADDED_UP ")"), 0);
+    assert_int_equal(ask(w, day, 0, "SELECT count(*) FROM (" ADDED_UP " EXCEPT " RECOUNT ")"), 0);
+}
+
+static void rollups_equal_a_recount_of_the_records_at_any_time(void **state)
+{
+    struct world *w = *state;
+
+    world_open(w, 0);
+    for (unsigned round = 0; round < 60; round++) {
+        struct attempt_batch *b = attempt_batch_create();
+        for (unsigned i = 0; i < 40; i++) {
+            struct attempt *a = add_attempt(b, round * 100 + i);
+            a->outcome.kind = (enum outcome_kind)(i % 5);
+            a->then = (enum attempt_then)(i / 5 % 4);
+            a->fallback = round % 2;
+            a->at_unix_ms += (int64_t)(i % 3) * MS_PER_HOUR - MS_PER_HOUR; /* three hours mixed */
+            a->duration_ms = round;
+        }
+        post_and_wait(w, b);
+        if (round % 7 == 0)
+            pass_time(400);
+        if (round % 20 == 19) { /* what was pending must survive a restart */
+            history_close(w->h, 5000);
+            world_open(w, 0);
+        }
+        assert_rollups_are_exact(w, DAY0);
+    }
+    assert_true(ask(w, DAY0, 0, "SELECT count(*) FROM rollup") > 0);
+    pass_time(1100);
+    for (int i = 0;
+         i < 5000 && ask(w, DAY0, 0, "SELECT value = (SELECT max(id) FROM attempt) FROM state") != 1; i++)
+        usleep(1000); /* idle, the thread rolls up by itself */
+    assert_int_equal(ask(w, DAY0, 0, "SELECT value = (SELECT max(id) FROM attempt) FROM state"), 1);
+    assert_int_equal(ask(w, DAY0, 0, "SELECT sum(attempts) FROM rollup"), 2400);
+    assert_rollups_are_exact(w, DAY0);
+}
+
+static void texts_are_kept_once_when_they_repeat_and_in_the_record_when_they_do_not(void **state)
+{
+    struct world *w = *state;
+    struct attempt_batch *b = attempt_batch_create();
+
+    for (unsigned i = 0; i < 100; i++) {
+        struct attempt *a = add_attempt(b, i);
+        if (i % 2)
+            snprintf(a->outcome.text, sizeof(a->outcome.text), "try again later");
+        a->sender = arena_printf(&b->arena, "bounce+%u@sender.example", i); /* VERP: never repeats */
+    }
+    world_open(w, 0);
+    post_and_wait(w, b);
+    assert_int_equal(ask(w, DAY0, 0, "SELECT count(*) FROM attempt WHERE typeof(text) = 'integer'"), 49);
+    assert_int_equal(ask(w, DAY0, 0, "SELECT count(*) FROM attempt WHERE typeof(text) = 'text'"), 51);
+    assert_int_equal(ask(w, DAY0, 0, "SELECT count(*) FROM attempt WHERE typeof(sender) = 'text'"), 100);
+    assert_int_equal(
+        ask(w, DAY0, 0, "SELECT count(*) FROM word WHERE text LIKE 'queued%' OR text LIKE 'bounce+%'"), 0);
+    assert_true(ask(w, DAY0, 0, "SELECT count(*) FROM shape") < 60);
+}
+
+static void midnight_begins_a_new_file_and_ends_the_old_one_without_a_wal(void **state)
+{
+    struct world *w = *state;
+
+    world_open(w, 0);
+    pass_time((int64_t)12 * MS_PER_HOUR - 1000);
+    post_and_wait(w, batch_of(1, 10));
+    assert_true(file_exists(w, DAY0, 0, "-wal"));
+    pass_time(2000);
+    post_and_wait(w, batch_of(11, 10));
+    assert_false(file_exists(w, DAY0, 0, "-wal"));
+    assert_true(file_exists(w, DAY0 + 1, 0, "-wal"));
+    assert_int_equal(store_heard.items[0].day, DAY0);
+    assert_int_equal(store_heard.items[1].day, DAY0 + 1);
+    assert_true(store_heard.items[1].row == store_heard.items[0].row + 10); /* ids go on over files */
+    assert_int_equal(ask(w, DAY0, 0, "SELECT sum(attempts) FROM rollup"), 10);
+    assert_false(file_exists(w, DAY0, 0, "-wal")); /* and reading made none */
+}
+
+static void an_idle_day_ends_at_midnight_and_a_day_without_mail_has_no_file(void **state)
+{
+    struct world *w = *state;
+
+    world_open(w, 0);
+    post_and_wait(w, batch_of(1, 3));
+    pass_time((int64_t)MS_PER_DAY);
+    for (int i = 0; i < 5000 && file_exists(w, DAY0, 0, "-wal"); i++)
+        usleep(1000);
+    assert_false(file_exists(w, DAY0, 0, "-wal"));
+    assert_false(file_exists(w, DAY0 + 1, 0, ""));
+    assert_rollups_are_exact(w, DAY0);
+}
+
+static void a_clock_that_goes_back_never_makes_ids_go_back(void **state)
+{
+    struct world *w = *state;
+    static const struct {
+        int64_t to_day, in_day;
+    } steps[] = {
+        {0, 0},
+        {1, 1},
+        {0, 1} /* by a day: the newer file stays in use */,
+        {3650, 3650} /* ten years ahead … */,
+        {0, 0} /* … and back */,
+        {1, 1},
+        {-3650, -3650},
+        {0, 0},
+    };
+
+    world_open(w, 0);
+    for (size_t i = 0; i < COUNT_OF(steps); i++) {
+        test_wall_ms = (int64_t)NOON * 1000 + steps[i].to_day * MS_PER_DAY;
+        post_and_wait(w, batch_of(i * 10 + 1, 5));
+        assert_int_equal(store_heard.items[i].day, DAY0 + steps[i].in_day);
+        if (i)
+            assert_int_equal(store_heard.items[i].row, store_heard.items[i - 1].row + 5);
+    }
+    history_close(w->h, 5000);
+    world_open(w, 0); /* and a restart goes on above all of them */
+    post_and_wait(w, batch_of(1000, 1));
+    assert_true(store_heard.items[COUNT_OF(steps)].row > store_heard.items[COUNT_OF(steps) - 1].row);
+}
+
+static void wait_for_house_keeping(struct world *w, int64_t day, bool exists)
+{
+    (void)w;
+    for (int i = 0; i < 5000 && file_exists(w, day, 0, "") != exists; i++)
+        usleep(1000);
+}
+
+static void old_files_go_once_the_clock_has_been_steady_for_an_hour(void **state)
+{
+    struct world *w = *state;
+
+    world_open(w, 7);
+    for (int day = 0; day < 10; day++) {
+        test_wall_ms = (int64_t)NOON * 1000 + (int64_t)day * MS_PER_DAY;
+        test_steady_ms += MS_PER_DAY;
+        post_and_wait(w, batch_of((uint64_t)day * 10 + 1, 2));
+    }
+    /* Steady all the time: days 0 and 1 are more than seven days before day 9. */
+    pass_time(1000);
+    pass_time(MS_PER_HOUR);
+    wait_for_house_keeping(w, DAY0 + 1, false);
+    assert_false(file_exists(w, DAY0, 0, ""));
+    assert_false(file_exists(w, DAY0 + 1, 0, ""));
+    assert_true(file_exists(w, DAY0 + 2, 0, ""));
+    assert_true(file_exists(w, DAY0 + 9, 0, ""));
+    /* Ten years ahead by mistake, for a quarter of an hour: nothing is deleted. */
+    test_wall_ms += (int64_t)3650 * MS_PER_DAY;
+    usleep(1200000);
+    pass_time((int64_t)15 * 60000);
+    usleep(1200000);
+    test_wall_ms -= (int64_t)3650 * MS_PER_DAY;
+    usleep(1200000);
+    assert_true(file_exists(w, DAY0 + 3, 0, ""));
+    assert_true(file_exists(w, DAY0 + 9, 0, ""));
+}
+
+static void write_file(const char *path, const void *at, size_t len)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, at, len), len);
+    close(fd);
+}
+
+static void sql_on(const char *path, const char *sql)
+{
+    sqlite3 *db;
+
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+}
+
+static void a_file_that_cannot_be_used_is_left_alone_and_mail_goes_on_in_another(void **state)
+{
+    struct world *w = *state;
+    char *path = history_file_path(w->dir, DAY0, 0);
+    static char garbage[8192];
+    enum { GARBAGE, TRUNCATED, FOREIGN, NEWER, CASES };
+
+    memset(garbage, 'x', sizeof(garbage));
+    for (int what = 0; what < CASES; what++) {
+        BUF_LOCAL(command);
+        buf_putf(&command, "rm -rf '%s/history'", w->dir);
+        assert_int_equal(system(buf_str(&command)), 0);
+        world_open(w, 0);
+        post_and_wait(w, batch_of(1, 100));
+        history_close(w->h, 5000);
+        if (what == GARBAGE)
+            write_file(path, garbage, sizeof(garbage));
+        else if (what == TRUNCATED)
+            assert_int_equal(truncate(path, 4096), 0);
+        else if (what == FOREIGN)
+            sql_on(path, "PRAGMA application_id = 7");
+        else
+            sql_on(path, "PRAGMA user_version = 1000");
+        pass_time(1000); /* ids of a file that nobody can read are avoided by the clock */
+        world_open(w, 0);
+        int64_t before = store_heard.items[store_heard.count - 1].row;
+        post_and_wait(w, batch_of(200, 10));
+        post_and_wait(w, batch_of(300, 10));
+        assert_true(store_heard.items[store_heard.count - 1].row > before);
+        assert_int_equal(ask(w, DAY0, 1, "SELECT count(*) FROM attempt"), 20);
+        assert_false(file_exists(w, DAY0, 2, ""));
+        history_close(w->h, 5000);
+        w->h = NULL;
+    }
+    mem_free(path);
+}
+
+static void a_file_that_breaks_while_in_use_is_left_and_nothing_is_lost(void **state)
+{
+    struct world *w = *state;
+    char *path = history_file_path(w->dir, DAY0, 0), *next = history_file_path(w->dir, DAY0, 1);
+
+    world_open(w, 0);
+    post_and_wait(w, batch_of(1, 100));
+    /* Its table of marks now begins on a page that the file does not have: SQLITE_CORRUPT, left at once. */
+    sql_on(path,
+           "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET rootpage = 999999 WHERE name = 'mark';"
+           "PRAGMA schema_version = 4711");
+    pass_time(61000);
+    post_and_wait(w, batch_of(1000, 100));
+    assert_int_equal(ask(w, DAY0, 1, "SELECT count(*) FROM attempt"), 100);
+    assert_true(store_heard.items[1].row > store_heard.items[0].row);
+    /* Any other error: after ten tries. */
+    sql_on(next, "DROP TABLE mark");
+    pass_time(61000);
+    history_post(w->h, batch_of(2000, 100));
+    for (int i = 0; i < 400 && history_backlog(w->h); i++) {
+        usleep(20000);
+        pass_time(500);
+    }
+    assert_int_equal(history_backlog(w->h), 0);
+    assert_int_equal(heard_attempts(), 300);
+    assert_int_equal(ask(w, DAY0, 2, "SELECT count(*) FROM attempt"), 100);
+    mem_free(path);
+    mem_free(next);
+}
+
+static void a_file_deleted_under_us_is_made_anew(void **state)
+{
+    struct world *w = *state;
+    char *path = history_file_path(w->dir, DAY0, 0);
+
+    world_open(w, 0);
+    post_and_wait(w, batch_of(1, 5));
+    assert_int_equal(unlink(path), 0);
+    post_and_wait(w, batch_of(10, 7));
+    assert_int_equal(ask(w, DAY0, 0, "SELECT count(*) FROM attempt"), 7);
+    assert_true(store_heard.items[1].row > store_heard.items[0].row);
+    mem_free(path);
+}
+
+static void a_full_disk_delays_and_loses_nothing(void **state)
+{
+    struct world *w = *state;
+    BUF_LOCAL(filler);
+    uint64_t posted = 0;
+
+    if (geteuid() != 0 || mount("none", w->dir, "tmpfs", 0, "size=3m") != 0)
+        skip();
+    buf_putf(&filler, "%s/filler", w->dir);
+    world_open(w, 0);
+    history_post(w->h, batch_of(1, 50));
+    posted += 50;
+    assert_true(wait_until_heard(posted));
+    int fd = open(buf_str(&filler), O_WRONLY | O_CREAT, 0600);
+    static char block[65536];
+    while (write(fd, block, sizeof(block)) > 0)
+        ;
+    while (write(fd, block, 1) > 0)
+        ;
+    close(fd);
+    for (int i = 0; i < 40; i++, posted += 100)
+        history_post(w->h, batch_of(1000 + posted, 100));
+    for (int i = 0; i < 30; i++) {
+        usleep(20000);
+        pass_time(500);
+    }
+    size_t waiting = history_backlog(w->h);
+    assert_true(waiting > 0);
+    assert_int_equal(heard_attempts() + waiting, posted);
+    assert_int_equal(unlink(buf_str(&filler)), 0);
+    for (int i = 0; i < 200 && history_backlog(w->h); i++) {
+        usleep(20000);
+        pass_time(500);
+    }
+    assert_int_equal(history_backlog(w->h), 0);
+    assert_int_equal(heard_attempts(), posted);
+    assert_int_equal(ask(w, DAY0, 0, "SELECT count(*) FROM attempt"), posted);
+    assert_int_equal(ask(w, DAY0, 0, "SELECT count(DISTINCT message) FROM attempt"), posted);
+    assert_rollups_are_exact(w, DAY0);
+    assert_false(file_exists(w, DAY0, 1, "")); /* a full disk is no reason for another file */
+    history_close(w->h, 1000);
+    w->h = NULL;
+    assert_int_equal(umount(w->dir), 0);
+}
+
+struct replayed {
+    uint64_t *messages;
+    size_t count;
+    size_t stop_after;
+};
+
+static enum err on_final(void *arg, uint64_t message_id, uint32_t rcpt_no, enum attempt_then then,
+                         const struct outcome *o)
+{
+    struct replayed *r = arg;
+
+    (void)rcpt_no;
+    assert_true(then == THEN_REMOVE || then == THEN_DSN);
+    assert_true(o->kind != OUTCOME_DEFERRED);
+    r->messages = mem_realloc(r->messages, (r->count + 1) * sizeof(*r->messages));
+    r->messages[r->count++] = message_id;
+    return r->stop_after && r->count == r->stop_after ? ERR_FULL : OK;
+}
+
+static size_t replay_count(const struct world *w, int64_t day, int64_t row, int64_t *last_row)
+{
+    struct replayed r = {0};
+    int64_t last_day;
+
+    assert_int_equal(history_replay(w->dir, day, row, on_final, &r, &last_day, last_row), OK);
+    mem_free(r.messages);
+    return r.count;
+}
+
+static void replay_gives_finals_after_the_position_in_order(void **state)
+{
+    struct world *w = *state;
+    struct replayed r = {0};
+    int64_t day = -1, row = -1;
+
+    /* Nothing there yet. */
+    assert_int_equal(history_replay(w->dir, 5, 6, on_final, &r, &day, &row), OK);
+    assert_int_equal(r.count, 0);
+    assert_int_equal(day, 5);
+    assert_int_equal(row, 6);
+    world_open(w, 0);
+    for (int d = 0; d < 3; d++) {
+        struct attempt_batch *b = attempt_batch_create();
+        for (unsigned i = 0; i < 8; i++) {
+            struct attempt *a = add_attempt(b, (unsigned)d * 100 + i);
+            a->then = (enum attempt_then)(i % 4);
+            if (a->then == THEN_DEFER || a->then == THEN_NOTHING)
+                a->outcome.kind = OUTCOME_DEFERRED;
+        }
+        post_and_wait(w, b);
+        pass_time(MS_PER_DAY);
+    }
+    assert_int_equal(history_replay(w->dir, 0, 0, on_final, &r, &day, &row), OK);
+    static const uint64_t want[] = {0, 2, 4, 6, 100, 102, 104, 106, 200, 202, 204, 206};
+    assert_int_equal(r.count, COUNT_OF(want));
+    assert_memory_equal(r.messages, want, sizeof(want));
+    assert_int_equal(day, store_heard.items[2].day);
+    assert_int_equal(row, store_heard.items[2].row);
+    /* After the second day's batch. */
+    assert_int_equal(replay_count(w, store_heard.items[1].day, store_heard.items[1].row, &row), 4);
+    assert_int_equal(replay_count(w, store_heard.items[1].day, store_heard.items[1].row - 5, &row), 4 + 2);
+    assert_int_equal(replay_count(w, day, store_heard.items[2].row, &row), 0);
+    /* A file that is missing or spoiled costs its own records only. */
+    char *path = history_file_path(w->dir, DAY0 + 1, 0);
+    write_file(path, "nonsense", 8);
+    assert_int_equal(replay_count(w, 0, 0, &row), 8);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(replay_count(w, 0, 0, &row), 8);
+    mem_free(path);
+    /* The store may refuse. */
+    r.count = 0;
+    r.stop_after = 3;
+    assert_int_equal(history_replay(w->dir, 0, 0, on_final, &r, &day, &row), ERR_FULL);
+    assert_int_equal(r.count, 3);
+    mem_free(r.messages);
+}
+
+static void replay_keeps_what_was_said(void **state)
+{
+    struct world *w = *state;
+    struct attempt_batch *b = attempt_batch_create();
+    struct attempt *a = add_attempt(b, 77);
+
+    a->then = THEN_DSN;
+    a->rcpt_no = 9;
+    a->outcome = (struct outcome){
+        .kind = OUTCOME_BOUNCED, .stage = STAGE_RCPT, .code = 550, .remote = true, .in_doubt = true};
+    snprintf(a->outcome.enhanced, sizeof(a->outcome.enhanced), "5.1.1");
+    memset(a->outcome.text, 'x', sizeof(a->outcome.text) - 1);
+    world_open(w, 0);
+    post_and_wait(w, b);
+    struct report_attempts found;
+    assert_int_equal(report_attempts(w->dir, &(struct report_which){.message_id = 77}, &found), OK);
+    assert_int_equal(found.count, 1);
+    const struct attempt *f = &found.rows[0].attempt;
+    assert_int_equal(f->outcome.kind, OUTCOME_BOUNCED);
+    assert_int_equal(f->outcome.code, 550);
+    assert_int_equal(strlen(f->outcome.text), sizeof(f->outcome.text) - 1);
+    report_attempts_fini(&found);
+}
+
+/* Posts for ever; tells what was handed on through the pipe; is killed. */
+static void child_posts(const struct world *w, int fd, uint64_t first_id)
+{
+    struct history *h;
+    char *why;
+
+    history_clock = (struct history_clock){test_wall, test_steady};
+    store_heard.count = 0;
+    store_heard.fd = fd;
+    if (history_open(w->dir, 0, &h, &why))
+        _exit(1);
+    history_attach(h, (struct store *)&store_heard);
+    for (uint64_t id = first_id;; id += 20) {
+        history_post(h, batch_of(id, 20));
+        if (id % 200 == 0)
+            pass_time(300);
+        while (history_backlog(h) > 500)
+            usleep(100);
+    }
+}
+
+static void after_a_kill_replay_gives_all_that_was_handed_on_and_nothing_twice(void **state)
+{
+    struct world *w = *state;
+    uint64_t next_id = 1;
+    struct given *heard = NULL;
+    size_t heard_count = 0, handed_on = 0;
+    int64_t row;
+
+    for (int round = 0; round < 12; round++) {
+        int pipes[2];
+        assert_int_equal(pipe(pipes), 0);
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+            close(pipes[0]);
+            child_posts(w, pipes[1], next_id);
+        }
+        close(pipes[1]);
+        size_t stop_at = heard_count + 3 + (size_t)(rand() % 60);
+        struct given g;
+        while (read(pipes[0], &g, sizeof(g)) == (ssize_t)sizeof(g)) {
+            heard = mem_realloc(heard, (heard_count + 1) * sizeof(*heard));
+            heard[heard_count++] = g;
+            handed_on += g.count;
+            if (heard_count == stop_at)
+                kill(pid, SIGKILL); /* and read on: what was told before it died counts */
+        }
+        close(pipes[0]);
+        int status;
+        waitpid(pid, &status, 0);
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        next_id += 10000000;
+
+        struct replayed r = {0};
+        int64_t day;
+        assert_int_equal(history_replay(w->dir, 0, 0, on_final, &r, &day, &row), OK);
+        assert_true(r.count >= handed_on);
+        /* What was handed on lies at or before its position, to the last record. */
+        size_t newer = replay_count(w, heard[heard_count - 1].day, heard[heard_count - 1].row, &row);
+        size_t in_lost_batches = r.count - newer - handed_on; /* of earlier rounds: safe, not handed on */
+        assert_int_equal(in_lost_batches % 20, 0);
+        assert_int_equal(newer % 20, 0); /* a batch is there whole or not at all */
+        for (size_t i = 1; i < r.count; i++)
+            assert_true(r.messages[i] > r.messages[i - 1]); /* in order, so none twice */
+        mem_free(r.messages);
+        assert_rollups_are_exact(w, DAY0);
+    }
+    mem_free(heard);
+    assert_int_equal(
+        ask(w, DAY0, 0, "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check <> 'ok'"), 0);
+}
+
+static size_t check_lines(struct buf *text, uint64_t *first_message)
+{
+    size_t lines = 0;
+
+    *first_message = 0;
+    for (char *line = text->at, *end; lines < 100000 && line < text->at + text->len; line = end + 1) {
+        json_error_t error;
+        end = memchr(line, '\n', (size_t)(text->at + text->len - line));
+        assert_non_null(end);
+        json_t *json = json_loadb(line, (size_t)(end - line), JSON_REJECT_DUPLICATES, &error);
+        if (!json)
+            fail_msg("%s: %.*s", error.text, (int)(end - line), line);
+        if (lines++ == 0)
+            assert_true(message_id_parse(bytes_of(json_string_value(json_object_get(json, "message"))),
+                                         first_message));
+        json_decref(json);
+    }
+    return lines;
+}
+
+static void *post_later(void *arg)
+{
+    struct world *w = arg;
+
+    usleep(100000);
+    history_post(w->h, batch_of(500, 3));
+    return NULL;
+}
+
+static void a_follower_sees_every_record_once_as_json(void **state)
+{
+    struct world *w = *state;
+    BUF_LOCAL(out);
+    uint64_t first;
+
+    world_open(w, 0);
+    assert_int_equal(check_lines(&out, &first), 0);
+    uint64_t at = history_follow(w->h, HISTORY_FOLLOW_NOW, 5000, 100, &out);
+    assert_int_equal(out.len, 0);
+    struct attempt_batch *b = batch_of(1, 10);
+    struct attempt *a = add_attempt(b, 11);
+    snprintf(a->outcome.text, sizeof(a->outcome.text),
+             "quote \" back\\ tab\t utf \xc3\xa9 bad \xff\xc3( \xed\xa0\x80 end\xe2\x82");
+    a->address = "\"we\\\"ird\"@d.example";
+    a->then = THEN_DEFER;
+    a->due_unix = NOON + 600;
+    post_and_wait(w, b);
+    at = history_follow(w->h, at, 5000, 4, &out);
+    assert_int_equal(check_lines(&out, &first), 4);
+    assert_int_equal(first, 1);
+    buf_clear(&out);
+    at = history_follow(w->h, at, 5000, 100, &out);
+    assert_int_equal(check_lines(&out, &first), 7);
+    assert_int_equal(first, 5);
+    buf_clear(&out);
+    uint64_t start = clock_now_ms();
+    assert_int_equal(history_follow(w->h, at, 50, 100, &out), at);
+    assert_true(clock_now_ms() - start >= 50);
+    /* Waits until there is something. */
+    pthread_t thread;
+    pthread_create(&thread, NULL, post_later, w);
+    start = clock_now_ms();
+    at = history_follow(w->h, at, 8000, 100, &out);
+    assert_true(clock_now_ms() - start < 7000);
+    pthread_join(thread, NULL);
+    assert_int_equal(check_lines(&out, &first), 3);
+    assert_int_equal(first, 500);
+    /* Over midnight. */
+    buf_clear(&out);
+    post_and_wait(w, batch_of(600, 2));
+    pass_time(MS_PER_DAY);
+    post_and_wait(w, batch_of(700, 2));
+    at = history_follow(w->h, at, 1000, 100, &out);
+    assert_int_equal(check_lines(&out, &first), 4);
+    assert_int_equal(first, 600);
+    /* From nothing: the newest. */
+    buf_clear(&out);
+    assert_int_equal(history_follow(w->h, 0, 0, 1, &out), at);
+    assert_int_equal(check_lines(&out, &first), 1);
+    assert_int_equal(first, 701);
+}
+
+static void *post_many(void *arg)
+{
+    struct world *w = arg;
+
+    for (uint64_t i = 0; i < 100; i++)
+        history_post(w->h, batch_of(i * 50, 50));
+    return NULL;
+}
+
+static void *read_reports(void *arg)
+{
+    struct world *w = arg;
+    uint64_t before = 0;
+
+    for (int i = 0; i < 15; i++) {
+        struct report_delivery r;
+        BUF_LOCAL(out);
+        if (report_delivery(w->dir, &(struct report_query){.by = REPORT_BY_DOMAIN}, &r))
+            return "the report failed";
+        if (r.total.attempts < before)
+            return "a count went down";
+        before = r.total.attempts;
+        report_delivery_fini(&r);
+        history_follow(w->h, 0, 0, 10, &out);
+    }
+    return NULL;
+}
+
+static void threads_may_post_and_read_at_the_same_time(void **state)
+{
+    struct world *w = *state;
+    pthread_t posters[3], readers[2];
+    void *complaint;
+
+    world_open(w, 0);
+    for (size_t i = 0; i < COUNT_OF(posters); i++)
+        pthread_create(&posters[i], NULL, post_many, w);
+    for (size_t i = 0; i < COUNT_OF(readers); i++)
+        pthread_create(&readers[i], NULL, read_reports, w);
+    for (size_t i = 0; i < COUNT_OF(posters); i++)
+        pthread_join(posters[i], NULL);
+    for (size_t i = 0; i < COUNT_OF(readers); i++) {
+        pthread_join(readers[i], &complaint);
+        assert_null(complaint);
+    }
+    history_close(w->h, 10000);
+    w->h = NULL;
+    assert_int_equal(heard_attempts(), 3 * 100 * 50);
+    struct report_delivery r;
+    assert_int_equal(report_delivery(w->dir, &(struct report_query){.by = REPORT_BY_GROUP}, &r), OK);
+    assert_int_equal(r.total.delivered, 3 * 100 * 50);
+    report_delivery_fini(&r);
+}
+
+static void a_folder_that_cannot_be_written_is_explained(void **state)
+{
+    struct world *w = *state;
+    char *why = NULL;
+    BUF_LOCAL(dir);
+
+    buf_putf(&dir, "%s/not/there", w->dir);
+    assert_int_not_equal(history_open(buf_str(&dir), 0, &w->h, &why), OK);
+    assert_non_null(strstr(why, "not/there"));
+    mem_free(why);
+    w->h = NULL;
+}
+
+#define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, world_set_up, world_tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(file_names_are_days_with_a_number),
+        cmocka_unit_test(words_stay_known_while_they_are_used_and_memory_is_bounded),
+        cmocka_unit_test(a_filter_never_denies_what_was_added_and_seldom_claims_what_was_not),
+        IN_WORLD(batches_are_handed_on_in_order_with_the_place_of_their_last_record),
+        IN_WORLD(files_are_for_nobody_else),
+        IN_WORLD(rollups_equal_a_recount_of_the_records_at_any_time),
+        IN_WORLD(texts_are_kept_once_when_they_repeat_and_in_the_record_when_they_do_not),
+        IN_WORLD(midnight_begins_a_new_file_and_ends_the_old_one_without_a_wal),
+        IN_WORLD(an_idle_day_ends_at_midnight_and_a_day_without_mail_has_no_file),
+        IN_WORLD(a_clock_that_goes_back_never_makes_ids_go_back),
+        IN_WORLD(old_files_go_once_the_clock_has_been_steady_for_an_hour),
+        IN_WORLD(a_file_that_cannot_be_used_is_left_alone_and_mail_goes_on_in_another),
+        IN_WORLD(a_file_that_breaks_while_in_use_is_left_and_nothing_is_lost),
+        IN_WORLD(a_file_deleted_under_us_is_made_anew),
+        IN_WORLD(a_full_disk_delays_and_loses_nothing),
+        IN_WORLD(replay_gives_finals_after_the_position_in_order),
+        IN_WORLD(replay_keeps_what_was_said),
+        IN_WORLD(after_a_kill_replay_gives_all_that_was_handed_on_and_nothing_twice),
+        IN_WORLD(a_follower_sees_every_record_once_as_json),
+        IN_WORLD(threads_may_post_and_read_at_the_same_time),
+        IN_WORLD(a_folder_that_cannot_be_written_is_explained),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
