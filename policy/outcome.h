@@ -37,10 +37,10 @@ enum outcome_stage {
 struct outcome {
     enum outcome_kind kind;
     enum outcome_stage stage;
-    uint16_t code;      /* SMTP reply code of the peer, or ours when there was none: 421, 451, 550 … */
-    char enhanced[12];  /* "4.7.5" or "" (RFC 3463) */
-    bool remote;        /* the peer said it; else we did */
-    bool in_doubt;      /* the connection was lost after the final dot: the peer may have it (P3) */
+    uint16_t code;     /* SMTP reply code of the peer, or ours when there was none: 421, 451, 550 … */
+    char enhanced[12]; /* "4.7.5" or "" (RFC 3463) */
+    bool remote;       /* the peer said it; else we did */
+    bool in_doubt;     /* the connection was lost after the final dot: the peer may have it (P3) */
     char text[OUTCOME_TEXT_BYTES]; /* reply text, controls replaced, NUL-terminated, possibly cut */
 };
 

@@ -30,7 +30,7 @@ enum sts_mode { STS_OFF, STS_TRY };
 
 /* One next hop of a smart-host route, in the order to be tried. */
 struct smarthost {
-    char *host;  /* name (A/AAAA looked up, never MX) or address literal without brackets */
+    char *host; /* name (A/AAAA looked up, never MX) or address literal without brackets */
     uint16_t port;
     bool implicit_tls; /* TLS from the first octet (RFC 8314 §3.3) */
 };
@@ -40,12 +40,12 @@ struct group_limits {
     uint32_t connections_per_host; /* over all workers, per remote address */
     uint32_t messages_per_connection;
     uint32_t recipients_per_transaction;
-    double messages_per_second;    /* over all workers; 0: no limit */
+    double messages_per_second; /* over all workers; 0: no limit */
 };
 
 struct group {
-    char *name;      /* owned by the snapshot, as all below */
-    uint32_t index;  /* position in the snapshot */
+    char *name;              /* owned by the snapshot, as all below */
+    uint32_t index;          /* position in the snapshot */
     enum tls_level starttls; /* TLS_OFF, TLS_ON, TLS_REQUIRE or TLS_VERIFY */
     enum clear_fallback clear_after_tls_failure;
     enum dane_mode dane;
@@ -55,17 +55,17 @@ struct group {
     enum route_kind route;
     struct smarthost *hosts; /* ROUTE_SMARTHOST */
     size_t host_count;
-    uint16_t port;      /* ROUTE_MX: 25 unless a test world says otherwise */
-    char *auth_user;    /* NULL: no AUTH */
+    uint16_t port;            /* ROUTE_MX: 25 unless a test world says otherwise */
+    char *auth_user;          /* NULL: no AUTH */
     char *auth_password_file; /* path; the secret itself is never in the document */
     struct group_limits limits;
     struct retry_schedule retry;
-    char *ehlo_name;    /* NULL: the daemon's host name */
+    char *ehlo_name;             /* NULL: the daemon's host name */
     char *source_v4, *source_v6; /* addresses to bind, or NULL */
-    struct {            /* client-side timeouts, RFC 5321 §4.5.3.2, milliseconds */
+    struct {                     /* client-side timeouts, RFC 5321 §4.5.3.2, milliseconds */
         uint32_t connect_ms, greeting_ms, ehlo_ms, mail_ms, rcpt_ms, data_ms, block_ms, dot_ms, idle_ms;
     } timeouts;
-    uint32_t line;      /* where it stands in the document */
+    uint32_t line; /* where it stands in the document */
 };
 
 struct policy; /* opaque: groups plus matching tables */
@@ -91,7 +91,7 @@ enum match_how { MATCH_EXACT, MATCH_SUFFIX, MATCH_MX, MATCH_DEFAULT };
 struct policy_match {
     const struct group *group; /* borrowed from the snapshot; NULL: needs the MX hosts */
     enum match_how how;
-    const char *pattern;       /* borrowed; "" for the default */
+    const char *pattern; /* borrowed; "" for the default */
 };
 /*
  * Exact domain, then longest suffix.  When neither matches: the default, or group NULL if the document has

@@ -98,6 +98,8 @@ static void read_section(struct policy_reader *r, const char *name, const struct
         yaml_error(r->errors, value, "'%s' holds keys of its own: expected a map", name);
         return;
     }
+    if (value->count == 0)
+        yaml_error(r->errors, value, "'%s' is empty: remove it, or give it keys", name);
     if (strcmp(name, "route") == 0) {
         begin_route(r);
         r->at[policy_key_index("route")] = value;

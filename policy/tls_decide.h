@@ -34,41 +34,43 @@ enum tls_why { TLS_WHY_RULE, TLS_WHY_DANE, TLS_WHY_STS, TLS_WHY_REQUIRETLS, TLS_
 
 /* What happened on the way to a usable session with one host. */
 enum tls_event {
-    TLS_EVENT_NOT_OFFERED,      /* EHLO without STARTTLS, or HELO only */
-    TLS_EVENT_REFUSED,          /* one clean 4yz/5yz reply to STARTTLS (never 421) */
-    TLS_EVENT_REFUSED_UNCLEAN,  /* another 2yz or 3yz, extra octets after the 220, lost connection: as a failed handshake */
-    TLS_EVENT_HANDSHAKE_FAILED, /* failed, timed out, closed, version too old, lost before the first MAIL reply */
+    TLS_EVENT_NOT_OFFERED,     /* EHLO without STARTTLS, or HELO only */
+    TLS_EVENT_REFUSED,         /* one clean 4yz/5yz reply to STARTTLS (never 421) */
+    TLS_EVENT_REFUSED_UNCLEAN, /* another 2yz or 3yz, extra octets after the 220, lost connection: as a failed
+                                  handshake */
+    TLS_EVENT_HANDSHAKE_FAILED, /* failed, timed out, closed, version too old, lost before the first MAIL
+                                   reply */
     TLS_EVENT_CERT_BAD,         /* handshake done; chain, name or dates do not hold */
     TLS_EVENT_CERT_GOOD,        /* handshake done; PKIX holds */
     TLS_EVENT_TLSA_MATCH,
     TLS_EVENT_TLSA_MISMATCH,
-    TLS_EVENT_TLSA_BOGUS,       /* SERVFAIL, timeout, bogus: known before connecting */
-    TLS_EVENT_TLSA_ABSENT,      /* none, insecure, or all unusable: matters for dane-only and require */
-    TLS_EVENT_STS_MX_MISMATCH,  /* MX not named by the MTA-STS policy: known before connecting */
-    TLS_EVENT_CLOSING,          /* 421 to STARTTLS: the host is going down, which says nothing about TLS */
+    TLS_EVENT_TLSA_BOGUS,      /* SERVFAIL, timeout, bogus: known before connecting */
+    TLS_EVENT_TLSA_ABSENT,     /* none, insecure, or all unusable: matters for dane-only and require */
+    TLS_EVENT_STS_MX_MISMATCH, /* MX not named by the MTA-STS policy: known before connecting */
+    TLS_EVENT_CLOSING,         /* 421 to STARTTLS: the host is going down, which says nothing about TLS */
 };
 
 enum tls_action {
     TLS_DO_CLEAR,           /* go on in clear on this connection */
     TLS_DO_TLS,             /* go on: the session as established is good enough */
     TLS_DO_RECONNECT_CLEAR, /* close; connect to the same host again without TLS */
-    TLS_DO_NEXT,            /* this host failed: next address or MX; when all have failed, defer with `enhanced` */
-    TLS_DO_SKIP_HOST,       /* as next, and the host was not (must not be) connected to */
-    TLS_DO_BOUNCE,          /* REQUIRETLS only: as next, but when every host ended so, bounce with `enhanced` */
-    TLS_DO_CONTINUE,        /* nothing against this host so far: connect, and ask again at the next event */
+    TLS_DO_NEXT,      /* this host failed: next address or MX; when all have failed, defer with `enhanced` */
+    TLS_DO_SKIP_HOST, /* as next, and the host was not (must not be) connected to */
+    TLS_DO_BOUNCE,    /* REQUIRETLS only: as next, but when every host ended so, bounce with `enhanced` */
+    TLS_DO_CONTINUE,  /* nothing against this host so far: connect, and ask again at the next event */
 };
 
 struct tls_facts {
-    enum tls_level level; /* effective */
+    enum tls_level level;       /* effective */
     enum tls_level group_level; /* decides at TLS_STS_TESTING */
     enum clear_fallback fallback;
-    bool later_is_due;    /* second or later attempt and at least 5 minutes in the queue */
-    bool has_credentials; /* for this host: clear text is then forbidden */
+    bool later_is_due;         /* second or later attempt and at least 5 minutes in the queue */
+    bool has_credentials;      /* for this host: clear text is then forbidden */
     bool rcpt_accepted_in_tls; /* failure came after the TLS EHLO with a recipient accepted: never clear */
-    bool requiretls;      /* message flag: forbids clear text whatever the level */
-    bool tlsa_all_unusable; /* secure TLSA records exist, none usable: level acts as require at least */
-    bool mx_secure;       /* MX came with DNSSEC, or none was looked up (smart host): `verified-dane`, not `half` */
-    bool implicit_tls;    /* TLS from the first octet (RFC 8314 §3.3): there is no clear text to go back to */
+    bool requiretls;           /* message flag: forbids clear text whatever the level */
+    bool tlsa_all_unusable;    /* secure TLSA records exist, none usable: level acts as require at least */
+    bool mx_secure; /* MX came with DNSSEC, or none was looked up (smart host): `verified-dane`, not `half` */
+    bool implicit_tls; /* TLS from the first octet (RFC 8314 §3.3): there is no clear text to go back to */
 };
 
 struct tls_decision {
@@ -86,25 +88,25 @@ struct tls_decision tls_decide(const struct tls_facts *facts, enum tls_event eve
  */
 bool tls_clear_possible(const struct tls_facts *facts);
 
-const char *tls_level_name(enum tls_level level);  /* "off", "on", "require", … */
+const char *tls_level_name(enum tls_level level); /* "off", "on", "require", … */
 const char *tls_why_name(enum tls_why why);
 const char *tls_event_name(enum tls_event event);
 const char *tls_action_name(enum tls_action action);
 
 /* How a session ended up, recorded with every attempt even where it does not decide. */
 enum tls_verify {
-    TLS_VERIFY_NONE,          /* no TLS */
-    TLS_VERIFY_PKIX,          /* chain and name hold */
+    TLS_VERIFY_NONE, /* no TLS */
+    TLS_VERIFY_PKIX, /* chain and name hold */
     TLS_VERIFY_SELF_SIGNED,
     TLS_VERIFY_UNKNOWN_CA,
     TLS_VERIFY_EXPIRED,
     TLS_VERIFY_NOT_YET_VALID,
     TLS_VERIFY_WRONG_NAME,
     TLS_VERIFY_REVOKED,
-    TLS_VERIFY_WEAK,          /* key or signature algorithm below what `verify` accepts */
-    TLS_VERIFY_BAD,           /* anything else wrong with the chain */
-    TLS_VERIFY_NO_CERT,       /* anonymous */
-    TLS_VERIFY_DANE,          /* reserved for the DANE check */
+    TLS_VERIFY_WEAK,    /* key or signature algorithm below what `verify` accepts */
+    TLS_VERIFY_BAD,     /* anything else wrong with the chain */
+    TLS_VERIFY_NO_CERT, /* anonymous */
+    TLS_VERIFY_DANE,    /* reserved for the DANE check */
     TLS_VERIFY_DANE_HALF,
 };
 const char *tls_verify_name(enum tls_verify v); /* "none", "verified-pkix", "self-signed", … */
