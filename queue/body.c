@@ -156,7 +156,7 @@ void body_scan_put(struct body_scan *scan, struct bytes octets)
     if (!has_8bit(octets.at, octets.len))
         return;
     /* Only the run in which the header ends needs a closer look. */
-    size_t header_part = !was_in_header ? 0
+    size_t header_part = !was_in_header       ? 0
                          : scan->header_bytes ? (size_t)(scan->header_bytes - start_size)
                                               : octets.len;
     if (has_8bit(octets.at, header_part))

@@ -12,9 +12,9 @@
 struct body_writer {
     struct spool *spool; /* borrowed; NULL: memory only */
     struct body_scan scan;
-    char *mem;           /* owned: the body, or once it has a file what is not written yet */
+    char *mem; /* owned: the body, or once it has a file what is not written yet */
     size_t len, cap;
-    int fd;              /* -1: in memory */
+    int fd; /* -1: in memory */
     uint64_t segment;
     uint64_t written_bytes; /* of the body, in the file */
     enum err failed;
@@ -114,7 +114,8 @@ static void drop_file(void *spool, uint64_t segment)
 
 static struct body *finish_in_memory(struct body_writer *w)
 {
-    char *mem = mem_realloc(TAKE(w->mem), MAX_OF(w->len, (size_t)1)); /* gives back what growing took too much */
+    char *mem =
+        mem_realloc(TAKE(w->mem), MAX_OF(w->len, (size_t)1)); /* gives back what growing took too much */
 
     body_memory_add(-(int64_t)w->cap);
     w->cap = 0;
@@ -129,8 +130,8 @@ static enum err finish_file(struct body_writer *w, struct body **out)
         return e;
     close(w->fd);
     w->fd = -1;
-    *out = body_create_on_disk(w->segment, SPOOL_FILE_BYTES + SPOOL_RECORD_BYTES, w->scan.size_bytes, drop_file,
-                               w->spool);
+    *out = body_create_on_disk(w->segment, SPOOL_FILE_BYTES + SPOOL_RECORD_BYTES, w->scan.size_bytes,
+                               drop_file, w->spool);
     return OK;
 }
 

@@ -25,9 +25,10 @@ static uint32_t sum_by_table(uint32_t c, const unsigned char *p, size_t len)
 {
     pthread_once(&made, make_tables);
     for (; len >= 8; p += 8, len -= 8) {
-        uint32_t low = c ^ ((uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24);
-        c = table[7][low & 0xff] ^ table[6][low >> 8 & 0xff] ^ table[5][low >> 16 & 0xff] ^ table[4][low >> 24] ^
-            table[3][p[4]] ^ table[2][p[5]] ^ table[1][p[6]] ^ table[0][p[7]];
+        uint32_t low =
+            c ^ ((uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24);
+        c = table[7][low & 0xff] ^ table[6][low >> 8 & 0xff] ^ table[5][low >> 16 & 0xff] ^
+            table[4][low >> 24] ^ table[3][p[4]] ^ table[2][p[5]] ^ table[1][p[6]] ^ table[0][p[7]];
     }
     while (len--)
         c = (c >> 8) ^ table[0][(c ^ *p++) & 0xff];
@@ -35,7 +36,8 @@ static uint32_t sum_by_table(uint32_t c, const unsigned char *p, size_t len)
 }
 
 #if defined(__x86_64__)
-__attribute__((target("sse4.2"))) static uint32_t sum_by_instruction(uint32_t c, const unsigned char *p, size_t len)
+__attribute__((target("sse4.2"))) static uint32_t sum_by_instruction(uint32_t c, const unsigned char *p,
+                                                                     size_t len)
 {
     uint64_t wide = c;
 

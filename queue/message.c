@@ -21,7 +21,8 @@ uint64_t message_id_make(unsigned worker)
 
     do {
         next = MAX_OF(now, before + 1);
-    } while (!atomic_compare_exchange_weak_explicit(mine, &before, next, memory_order_relaxed, memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak_explicit(mine, &before, next, memory_order_relaxed,
+                                                    memory_order_relaxed));
     uint64_t ms = next >> COUNTER_BITS;
     return (ms << (COUNTER_BITS + WORKER_BITS) | (uint64_t)(worker & (BIT(WORKER_BITS) - 1)) << COUNTER_BITS |
             (next & (BIT(COUNTER_BITS) - 1))) &
@@ -122,7 +123,7 @@ static void copy_rcpts(struct message *to, const struct message *from, char **at
         copy->orcpt = place(at, r->orcpt);
         copy->last_text = place(at, r->last_text);
         copy->domain = i && strcmp(to->rcpts[i - 1].domain, r->domain) == 0 ? to->rcpts[i - 1].domain
-                                                                             : place(at, r->domain);
+                                                                            : place(at, r->domain);
     }
     if (order != small)
         mem_free(order);

@@ -8,14 +8,14 @@
  *             body: the octets as they will be sent, before dot-stuffing
  *     record  …                                                       (little-endian throughout)
  *
- * A body over SPOOL_MEMORY_LIMIT lies alone in its file.  What stands behind the last committed record is the rest of
- * a batch that was never answered; nothing refers to it, and no later run appends behind it.  The rows in queue.db
- * name segment and offset, so recovery reads no segment; the record headers serve the copying of stragglers
- * (store_segments.c) and whoever must rescue mail without a database.
+ * A body over SPOOL_MEMORY_LIMIT lies alone in its file.  What stands behind the last committed record is the
+ * rest of a batch that was never answered; nothing refers to it, and no later run appends behind it.  The
+ * rows in queue.db name segment and offset, so recovery reads no segment; the record headers serve the
+ * copying of stragglers (store_segments.c) and whoever must rescue mail without a database.
  *
- * Segments are deleted when the last row that lies in one is gone.  A body moves only while none of its recipients is
- * leased, so that whoever holds a job can read where the job says until the lease ends; the cache of open files
- * keeps a file readable for a read that is under way.
+ * Segments are deleted when the last row that lies in one is gone.  A body moves only while none of its
+ * recipients is leased, so that whoever holds a job can read where the job says until the lease ends; the
+ * cache of open files keeps a file readable for a read that is under way.
  */
 #include "queue/spool_priv.h"
 
@@ -47,7 +47,7 @@ struct open_file {
     uint64_t segment; /* 0: free */
     int fd;
     unsigned users;
-    bool doomed;      /* deleted while being read */
+    bool doomed; /* deleted while being read */
     uint64_t used_at;
 };
 
@@ -65,12 +65,12 @@ struct spool {
     /* The store thread's: */
     uint64_t current; /* segment that is appended to; 0: none yet */
     int fd;
-    uint64_t end_bytes;    /* where the next octet goes, gathered ones counted */
+    uint64_t end_bytes;     /* where the next octet goes, gathered ones counted */
     uint64_t written_bytes; /* of these, handed to the kernel */
-    uint64_t kept_bytes;   /* as of the last keep */
-    bool is_new;           /* begun in this batch */
+    uint64_t kept_bytes;    /* as of the last keep */
+    bool is_new;            /* begun in this batch */
     bool dir_changed, wrote;
-    uint64_t alone[64];    /* files of single bodies in this batch, to be synced */
+    uint64_t alone[64]; /* files of single bodies in this batch, to be synced */
     size_t alone_count;
     size_t runs;
     struct iovec iov[RUNS_MAX * 2];
@@ -85,8 +85,8 @@ static void file_name(char out[32], uint64_t segment)
 static void fail_open(char **why, const char *path, const char *what)
 {
     BUF_LOCAL(text);
-    buf_putf(&text, "%s %s: %s; make the directory readable and writable for the user that runs the daemon", what,
-             path, strerror(errno));
+    buf_putf(&text, "%s %s: %s; make the directory readable and writable for the user that runs the daemon",
+             what, path, strerror(errno));
     *why = buf_take(&text);
 }
 
@@ -173,7 +173,8 @@ static struct open_file *find_file(struct spool *s, uint64_t segment)
     return NULL;
 }
 
-/* The least recently used place that nobody reads from, or NULL: then the file is opened for one read only. */
+/* The least recently used place that nobody reads from, or NULL: then the file is opened for one read only.
+ */
 static struct open_file *free_place(struct spool *s)
 {
     struct open_file *best = NULL;
@@ -316,7 +317,8 @@ enum err spool_next_record(struct spool *s, uint64_t segment, uint64_t *at, stru
 
 /* ---- writing ---- */
 
-void spool_format_header(char out[SPOOL_RECORD_BYTES], uint64_t message_id, uint64_t size_bytes, uint32_t checksum)
+void spool_format_header(char out[SPOOL_RECORD_BYTES], uint64_t message_id, uint64_t size_bytes,
+                         uint32_t checksum)
 {
     uint32_t magic = htole32(RECORD_MAGIC), sum = htole32(checksum);
     uint64_t size = htole64(size_bytes), id = htole64(message_id);
@@ -460,7 +462,8 @@ enum err spool_flush(struct spool *s)
     if (e)
         return e;
     s->wrote = true;
-    /* Writing begins while SQLite works; the sync then waits for less.  Only a hint: its result does not count. */
+    /* Writing begins while SQLite works; the sync then waits for less.  Only a hint: its result does not
+     * count. */
     (void)sync_file_range(s->fd, (off_t)s->written_bytes, (off_t)(s->end_bytes - s->written_bytes),
                           SYNC_FILE_RANGE_WRITE);
     s->written_bytes = s->end_bytes;
@@ -501,15 +504,15 @@ void spool_keep(struct spool *s)
     s->is_new = false;
 }
 
-void spool_undo(struct spool *s)
+void spool_undo(struct spool *s, bool keep_octets)
 {
     s->runs = 0;
     s->alone_count = 0;
     s->wrote = false;
     if (s->current) {
-        uint64_t doomed = s->is_new ? s->current : 0;
+        uint64_t doomed = s->is_new && !keep_octets ? s->current : 0;
         /* Best effort: what stays behind is referred to by nothing. */
-        if (!doomed && ftruncate(s->fd, (off_t)s->kept_bytes))
+        if (!doomed && !keep_octets && ftruncate(s->fd, (off_t)s->kept_bytes))
             log_warn(NULL, "spool.truncate", LOG_STR("error", strerror(errno)));
         close_current(s);
         if (doomed)

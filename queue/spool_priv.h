@@ -33,9 +33,11 @@ MUST_CHECK enum err spool_put(struct spool *s, uint64_t message_id, const struct
 MUST_CHECK enum err spool_flush(struct spool *s); /* hands everything to the kernel and starts its writing */
 MUST_CHECK enum err spool_sync(struct spool *s);  /* after that it is on stable storage, directory entries too */
 void spool_keep(struct spool *s);
-/* Takes the batch back: files are cut to where the batch began, and the next batch begins a new segment. */
-void spool_undo(struct spool *s);
-/* A segment that spool_put began in this batch, or 0: once per call, until none is left. */
+/*
+ * Takes the batch back: the file is cut to where the batch began, and the next batch begins a new segment.  With
+ * keep_octets nothing is cut: after a failed COMMIT a crash might still bring the rows back.
+ */
+void spool_undo(struct spool *s, bool keep_octets);
 uint64_t spool_current(const struct spool *s); /* never delete this one */
 
 void spool_delete(struct spool *s, uint64_t segment); /* any thread */

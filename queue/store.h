@@ -125,6 +125,7 @@ struct store_op {
     uint64_t changed; /* out */
 };
 void store_post_op(struct store *s, struct store_op *op);
+void store_op_destroy(struct store_op *op);
 
 /* Rows that are final but owe something: a DSN, or (bounced or cancelled by an operator) their record. */
 enum final_kind { FINAL_DSN_OWED, FINAL_OPERATOR_BOUNCE, FINAL_OPERATOR_CANCEL };
@@ -148,6 +149,8 @@ struct store_final_page {
 };
 void store_post_final_page(struct store *s, struct store_final_page *p);
 void store_final_page_destroy(struct store_final_page *p);
+/* Nothing came of these: their leases end, and on_final_due comes again.  Takes all messages of the list. */
+void store_post_final_give_back(struct store *s, struct list *messages);
 
 /* Policy versions (policy/policy.h has the meaning; here they are texts). */
 struct store_policy_save {
@@ -157,6 +160,7 @@ struct store_policy_save {
     uint64_t version;              /* out */
 };
 void store_post_policy_save(struct store *s, struct store_policy_save *p);
+void store_policy_save_destroy(struct store_policy_save *p);
 
 /* Accounts; the new snapshot is published (accounts_current) before the answer. */
 struct store_account {
@@ -165,6 +169,7 @@ struct store_account {
     struct account account; /* owned by the request; name says which */
 };
 void store_post_account(struct store *s, struct store_account *a);
+void store_account_destroy(struct store_account *a);
 /* Any thread; counted. */
 struct accounts *store_accounts(struct store *s);
 

@@ -1,0 +1,115 @@
+/*
+ * Destinations known to the store thread: name, row id, owner, hot or cold.  A cache with a bound: a hot
+ * domain can always be looked up again; a cold one must stay, being cold is only written here.
+ */
+#include <string.h>
+
+#include "base/mem.h"
+#include "queue/store_priv.h"
+
+#define DOMAINS_MAX 65536
+#define SWEEP_STEP  512
+
+unsigned store_owner(struct bytes domain, unsigned workers)
+{
+    return workers > 1 ? (unsigned)(hash_stable(domain) % workers) : 0;
+}
+
+struct store_domain *store_domain(struct store *s, struct bytes name)
+{
+    struct store_domain *d = map_find(&s->domains, name);
+
+    if (d)
+        return d;
+    d = mem_zalloc(sizeof(*d) + name.len + 1);
+    d->owner = store_owner(name, s->config.workers);
+    d->name_len = (uint32_t)name.len;
+    memcpy(d->name, name.at, name.len);
+    map_put(&s->domains, bytes_make(d->name, d->name_len), d);
+    return d;
+}
+
+enum err store_domain_find(struct store *s, struct store_domain *d)
+{
+    sqlite3_stmt *st = s->st[ST_DOMAIN_FIND];
+    bool row;
+
+    if (d->id)
+        return OK;
+    sql_bind_bytes(st, 1, bytes_make(d->name, d->name_len));
+    enum err e = sql_step(st, &row);
+    if (!e && row)
+        d->id = sqlite3_column_int64(st, 0);
+    (void)sqlite3_reset(st);
+    return e;
+}
+
+enum err store_domain_need(struct store *s, struct store_domain *d)
+{
+    sqlite3_stmt *st = s->st[ST_DOMAIN_ADD];
+    enum err e = store_domain_find(s, d);
+
+    if (e || d->id)
+        return e;
+    sql_bind_bytes(st, 1, bytes_make(d->name, d->name_len));
+    e = sql_run(st);
+    if (e)
+        return e;
+    d->id = sqlite3_last_insert_rowid(s->db);
+    if (s->new_domain_count == s->new_domain_cap) {
+        s->new_domain_cap = MAX_OF(s->new_domain_cap * 2, (size_t)64);
+        s->new_domains = mem_realloc(s->new_domains, s->new_domain_cap * sizeof(struct store_domain *));
+    }
+    s->new_domains[s->new_domain_count++] = d;
+    return OK;
+}
+
+enum err store_domain_by_id(struct store *s, int64_t id, struct store_domain **out)
+{
+    sqlite3_stmt *st = s->st[ST_DOMAIN_NAME];
+    bool row;
+
+    sql_bind_int(st, 1, id);
+    enum err e = sql_step(st, &row);
+    if (e)
+        return e;
+    if (!row)
+        return ERR_NOT_FOUND;
+    *out = store_domain(s, bytes_make(sqlite3_column_text(st, 0), (size_t)sqlite3_column_bytes(st, 0)));
+    (*out)->id = id;
+    (void)sqlite3_reset(st);
+    return OK;
+}
+
+/* Ids given in a transaction that was rolled back are free again. */
+void store_domains_taken_back(struct store *s)
+{
+    for (size_t i = 0; i < s->new_domain_count; i++)
+        s->new_domains[i]->id = 0;
+    s->new_domain_count = 0;
+}
+
+void store_set_cold(struct store *s, struct store_domain *d, bool cold)
+{
+    if (d->cold != cold)
+        s->cold_domains += cold ? 1 : (size_t)-1;
+    d->cold = cold;
+}
+
+/* Between transactions: a few at a time, so that no turn is long. */
+void store_domains_sweep(struct store *s)
+{
+    if (s->domains.count - s->cold_domains <= DOMAINS_MAX)
+        return;
+    for (int i = 0; i < SWEEP_STEP; i++) {
+        struct store_domain *d = map_next(&s->domains, &s->sweep_at);
+        if (!d) {
+            s->sweep_at = 0;
+            return;
+        }
+        if (d->cold)
+            continue;
+        map_remove(&s->domains, bytes_make(d->name, d->name_len));
+        mem_free(d);
+    }
+}

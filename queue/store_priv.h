@@ -1,0 +1,253 @@
+/*
+ * The store's inside, for the store_*.c files alone.
+ *
+ * One turn of the store thread: notes are taken up in order (accepts work at once, inside the transaction; the rest is
+ * put on lists), then results, returned jobs and changes by operators are applied, bodies are synced, the
+ * transaction commits, and only then is anything told to anybody: answers, jobs, wakes, ended leases.  When
+ * anything fails, all of it is taken back; the accepts get the error, and the rest is tried again without them.
+ * Pages are read after the commit, so nobody is handed a row that could still vanish.
+ */
+#pragma once
+
+#include <pthread.h>
+
+#include "base/hash.h"
+#include "base/log.h"
+#include "queue/leases.h"
+#include "queue/schema.h"
+#include "queue/spool_priv.h"
+#include "queue/store.h"
+
+enum request_type { REQ_ACCEPT, REQ_PAGE, REQ_OP, REQ_FINAL_PAGE, REQ_POLICY, REQ_ACCOUNT };
+
+/* One row of store_sql.c each. */
+enum statement {
+    ST_BEGIN, ST_BEGIN_READ, ST_COMMIT,
+    ST_MESSAGE_ADD, ST_RCPT_ADD, ST_MESSAGE_DELETE, ST_RCPT_DELETE, ST_RCPT_DELETE_ALL,
+    ST_RCPT_STATE, ST_RCPT_ANY, ST_MESSAGE_PLACE, ST_MESSAGE_MOVE,
+    ST_RCPT_DEFER, ST_RCPT_SET_STATE, ST_RCPT_GIVE_BACK, ST_RCPT_DELAY_NOTIFIED,
+    ST_FINAL_PUT, ST_FINAL_GET, ST_FINAL_DELETE,
+    ST_DOMAIN_FIND, ST_DOMAIN_ADD, ST_DOMAIN_NAME,
+    ST_SEGMENT_PUT, ST_SEGMENT_DELETE,
+    ST_COUNTER_PUT, ST_META_PUT,
+    ST_PAGE_DUE, ST_PAGE_NEXT, ST_PAGE_MESSAGE, ST_PAGE_RCPT,
+    ST_FINAL_DUE,
+    ST_FRESH_LEFT, ST_NEXT_DOMAIN,
+    ST_OP_BY_MESSAGE, ST_OP_BY_DOMAIN, ST_OP_OTHER, ST_OP_ALL, ST_RCPT_OP_DUE,
+    ST_POLICY_CURRENT, ST_POLICY_ADD,
+    ST_ACCOUNT_PUT, ST_ACCOUNT_DELETE, ST_ACCOUNT_ALL,
+    ST_DOMAIN_SWEEP,
+    ST_COUNT
+};
+
+struct store_domain {
+    int64_t id; /* 0: not looked up, or taken back with its transaction */
+    unsigned owner;
+    bool cold;
+    uint64_t woken_in;  /* number of the turn in which it stands in a wake */
+    size_t wake_at;     /* its place there */
+    uint32_t name_len;
+    char name[];
+};
+
+struct store_segment {
+    uint64_t id;
+    int64_t live_bytes, total_bytes;     /* as committed */
+    int64_t live_change, total_change;   /* in this transaction */
+    bool touched, gone, unmovable;
+    struct store_segment *next_touched;
+};
+
+struct row_key {
+    uint64_t message_id;
+    uint32_t no;
+    bool removed;
+};
+
+struct accepted {
+    struct store_accept *a;
+    struct spool_place place;
+    enum err result;
+    size_t first_hot; /* index into hot of its first recipient */
+};
+
+struct wake_list {
+    struct { char *domain; int64_t due_unix; } *items;
+    size_t count, cap;
+};
+
+struct returned { /* store_post_give_back */
+    struct note note;
+    struct list node;
+    struct list jobs;
+};
+struct results { /* store_post_results; lies in the batch's arena */
+    struct note note;
+    struct list node;
+    struct attempt_batch *batch;
+    int64_t day, row;
+};
+struct waiting { /* a request on one of the lists below */
+    struct list node;
+    struct store_request *req;
+};
+
+struct store_job; /* an operation under way: store_ops.c */
+struct mover;     /* stragglers being copied: store_segments.c */
+
+struct store {
+    struct store_config config;
+    char *dir;
+    int lock_fd, reserve_fd;
+    sqlite3 *db;
+    sqlite3_stmt *st[ST_COUNT];
+    struct spool *spool;
+    pthread_t thread;
+    bool thread_runs;
+    struct inbox inbox;
+    struct doorbell bell;
+    atomic_bool stop, started;
+
+    int64_t now_unix;       /* store_now: never steps back by a little */
+    uint64_t turn;          /* counts transactions */
+    struct note *rest;      /* taken from the inbox, not begun */
+
+    /* this transaction */
+    bool in_txn;
+    enum err failed;
+    int64_t count_change[ROW_STATES], messages_change;
+    struct accepted *accepts;
+    size_t accept_count, accept_cap;
+    bool *hot;              /* per recipient of all accepts */
+    size_t hot_count, hot_cap;
+    struct row_key *ends;   /* leases that end with the commit */
+    size_t end_count, end_cap;
+    struct store_segment *touched;
+    struct store_domain **new_domains;
+    size_t new_domain_count, new_domain_cap;
+    struct wake_list *wakes; /* one per worker */
+    bool final_new;
+    uint64_t put_bytes;
+
+    /* waiting for a transaction */
+    struct list results, returned, admins; /* struct results, struct returned, struct waiting */
+    size_t results_in_txn, returned_in_txn;
+    uint64_t retry_at_ms;   /* after a failure: not before */
+    unsigned failures;      /* in a row */
+    /* after it */
+    struct list pages, final_pages; /* struct waiting */
+    struct list ops;                /* struct waiting: first one is under way */
+    struct store_job *op;
+
+    /* memory of the whole */
+    struct leases leases;
+    struct map domains;     /* name → store_domain */
+    size_t sweep_at;
+    struct map segments;    /* id → store_segment */
+    uint64_t spool_current;
+    int64_t counts[ROW_STATES], messages;
+    size_t cold_domains;
+    int64_t history_day, history_row;
+    bool final_noted;       /* worker 0 knows */
+
+    /* background */
+    bool fresh_done, domains_done, start_in_txn;
+    uint64_t fresh_id, fresh_max_id;
+    uint32_t fresh_no;
+    int64_t wake_domain_id;
+    struct mover *mover;
+    bool segments_dirty;    /* some segment's share of live octets fell: look for stragglers */
+    uint64_t checked_space_ms;
+    bool low_space;         /* below the reserve */
+    bool failed_space;      /* a write said so */
+    bool wal_stuck;
+    int wal_frames;
+    int64_t page_bytes;
+    uint64_t wal_warned_ms;
+
+    pthread_mutex_t shared_lock; /* guards what follows */
+    struct accounts *accounts;
+    uint64_t accounts_generation;
+    struct store_stats stats;
+};
+
+/* store_sql.c */
+MUST_CHECK enum err store_prepare(struct store *s);
+void store_finalize(struct store *s);
+
+/* store_txn.c: a transaction from begin to telling */
+void store_begin(struct store *s);                /* no-op inside one; failure is remembered in s->failed */
+void store_fail(struct store *s, enum err e);     /* this transaction cannot be committed */
+void store_turn(struct store *s, struct note *chain);
+void store_reply(struct store_request *r, enum err e);
+void store_note_error(struct store *s, const char *what, enum err e);
+void store_add_wake(struct store *s, struct store_domain *d, int64_t due_unix);
+void store_end_lease(struct store *s, uint64_t message_id, uint32_t no, bool removed);
+void store_count(struct store *s, enum row_state from, enum row_state to);
+struct waiting *store_wait(struct list *l, struct store_request *r);
+
+/* store_accept.c */
+void store_take_accept(struct note *note, void *store);
+void store_finish_accepts(struct store *s);             /* committed */
+void store_fail_accepts(struct store *s, enum err e);   /* taken back */
+
+/* store_results.c */
+void store_apply_results(struct store *s);
+void store_finish_results(struct store *s);
+void store_drop_results(struct store *s); /* at the end: history applies them at the next start */
+MUST_CHECK enum err store_delete_row(struct store *s, uint64_t message_id, uint32_t no);
+MUST_CHECK enum err store_final_row(struct store *s, uint64_t message_id, uint32_t no, const struct outcome *o,
+                                    const char *mx, int64_t at_unix);
+MUST_CHECK enum err store_row_state(struct store *s, uint64_t message_id, uint32_t no, int *state); /* -1: none */
+MUST_CHECK enum err store_replay(struct store *s, char **why);
+
+/* store_page.c, store_final.c */
+void store_serve_pages(struct store *s);
+void store_serve_final_pages(struct store *s);
+/* The message `id` with its envelope, body and `total`, without recipients; ERR_NOT_FOUND. */
+MUST_CHECK enum err store_load_message(struct store *s, uint64_t id, struct message *out, struct arena *arena);
+MUST_CHECK enum err store_load_rcpt(struct store *s, uint64_t id, uint32_t no, struct rcpt *out, int64_t *domain_id,
+                                    struct arena *arena);
+
+/* store_domains.c */
+struct store_domain *store_domain(struct store *s, struct bytes name); /* made if need be; id may be 0 */
+MUST_CHECK enum err store_domain_find(struct store *s, struct store_domain *d);  /* id stays 0 when there is none */
+MUST_CHECK enum err store_domain_need(struct store *s, struct store_domain *d);  /* adds it, in the transaction */
+MUST_CHECK enum err store_domain_by_id(struct store *s, int64_t id, struct store_domain **out);
+void store_domains_taken_back(struct store *s);
+void store_domains_sweep(struct store *s);
+void store_set_cold(struct store *s, struct store_domain *d, bool cold);
+
+/* store_segments.c */
+MUST_CHECK enum err store_load_segments(struct store *s);
+struct store_segment *store_segment_find(struct store *s, uint64_t id);
+void store_segment_change(struct store *s, uint64_t id, int64_t live, int64_t total);
+MUST_CHECK enum err store_write_segments(struct store *s);
+void store_keep_segments(struct store *s, bool kept);
+MUST_CHECK enum err store_remove_orphans(struct store *s);
+bool store_moves_stragglers(struct store *s); /* a bounded step, inside the transaction; true: more to do */
+void store_mover_done(struct store *s, bool kept);
+void store_mover_destroy(struct store *s);
+
+/* store_ops.c */
+void store_step_ops(struct store *s);       /* one chunk of the first operation, inside the transaction */
+void store_finish_ops(struct store *s, enum err e);
+void store_ops_taken_back(struct store *s);
+void store_ops_destroy(struct store *s);
+
+/* store_admin.c */
+void store_apply_admins(struct store *s);
+void store_finish_admins(struct store *s, enum err e);
+MUST_CHECK enum err store_load_accounts(struct store *s);
+
+/* store_background.c */
+bool store_step_start(struct store *s);  /* fresh rows of the last run, wakes: true when it did something */
+bool store_has_background(const struct store *s);
+void store_housekeeping(struct store *s); /* disk space, checkpoint, reserve */
+void store_checkpoint(struct store *s);
+void store_reserve_make(struct store *s);
+bool store_reserve_spend(struct store *s); /* true when it gave something back */
+
+/* store_txn.c, for start and end */
+MUST_CHECK enum err store_commit_quietly(struct store *s); /* before the thread runs: nobody to tell */
+void store_drop_unanswered(struct store *s);               /* after it ended */

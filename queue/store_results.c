@@ -1,0 +1,409 @@
+/* What became of attempts: rows go, wait on, or owe a DSN; and jobs that nobody attempted come back. */
+#include <string.h>
+
+#include "base/mem.h"
+#include "queue/store_priv.h"
+
+#define TURN_RESULTS 4096 /* attempts applied in one transaction, in whole batches */
+
+static void take_results(struct note *note, void *store)
+{
+    struct store *s = store;
+    list_push_back(&s->results, &CONTAINER_OF(note, struct results, note)->node);
+}
+
+void store_post_results(struct store *s, struct attempt_batch *batch, int64_t day, int64_t row)
+{
+    struct results *r = ARENA_NEW(&batch->arena, struct results);
+
+    r->note.run = take_results;
+    r->batch = batch;
+    r->day = day;
+    r->row = row;
+    inbox_post(&s->inbox, &r->note);
+}
+
+static void take_returned(struct note *note, void *store)
+{
+    struct store *s = store;
+    list_push_back(&s->returned, &CONTAINER_OF(note, struct returned, note)->node);
+}
+
+void store_post_give_back(struct store *s, struct list *jobs)
+{
+    struct returned *r = MEM_NEW(struct returned);
+
+    r->note.run = take_returned;
+    list_init(&r->jobs);
+    list_move_all(&r->jobs, jobs);
+    inbox_post(&s->inbox, &r->note);
+}
+
+struct cold_note {
+    struct note note;
+    char domain[];
+};
+
+static void take_cold(struct note *note, void *store)
+{
+    struct store *s = store;
+    struct cold_note *cold = CONTAINER_OF(note, struct cold_note, note);
+
+    store_set_cold(s, store_domain(s, bytes_of(cold->domain)), true);
+    mem_free(cold);
+}
+
+void store_post_cold(struct store *s, const char *domain)
+{
+    size_t len = strlen(domain) + 1;
+    struct cold_note *cold = mem_alloc(sizeof(*cold) + len);
+
+    cold->note.run = take_cold;
+    memcpy(cold->domain, domain, len);
+    inbox_post(&s->inbox, &cold->note);
+}
+
+enum err store_row_state(struct store *s, uint64_t message_id, uint32_t no, int *state)
+{
+    sqlite3_stmt *st = s->st[ST_RCPT_STATE];
+    bool row;
+
+    sql_bind_int(st, 1, (int64_t)message_id);
+    sql_bind_int(st, 2, no);
+    enum err e = sql_step(st, &row);
+    if (e)
+        return e;
+    *state = row ? sqlite3_column_int(st, 0) : -1;
+    (void)sqlite3_reset(st);
+    return OK;
+}
+
+static enum err delete_in_state(struct store *s, uint64_t id, uint32_t no, int state, bool *done)
+{
+    sqlite3_stmt *st = s->st[ST_RCPT_DELETE];
+
+    sql_bind_int(st, 1, (int64_t)id);
+    sql_bind_int(st, 2, no);
+    sql_bind_int(st, 3, state);
+    enum err e = sql_run(st);
+    *done = !e && sqlite3_changes(s->db) == 1;
+    if (*done)
+        s->count_change[state]--;
+    return e;
+}
+
+static enum err delete_final(struct store *s, uint64_t id, uint32_t no)
+{
+    sqlite3_stmt *st = s->st[ST_FINAL_DELETE];
+
+    sql_bind_int(st, 1, (int64_t)id);
+    sql_bind_int(st, 2, no);
+    return sql_run(st);
+}
+
+/* Asks the database, where no lease knows: are there rows left, and where does the body lie? */
+static enum err look_up_message(struct store *s, uint64_t id, bool *rows_left, uint64_t *segment,
+                                uint64_t *size)
+{
+    sqlite3_stmt *any = s->st[ST_RCPT_ANY], *place = s->st[ST_MESSAGE_PLACE];
+
+    sql_bind_int(any, 1, (int64_t)id);
+    enum err e = sql_step(any, rows_left);
+    if (e)
+        return e;
+    (void)sqlite3_reset(any);
+    if (*rows_left)
+        return OK;
+    bool row;
+    sql_bind_int(place, 1, (int64_t)id);
+    e = sql_step(place, &row);
+    if (e)
+        return e;
+    if (!row)
+        return ERR_NOT_FOUND;
+    *segment = (uint64_t)sqlite3_column_int64(place, 0);
+    *size = (uint64_t)sqlite3_column_int64(place, 1);
+    (void)sqlite3_reset(place);
+    return OK;
+}
+
+/* A row of the message has gone; the message goes with its last one. */
+static enum err after_delete(struct store *s, uint64_t id)
+{
+    struct lease *l = leases_find(&s->leases, id);
+    uint64_t segment = 0, size = 0;
+    bool rows_left;
+    enum err e = OK;
+
+    if (l && l->left != LEASE_LEFT_UNKNOWN) {
+        rows_left = --l->left > 0;
+        segment = l->segment;
+        size = l->size_bytes;
+    } else {
+        e = look_up_message(s, id, &rows_left, &segment, &size);
+    }
+    if (e || rows_left)
+        return e == ERR_NOT_FOUND ? OK : e;
+    sql_bind_int(s->st[ST_MESSAGE_DELETE], 1, (int64_t)id);
+    e = sql_run(s->st[ST_MESSAGE_DELETE]);
+    if (e)
+        return e;
+    s->messages_change--;
+    store_segment_change(s, segment, -(int64_t)(size + SPOOL_RECORD_BYTES), 0);
+    return OK;
+}
+
+enum err store_delete_row(struct store *s, uint64_t message_id, uint32_t no)
+{
+    const struct lease *l = leases_find(&s->leases, message_id);
+    int state = l && l->fresh ? ROW_FRESH : ROW_READY; /* a guess that is nearly always right */
+    bool done;
+    enum err e = delete_in_state(s, message_id, no, state, &done);
+
+    if (!e && !done) {
+        e = store_row_state(s, message_id, no, &state);
+        if (e || state < 0)
+            return e; /* it went before: an answer that came twice */
+        e = delete_in_state(s, message_id, no, state, &done);
+        if (!e && state == ROW_DSN)
+            e = delete_final(s, message_id, no);
+    }
+    return e ? e : after_delete(s, message_id);
+}
+
+static enum err set_state(struct store *s, uint64_t id, uint32_t no, int from, enum row_state to)
+{
+    sqlite3_stmt *st = s->st[ST_RCPT_SET_STATE];
+
+    sql_bind_int(st, 1, (int64_t)id);
+    sql_bind_int(st, 2, no);
+    sql_bind_int(st, 3, to);
+    enum err e = sql_run(st);
+    if (!e)
+        store_count(s, (enum row_state)from, to);
+    return e;
+}
+
+enum err store_final_row(struct store *s, uint64_t message_id, uint32_t no, const struct outcome *o,
+                         const char *mx, int64_t at_unix)
+{
+    sqlite3_stmt *st = s->st[ST_FINAL_PUT];
+    int state;
+    enum err e = store_row_state(s, message_id, no, &state);
+
+    if (e || state < 0)
+        return e;
+    sql_bind_int(st, 1, (int64_t)message_id);
+    sql_bind_int(st, 2, no);
+    sql_bind_int(st, 3, o->kind);
+    sql_bind_int(st, 4, o->stage);
+    sql_bind_int(st, 5, o->code);
+    sql_bind_text(st, 6, o->enhanced);
+    sql_bind_int(st, 7, o->remote);
+    sql_bind_int(st, 8, o->in_doubt);
+    sql_bind_text(st, 9, o->text);
+    sql_bind_text(st, 10, mx);
+    sql_bind_int(st, 11, at_unix);
+    e = sql_run(st);
+    if (!e && state != ROW_DSN)
+        e = set_state(s, message_id, no, state, ROW_DSN);
+    s->final_new = true;
+    return e;
+}
+
+/* An operator's hold, bounce or cancel that came while the attempt ran stands; the attempt is only counted.
+ */
+static enum err defer(struct store *s, const struct attempt *a)
+{
+    sqlite3_stmt *st = s->st[ST_RCPT_DEFER];
+    int64_t due = MAX_OF(a->due_unix, s->now_unix);
+    int state;
+    enum err e = store_row_state(s, a->message_id, a->rcpt_no, &state);
+
+    if (e || state < 0 || state == ROW_DSN)
+        return e;
+    bool waits = state == ROW_FRESH || state == ROW_READY;
+    sql_bind_int(st, 1, (int64_t)a->message_id);
+    sql_bind_int(st, 2, a->rcpt_no);
+    sql_bind_int(st, 3, waits ? ROW_READY : state);
+    sql_bind_int(st, 4, due);
+    sql_bind_int(st, 5, a->attempts);
+    sql_bind_text(st, 6, a->outcome.text[0] ? a->outcome.text : NULL);
+    e = sql_run(st);
+    if (e)
+        return e;
+    if (state == ROW_FRESH)
+        store_count(s, ROW_FRESH, ROW_READY);
+    if (waits)
+        store_add_wake(s, store_domain(s, bytes_of(a->domain)), due);
+    else
+        s->final_new |= state == ROW_BOUNCE || state == ROW_CANCEL;
+    return OK;
+}
+
+static enum err apply(struct store *s, const struct attempt *a)
+{
+    enum err e = OK;
+
+    switch (a->then) {
+    case THEN_NOTHING: return OK;
+    case THEN_REMOVE: e = store_delete_row(s, a->message_id, a->rcpt_no); break;
+    case THEN_DEFER: e = defer(s, a); break;
+    case THEN_DSN:
+        e = store_final_row(s, a->message_id, a->rcpt_no, &a->outcome, a->mx, a->at_unix_ms / 1000);
+        break;
+    }
+    store_end_lease(s, a->message_id, a->rcpt_no, a->then == THEN_REMOVE);
+    return e;
+}
+
+static enum err put_meta(struct store *s, const char *key, int64_t value)
+{
+    sqlite3_stmt *st = s->st[ST_META_PUT];
+
+    sql_bind_text(st, 1, key);
+    sql_bind_int(st, 2, value);
+    return sql_run(st);
+}
+
+static enum err put_position(struct store *s, int64_t day, int64_t row)
+{
+    enum err e = put_meta(s, "history_day", day);
+    return e ? e : put_meta(s, "history_row", row);
+}
+
+static enum err give_back(struct store *s, const struct job *j)
+{
+    sqlite3_stmt *st = s->st[ST_RCPT_GIVE_BACK];
+    enum err e = OK;
+
+    for (uint32_t i = 0; !e && i < j->rcpt_count; i++) {
+        int state = -1;
+        sql_bind_int(st, 1, (int64_t)j->message->id);
+        sql_bind_int(st, 2, j->rcpts[i].no);
+        sql_bind_int(st, 3, s->now_unix);
+        e = sql_run(st);
+        if (!e && sqlite3_changes(s->db) == 1)
+            store_count(s, ROW_FRESH, ROW_READY);
+        else if (!e)
+            e = store_row_state(s, j->message->id, j->rcpts[i].no, &state);
+        s->final_new |= state == ROW_BOUNCE || state == ROW_CANCEL || state == ROW_DSN;
+        store_end_lease(s, j->message->id, j->rcpts[i].no, false);
+    }
+    return e;
+}
+
+void store_apply_results(struct store *s)
+{
+    enum err e = OK;
+    int64_t day = -1, row = 0;
+    size_t applied = 0;
+
+    s->returned_in_txn = s->results_in_txn = 0;
+    LIST_FOREACH (node, &s->returned) {
+        store_begin(s);
+        if (s->failed)
+            return;
+        LIST_FOREACH (job, &LIST_ENTRY(node, struct returned, node)->jobs)
+            e = e ? e : give_back(s, LIST_ENTRY(job, struct job, node));
+        s->returned_in_txn++;
+    }
+    LIST_FOREACH (node, &s->results) {
+        const struct results *r = LIST_ENTRY(node, struct results, node);
+        store_begin(s);
+        if (s->failed || applied > TURN_RESULTS)
+            break;
+        for (const struct attempt *a = r->batch->first; a && !e; a = a->next)
+            e = apply(s, a);
+        applied += r->batch->count;
+        day = r->day;
+        row = r->row;
+        s->results_in_txn++;
+    }
+    if (!e && day >= 0 && !s->failed)
+        e = put_position(s, day, row);
+    if (e)
+        store_fail(s, e == ERR_EXISTS ? ERR_CORRUPT : e);
+}
+
+static void count_outcomes(struct store_stats *stats, const struct attempt_batch *b)
+{
+    for (const struct attempt *a = b->first; a; a = a->next) {
+        if (a->then == THEN_NOTHING)
+            continue;
+        switch (a->outcome.kind) {
+        case OUTCOME_DELIVERED: stats->delivered++; break;
+        case OUTCOME_DEFERRED: stats->deferred++; break;
+        case OUTCOME_BOUNCED: stats->bounced++; break;
+        case OUTCOME_EXPIRED: stats->expired++; break;
+        case OUTCOME_CANCELLED: stats->cancelled++; break;
+        }
+    }
+}
+
+static void returned_destroy(struct returned *r)
+{
+    for (struct list *node; (node = list_pop(&r->jobs));)
+        job_destroy(LIST_ENTRY(node, struct job, node));
+    mem_free(r);
+}
+
+void store_finish_results(struct store *s)
+{
+    for (; s->returned_in_txn; s->returned_in_txn--)
+        returned_destroy(LIST_ENTRY(list_pop(&s->returned), struct returned, node));
+    for (; s->results_in_txn; s->results_in_txn--) {
+        struct results *r = LIST_ENTRY(list_pop(&s->results), struct results, node);
+        s->history_day = r->day;
+        s->history_row = r->row;
+        pthread_mutex_lock(&s->shared_lock);
+        count_outcomes(&s->stats, r->batch);
+        pthread_mutex_unlock(&s->shared_lock);
+        attempt_batch_destroy(r->batch); /* r lies in its arena */
+    }
+}
+
+static enum err replay_one(void *arg, uint64_t message_id, uint32_t rcpt_no, enum attempt_then then,
+                           const struct outcome *o)
+{
+    struct store *s = arg;
+
+    if (then == THEN_REMOVE)
+        return store_delete_row(s, message_id, rcpt_no);
+    if (then == THEN_DSN)
+        return store_final_row(s, message_id, rcpt_no, o, NULL, s->now_unix);
+    return OK;
+}
+
+/* Before anything is handed out: recipients whose end history knows and the queue does not yet. */
+enum err store_replay(struct store *s, char **why)
+{
+    int64_t day = s->history_day, row = s->history_row;
+
+    store_begin(s);
+    enum err e = s->failed;
+    if (!e)
+        e = history_replay(s->dir, s->history_day, s->history_row, replay_one, s, &day, &row);
+    if (!e && (day != s->history_day || row != s->history_row))
+        e = put_position(s, day, row);
+    if (!e) {
+        s->history_day = day;
+        s->history_row = row;
+        return OK;
+    }
+    BUF_LOCAL(text);
+    buf_putf(&text,
+             "cannot apply what %s/history holds to the queue: %s; see that its files are readable and that "
+             "the disk has space",
+             s->dir, err_text(e));
+    *why = buf_take(&text);
+    return e;
+}
+
+void store_drop_results(struct store *s)
+{
+    for (struct list *node; (node = list_pop(&s->returned));)
+        returned_destroy(LIST_ENTRY(node, struct returned, node));
+    for (struct list *node; (node = list_pop(&s->results));)
+        attempt_batch_destroy(LIST_ENTRY(node, struct results, node)->batch);
+}

@@ -1,0 +1,382 @@
+/* One turn of the store thread: from the notes to the commit to the answers (see store_priv.h). */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "queue/store_priv.h"
+
+#define TURN_NOTES     1024 /* so that the first of a burst does not wait for the last */
+#define TURN_PUT_BYTES (32U * 1024 * 1024)
+#define RETRY_MS_MAX   2000
+
+void store_note_error(struct store *s, const char *what, enum err e)
+{
+    const char *said = e == ERR_EXISTS ? "" : sqlite3_errmsg(s->db);
+
+    log_error(NULL, "store.error", LOG_STR("at", what), LOG_ERR(e), LOG_STR("sqlite", said));
+    pthread_mutex_lock(&s->shared_lock);
+    snprintf(s->stats.last_error, sizeof(s->stats.last_error), "%s: %s (%s)", what, err_text(e), said);
+    pthread_mutex_unlock(&s->shared_lock);
+}
+
+void store_fail(struct store *s, enum err e)
+{
+    if (!s->failed)
+        s->failed = e;
+}
+
+void store_begin(struct store *s)
+{
+    if (s->in_txn || s->failed)
+        return;
+    enum err e = sql_run(s->st[ST_BEGIN]);
+    if (e)
+        store_fail(s, e);
+    else
+        s->in_txn = true;
+}
+
+static void free_request(struct store_request *r)
+{
+    switch ((enum request_type)r->type) {
+    case REQ_ACCEPT: store_accept_destroy(CONTAINER_OF(r, struct store_accept, req)); break;
+    case REQ_PAGE: store_page_destroy(CONTAINER_OF(r, struct store_page, req)); break;
+    case REQ_OP: store_op_destroy(CONTAINER_OF(r, struct store_op, req)); break;
+    case REQ_FINAL_PAGE: store_final_page_destroy(CONTAINER_OF(r, struct store_final_page, req)); break;
+    case REQ_POLICY: store_policy_save_destroy(CONTAINER_OF(r, struct store_policy_save, req)); break;
+    case REQ_ACCOUNT: store_account_destroy(CONTAINER_OF(r, struct store_account, req)); break;
+    }
+}
+
+static void run_reply(struct note *note, void *owner)
+{
+    struct store_request *r = CONTAINER_OF(note, struct store_request, note);
+    r->on_reply(note, owner);
+}
+
+void store_reply(struct store_request *r, enum err e)
+{
+    r->result = e;
+    if (!r->reply_to) {
+        free_request(r);
+        return;
+    }
+    r->note.run = run_reply;
+    inbox_post(r->reply_to, &r->note);
+}
+
+struct waiting *store_wait(struct list *l, struct store_request *r)
+{
+    struct waiting *w = mem_alloc(sizeof(*w));
+
+    w->req = r;
+    list_push_back(l, &w->node);
+    return w;
+}
+
+void store_count(struct store *s, enum row_state from, enum row_state to)
+{
+    s->count_change[from]--;
+    s->count_change[to]++;
+}
+
+void store_end_lease(struct store *s, uint64_t message_id, uint32_t no, bool removed)
+{
+    if (s->end_count == s->end_cap) {
+        s->end_cap = MAX_OF(s->end_cap * 2, (size_t)256);
+        s->ends = mem_realloc(s->ends, s->end_cap * sizeof(*s->ends));
+    }
+    s->ends[s->end_count++] = (struct row_key){message_id, no, removed};
+}
+
+void store_add_wake(struct store *s, struct store_domain *d, int64_t due_unix)
+{
+    struct wake_list *w = &s->wakes[d->owner];
+
+    if (d->woken_in == s->turn) {
+        if (due_unix < w->items[d->wake_at].due_unix)
+            w->items[d->wake_at].due_unix = due_unix;
+        return;
+    }
+    if (w->count == w->cap) {
+        w->cap = MAX_OF(w->cap * 2, (size_t)64);
+        w->items = mem_realloc(w->items, w->cap * sizeof(*w->items));
+    }
+    d->woken_in = s->turn;
+    d->wake_at = w->count;
+    w->items[w->count].domain = mem_dup(d->name, d->name_len);
+    w->items[w->count++].due_unix = due_unix;
+}
+
+void store_wake_destroy(struct store_wake *w)
+{
+    if (!w)
+        return;
+    for (size_t i = 0; i < w->count; i++)
+        mem_free(w->items[i].domain);
+    mem_free(w->items);
+    mem_free(w);
+}
+
+static void forget_wakes(struct store *s)
+{
+    for (unsigned i = 0; i < s->config.workers; i++) {
+        for (size_t k = 0; k < s->wakes[i].count; k++)
+            mem_free(s->wakes[i].items[k].domain);
+        s->wakes[i].count = 0;
+    }
+}
+
+static void send_wakes(struct store *s)
+{
+    for (unsigned i = 0; i < s->config.workers; i++) {
+        struct wake_list *list = &s->wakes[i];
+        if (!list->count)
+            continue;
+        struct store_wake *w = MEM_NEW(struct store_wake);
+        w->count = list->count;
+        w->items = mem_alloc(list->count * sizeof(*list->items));
+        memcpy(w->items, list->items, list->count * sizeof(*list->items));
+        list->count = 0;
+        w->note.run = s->config.on_wake;
+        inbox_post(s->config.inboxes[i], &w->note);
+    }
+}
+
+static void tell_final_due(struct store *s)
+{
+    if (!s->final_new || s->final_noted || !atomic_load(&s->started))
+        return;
+    s->final_new = false;
+    s->final_noted = true;
+    struct note *note = MEM_NEW(struct note);
+    note->run = s->config.on_final_due;
+    inbox_post(s->config.inboxes[0], note);
+}
+
+static enum err write_sums(struct store *s)
+{
+    sqlite3_stmt *st = s->st[ST_COUNTER_PUT];
+    bool changed = s->messages_change != 0;
+
+    for (int i = 0; i < ROW_STATES; i++) {
+        sql_bind_int(st, 2 + i, s->counts[i] + s->count_change[i]);
+        changed |= s->count_change[i] != 0;
+    }
+    if (!changed)
+        return OK;
+    sql_bind_int(st, 1, s->messages + s->messages_change);
+    return sql_run(st);
+}
+
+static enum err commit(struct store *s)
+{
+    enum err e = spool_sync(s->spool); /* bodies first: a committed row never points to what is not there */
+
+    if (!e)
+        e = store_write_segments(s);
+    if (!e)
+        e = write_sums(s);
+    if (e)
+        return e;
+    e = sql_run(s->st[ST_COMMIT]);
+    if (!e)
+        s->in_txn = false;
+    return e;
+}
+
+static void forget_changes(struct store *s)
+{
+    memset(s->count_change, 0, sizeof(s->count_change));
+    s->messages_change = 0;
+    s->end_count = 0;
+    s->hot_count = 0;
+    s->put_bytes = 0;
+}
+
+static void take_back(struct store *s, bool commit_failed)
+{
+    sql_rollback(s->db);
+    s->in_txn = false;
+    for (size_t i = 0; i < s->end_count; i++) {
+        struct lease *l = leases_find(&s->leases, s->ends[i].message_id);
+        if (l)
+            l->left = LEASE_LEFT_UNKNOWN; /* it was counted down for rows that are back */
+    }
+    spool_undo(s->spool, commit_failed);
+    store_keep_segments(s, false);
+    store_mover_done(s, false);
+    store_domains_taken_back(s);
+    store_ops_taken_back(s);
+    forget_wakes(s);
+    forget_changes(s);
+    if (s->start_in_txn) { /* its wakes are lost: from the beginning again */
+        s->fresh_id = 0;
+        s->wake_domain_id = 0;
+        s->fresh_done = s->domains_done = false;
+    }
+    s->start_in_txn = false;
+    s->final_new = s->final_new || s->counts[ROW_DSN] + s->counts[ROW_BOUNCE] + s->counts[ROW_CANCEL] > 0;
+}
+
+static void keep(struct store *s, uint64_t took_us)
+{
+    for (int i = 0; i < ROW_STATES; i++)
+        s->counts[i] += s->count_change[i];
+    s->messages += s->messages_change;
+    s->new_domain_count = 0;
+    spool_keep(s->spool);
+    store_keep_segments(s, true);
+    store_mover_done(s, true);
+    pthread_mutex_lock(&s->shared_lock);
+    s->stats.commits++;
+    s->stats.commit_us_total += took_us;
+    s->stats.batch_max = MAX_OF(s->stats.batch_max, (uint64_t)s->accept_count);
+    pthread_mutex_unlock(&s->shared_lock);
+    store_finish_accepts(s);
+    store_finish_results(s);
+    store_finish_admins(s, OK);
+    store_finish_ops(s, OK);
+    for (size_t i = 0; i < s->end_count; i++)
+        (void)leases_drop(&s->leases, s->ends[i].message_id, s->ends[i].no);
+    forget_changes(s);
+    s->start_in_txn = false;
+    s->failures = 0;
+    s->retry_at_ms = 0;
+}
+
+/* All that is not an accept: returned jobs, results, what operators want, background work. */
+static void apply_rest(struct store *s)
+{
+    store_apply_results(s);
+    if (!s->failed)
+        store_apply_admins(s);
+    if (!s->failed)
+        (void)store_step_start(s);
+    if (!s->failed)
+        store_step_ops(s);
+    if (!s->failed)
+        (void)store_moves_stragglers(s);
+}
+
+static enum err try_commit(struct store *s)
+{
+    bool commit_failed = false;
+
+    if (!s->failed && s->in_txn) {
+        uint64_t before = clock_now_us();
+        enum err e = commit(s);
+        if (!e) {
+            keep(s, clock_now_us() - before);
+            return OK;
+        }
+        commit_failed = true;
+        store_fail(s, e);
+    }
+    if (!s->failed)
+        return OK; /* nothing was to be written */
+    enum err e = s->failed;
+    store_note_error(s, commit_failed ? "commit" : "write", e);
+    take_back(s, commit_failed);
+    s->failed = OK;
+    if (e == ERR_NOSPACE) {
+        s->failed_space = true;
+        spool_set_full(s->spool, true);
+    }
+    return e;
+}
+
+static void postpone(struct store *s, enum err e)
+{
+    s->failures++;
+    s->retry_at_ms = clock_now_ms() + MIN_OF(50U << MIN_OF(s->failures, 6U), (unsigned)RETRY_MS_MAX);
+    store_finish_admins(s, e);
+    store_finish_ops(s, e);
+}
+
+static void update_now(struct store *s)
+{
+    int64_t wall = clock_unix();
+
+    if (wall >= s->now_unix)
+        s->now_unix = wall;
+    else if (wall < s->now_unix - 5) { /* no slewing: somebody set the clock back */
+        log_warn(NULL, "store.clock", LOG_INT("back_s", s->now_unix - wall));
+        s->now_unix = wall;
+    }
+}
+
+static void update_stats(struct store *s)
+{
+    pthread_mutex_lock(&s->shared_lock);
+    s->stats.waiting = (uint64_t)(s->counts[ROW_FRESH] + s->counts[ROW_READY] + s->counts[ROW_BOUNCE] +
+                                  s->counts[ROW_CANCEL]);
+    s->stats.held = (uint64_t)s->counts[ROW_HELD];
+    s->stats.messages = (uint64_t)s->messages;
+    s->stats.domains_cold = s->cold_domains;
+    s->stats.leased = s->leases.rcpts;
+    s->stats.segments = s->segments.count;
+    s->stats.wal_bytes = (uint64_t)s->wal_frames * (uint64_t)(s->page_bytes + 24);
+    s->stats.full = spool_is_full(s->spool);
+    pthread_mutex_unlock(&s->shared_lock);
+}
+
+void store_turn(struct store *s, struct note *chain)
+{
+    bool due = !s->retry_at_ms || clock_now_ms() >= s->retry_at_ms;
+
+    s->turn++;
+    update_now(s);
+    for (unsigned n = 0; chain && n < TURN_NOTES && s->put_bytes < TURN_PUT_BYTES; n++) {
+        struct note *next = chain->next;
+        chain->run(chain, s);
+        chain = next;
+    }
+    s->rest = chain;
+    if (!s->failed && s->accept_count)
+        store_fail(s, spool_flush(s->spool)); /* the disk works while the results are applied */
+    if (due && !s->failed)
+        apply_rest(s);
+    enum err e = try_commit(s);
+    if (e) {
+        bool had_accepts = s->accept_count > 0;
+        store_fail_accepts(s, e);
+        if (e == ERR_NOSPACE && store_reserve_spend(s))
+            due = true;
+        s->turn++;
+        if (due && had_accepts) { /* whose fault it was is not known: once more, without them */
+            apply_rest(s);
+            e = try_commit(s);
+        }
+        if (e)
+            postpone(s, e);
+    }
+    store_serve_pages(s);
+    store_serve_final_pages(s);
+    send_wakes(s);
+    tell_final_due(s);
+    store_domains_sweep(s);
+    store_checkpoint(s);
+    update_stats(s);
+}
+
+enum err store_commit_quietly(struct store *s)
+{
+    return try_commit(s);
+}
+
+void store_drop_unanswered(struct store *s)
+{
+    struct list *const requests[] = {&s->pages, &s->final_pages};
+
+    for (size_t i = 0; i < COUNT_OF(requests); i++)
+        for (struct list *node; (node = list_pop(requests[i]));) {
+            struct waiting *w = LIST_ENTRY(node, struct waiting, node);
+            store_reply(w->req, ERR_CLOSED);
+            mem_free(w);
+        }
+    store_finish_admins(s, ERR_CLOSED);
+    store_finish_ops(s, ERR_CLOSED);
+    store_drop_results(s);
+}
