@@ -11,6 +11,7 @@ import time
 import xml.etree.ElementTree
 
 TOP = pathlib.Path(__file__).resolve().parents[1]
+WHERE = pathlib.Path(os.environ.get("HAYAUMA_BUILDS") or TOP).resolve()  # the folder of the build folders
 CORES = os.cpu_count() or 2
 # Tests mostly wait: more of them at once than there are cores.
 WORKERS = max(2, min(2 * CORES, 8))
@@ -45,7 +46,7 @@ class Run:
 
     # ---- building ----
     def build(self, name):
-        folder = TOP / name
+        folder = WHERE / name
         started = time.monotonic()
         code = 0
         if not (folder / "build.ninja").exists():
@@ -64,10 +65,10 @@ class Run:
         env = {**os.environ, "ASAN_OPTIONS": "detect_leaks=1", "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
                "TSAN_OPTIONS": f"suppressions={TOP}/tests/tsan.supp"}
         multiplier = "1" if name == "build" else "5"
-        self.command(["meson", "test", "-C", name, "--no-rebuild", "--suite", suite, "--print-errorlogs", "-t", multiplier], env=env)
+        self.command(["meson", "test", "-C", WHERE / name, "--no-rebuild", "--suite", suite, "--print-errorlogs", "-t", multiplier], env=env)
         passed = failed = skipped = 0
         notes = []
-        log = TOP / name / "meson-logs/testlog.json"
+        log = WHERE / name / "meson-logs/testlog.json"
         for line in log.read_text().splitlines() if log.exists() else []:
             test = json.loads(line)
             # cmocka counts its tests itself; a program without such a count is one test.
@@ -89,8 +90,8 @@ class Run:
 
     def pytest(self, suite, name, words, workers=WORKERS):
         started = time.monotonic()
-        report = TOP / name / f"pytest-{suite.split()[0]}-{len(self.rows)}.xml"
-        env = {**os.environ, "HAYAUMA_BUILD": str(TOP / name), "PYTHONDONTWRITEBYTECODE": "1"}
+        report = WHERE / name / f"pytest-{suite.split()[0]}-{len(self.rows)}.xml"
+        env = {**os.environ, "HAYAUMA_BUILD": str(WHERE / name), "PYTHONDONTWRITEBYTECODE": "1"}
         report.unlink(missing_ok=True)
         code = self.command(["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", f"--junitxml={report}",
                              *(["-n", workers, "--dist", "loadgroup"] if workers > 1 else []), *words,
@@ -126,7 +127,7 @@ class Run:
     def fuzz(self):
         started = time.monotonic()
         seconds = 300 if self.long else 5
-        done = subprocess.run(["sh", "tests/fuzz/run", "build-fuzz", str(seconds)], cwd=TOP, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run(["sh", "tests/fuzz/run", str(WHERE / "build-fuzz"), str(seconds)], cwd=TOP, stdout=subprocess.PIPE, text=True)
         print(done.stdout, flush=True)
         ok = len(re.findall(r"^(?:ok|PASS)\b", done.stdout, re.M))
         bad = len(re.findall(r"^(?:FAIL|CRASH|not ok)\b", done.stdout, re.M))

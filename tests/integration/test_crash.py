@@ -3,11 +3,9 @@ The first promise: 250 means on stable storage.  kill -9 under load, power cuts,
 """
 
 import collections
-import errno
 import os
 import pathlib
 import random
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -15,7 +13,7 @@ import time
 
 import pytest
 
-from harness import BUILD, HOURLY, PATIENCE, SANITIZED, Raw, compose, group, wait_until
+from harness import HOURLY, PATIENCE, SANITIZED, Raw, compose, group, wait_until
 from load import Load
 
 CONNECTIONS = 10

@@ -2,13 +2,11 @@
 
 import collections
 import email
-import re
-import socket
 import time
 
 import pytest
 
-from harness import HOURLY, MX_PORT, PATIENCE, SANITIZED, SENDER, Raw, compose, group, stays, wait_until
+from harness import HOURLY, MX_PORT, PATIENCE, SENDER, Raw, compose, group, stays, wait_until
 from world import net
 
 
@@ -76,7 +74,6 @@ def test_a_bounce_of_a_bounce_is_dropped(world):
 
 
 def test_hostile_reply_text_stays_harmless_in_the_dsn(home):
-    evil = "550 5.1.1 no\x07\x1b[31m <script>\r\n"
     home.receiver("evil", "evil.test", unknown_prefix="",
                   replies={"RCPT": "550-5.1.1 Content-Type: text/html\r\n550-5.1.1 \x1b[2J\x07--boundary\r\n550 5.1.1 " + "A" * 3000})
     daemon = home.daemon()

@@ -1,10 +1,9 @@
 """What the name system can do to a delivery: each answer has its defined result (RFC 5321 §5.1, RFC 7505)."""
 
-import time
 
 import pytest
 
-from harness import HOURLY, PATIENCE, SENDER, group, wait_until
+from harness import HOURLY, SENDER, group, wait_until
 from test_delivery import dsns, status_of
 
 
@@ -136,7 +135,7 @@ def test_answers_are_cached_for_their_ttl(world):
 @pytest.mark.parametrize("kind", ["wrong id", "wrong question", "garbage", "compression loop"])
 def test_a_false_answer_is_not_believed(world, kind):
     import dns.message
-    evil = world.receiver("evil")
+    world.receiver("evil")
     world.receiver("real", "target.test")
     first = []
 
@@ -150,7 +149,6 @@ def test_a_false_answer_is_not_believed(world, kind):
         if kind == "garbage":
             return bytes(12) + b"\xff" * 40
         if kind == "compression loop":
-            at = len(wire) - 2
             return bytes(wire[:12]) + b"\xc0\x0c" + bytes(wire[-20:])
         if kind == "wrong question":
             other = dns.message.make_response(dns.message.make_query("other.test", "MX"))

@@ -1,19 +1,16 @@
 """What operators do: rules that change while mail flows, reloads, restarts, drains, and starts that must be refused."""
 
-import json
 import os
-import pathlib
 import shutil
 import signal
 import sqlite3
 import subprocess
-import threading
 import time
 
 import pytest
 
-from harness import BUILD, HOURLY, MX_PORT, PATIENCE, SANITIZED, SENDER, Daemon, Raw, compose, group, no_check, stays, wait_until
-from world import net, servers
+from harness import BUILD, HOURLY, PATIENCE, SENDER, Raw, compose, group, no_check, wait_until
+from world import servers
 
 try:
     HAYAUMAD, HAYAUMA = servers.program(BUILD, "hayaumad"), servers.program(BUILD, "hayauma")

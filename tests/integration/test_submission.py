@@ -4,7 +4,6 @@ import hashlib
 import os
 import re
 import smtplib
-import socket
 import ssl
 import subprocess
 import time

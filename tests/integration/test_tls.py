@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from harness import HOURLY, MX_PORT, PATIENCE, World, group, wait_until
+from harness import HOURLY, PATIENCE, World, group, wait_until
 
 LEVELS = {
     "off": dict(starttls="off"),

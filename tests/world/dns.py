@@ -3,7 +3,6 @@ Name servers of the demonstration world: NSD (real, authoritative) with zone fil
 server that tests use to lie, to fail and to change its mind.
 """
 
-import os
 import pathlib
 import socket
 import socketserver

@@ -8,11 +8,9 @@ import email
 import email.policy
 import os
 import pathlib
-import re
 import shutil
 import signal
 import subprocess
-import time
 
 from . import net
 
