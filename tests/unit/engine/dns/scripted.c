@@ -353,7 +353,7 @@ static void answer_udp(struct scripted *s, const struct question *q, const struc
     if (has(does, "wrong-port"))
         send_udp(&s->other_udp, from, &wrong);
     for (int i = 1; i <= 100 && has(does, "flood"); i++) {
-        wrong.at[0] = (char)(q->id + i); /* never the right one: the other octet stays */
+        wrong.at[0] = (char)((q->id >> 8) + i); /* never the right one */
         send_udp(&s->udp, from, &wrong);
     }
     if (has(does, "silent") || has(does, "wrong-only") || has(does, "flood"))
