@@ -718,9 +718,9 @@ static void *read_reports(void *arg)
         struct report_delivery r;
         BUF_LOCAL(out);
         if (report_delivery(w->dir, &(struct report_query){.by = REPORT_BY_DOMAIN}, &r))
-            return "the report failed";
+            return (void *)(uintptr_t) "the report failed";
         if (r.total.attempts < before)
-            return "a count went down";
+            return (void *)(uintptr_t) "a count went down";
         before = r.total.attempts;
         report_delivery_fini(&r);
         history_follow(w->h, 0, 0, 10, &out);
