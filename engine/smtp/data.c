@@ -3,7 +3,8 @@
  *     text ──────────▶ CR ───────────▶ line start ──"."──▶ dot ──CR──▶ dot CR ──LF──▶ end
  *       ▲              │other: bare CR     │other           │other        │other
  *       └──────────────┴───────────────────┴────────────────┴─────────────┘ (the dot was stuffing)
- * A bare LF goes from text to text: the line that it seems to start is no line.
+ * A bare LF or CR leads to the bare start, which is text but for what the end of a chunked message needs to
+ * know: the line that it seems to start is no line, and a dot there means nothing.
  */
 #include "engine/smtp/data.h"
 
@@ -16,6 +17,8 @@ void data_decoder_init(struct data_decoder *d, bool dots)
 struct decoding {
     struct data_decoder *d;
     const char *run, *at, *end;
+    const char *cr,
+        *lf; /* the next of each, or `end`; looked for again only once it was passed: linear in all cases */
     data_sink_fn sink;
     void *arg;
 };
@@ -41,27 +44,34 @@ static void put_crlf(struct decoding *w)
     hand_on(w, "\r\n", 2);
 }
 
+static const char *find_from(const struct decoding *w, const char *found, char c)
+{
+    if (found >= w->at)
+        return found;
+    found = memchr(w->at, c, (size_t)(w->end - w->at));
+    return found ? found : w->end;
+}
+
 /* From w->at within a line: stops behind its CRLF, at a CR that ends the input, or behind a bare newline. */
 static void take_text(struct decoding *w)
 {
-    size_t left = (size_t)(w->end - w->at);
-    const char *lf = memchr(w->at, '\n', left);
-    const char *cr = memchr(w->at, '\r', lf ? (size_t)(lf - w->at) : left);
-
-    if (cr && cr + 1 == lf) {
-        w->at = lf + 1;
-        w->d->at = DATA_AT_LINE_START;
-    } else if (cr && cr + 1 == w->end) {
-        flush(w, cr, w->end);
+    w->cr = find_from(w, w->cr, '\r');
+    w->lf = find_from(w, w->lf, '\n');
+    if (w->cr + 1 == w->end && w->lf == w->end) {
+        flush(w, w->cr, w->end);
         w->d->at = DATA_AT_CR;
-    } else if (cr || lf) {
-        const char *bare = cr ? cr : lf;
+    } else if (w->cr + 1 == w->lf) {
+        w->at = w->lf + 1;
+        w->d->at = DATA_AT_LINE_START;
+    } else if (w->cr != w->lf) {
+        const char *bare = MIN_OF(w->cr, w->lf);
         w->d->bare_newline = true;
         flush(w, bare, bare + 1);
         put_crlf(w);
-        w->d->at = DATA_AT_TEXT;
-    } else {
+        w->d->at = DATA_AT_BARE_START;
+    } else { /* neither comes */
         w->at = w->end;
+        w->d->at = DATA_AT_TEXT;
     }
 }
 
@@ -75,7 +85,7 @@ static void take_behind_cr(struct decoding *w)
         return;
     }
     w->d->bare_newline = true;
-    w->d->at = DATA_AT_TEXT;
+    w->d->at = DATA_AT_BARE_START;
 }
 
 static void take_line_start(struct decoding *w)
@@ -111,11 +121,14 @@ static void take_behind_dot_cr(struct decoding *w)
 size_t data_decode(struct data_decoder *d, struct bytes in, data_sink_fn sink, void *arg)
 {
     static void (*const take[])(struct decoding *) = {
-        [DATA_AT_LINE_START] = take_line_start, [DATA_AT_TEXT] = take_text,
-        [DATA_AT_CR] = take_behind_cr,          [DATA_AT_DOT] = take_behind_dot,
+        [DATA_AT_LINE_START] = take_line_start,
+        [DATA_AT_BARE_START] = take_text,
+        [DATA_AT_TEXT] = take_text,
+        [DATA_AT_CR] = take_behind_cr,
+        [DATA_AT_DOT] = take_behind_dot,
         [DATA_AT_DOT_CR] = take_behind_dot_cr,
     };
-    struct decoding w = {d, in.at, in.at, in.at + in.len, sink, arg};
+    struct decoding w = {d, in.at, in.at, in.at + in.len, NULL, NULL, sink, arg};
 
     while (w.at < w.end && d->at != DATA_AT_END)
         take[d->at](&w);

@@ -13,6 +13,7 @@
 
 enum data_at {
     DATA_AT_LINE_START, /* behind CRLF, or at the very start */
+    DATA_AT_BARE_START, /* behind a bare newline: a dot here is only a dot */
     DATA_AT_TEXT,
     DATA_AT_CR,     /* a CR came, its LF may follow */
     DATA_AT_DOT,    /* a dot at the start of a line */
