@@ -149,6 +149,7 @@ struct store_final_page {
 };
 void store_post_final_page(struct store *s, struct store_final_page *p);
 void store_final_page_destroy(struct store_final_page *p);
+void final_message_destroy(struct final_message *f);
 /* Nothing came of these: their leases end, and on_final_due comes again.  Takes all messages of the list. */
 void store_post_final_give_back(struct store *s, struct list *messages);
 

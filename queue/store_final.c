@@ -19,7 +19,7 @@ void store_post_final_page(struct store *s, struct store_final_page *p)
     inbox_post(&s->inbox, &p->req.note);
 }
 
-static void final_message_destroy(struct final_message *f)
+void final_message_destroy(struct final_message *f)
 {
     for (uint32_t i = 0; i < f->count; i++)
         mem_free(f->rows[i].remote_mx);

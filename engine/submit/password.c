@@ -6,7 +6,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "engine/submit/client.h"
+#include "engine/submit/submission.h"
 
 #define CACHE_LIFE_MS 300000
 #define CACHE_MAX     1000
@@ -14,7 +14,7 @@
 
 struct password_work {
     uv_work_t work;
-    struct client *client; /* NULL: it has gone */
+    struct submission *client; /* NULL: it has gone */
     struct submit *submit;
     struct account account;
     char *password; /* owned, wiped */
@@ -75,18 +75,18 @@ static void do_check(uv_work_t *work)
 static void on_checked(uv_work_t *work, int status)
 {
     struct password_work *p = CONTAINER_OF(work, struct password_work, work);
-    struct client *c = p->client;
+    struct submission *c = p->client;
 
     if (!status && p->right)
         cache(p->submit, p->key);
     if (c) {
         struct worker *w = c->submit->w;
         c->work = NULL;
-        client_enter(c);
+        submission_enter(c);
         const struct account *a =
             !status && p->right ? accounts_find(c->accounts, bytes_of(p->account.name)) : NULL;
         smtp_server_auth_done(c->server, a, status != 0, worker_now_ms(w));
-        client_leave(c);
+        submission_leave(c);
     }
     account_fini(&p->account);
     mem_wipe_free(p->password, strlen(p->password));
@@ -99,7 +99,7 @@ static void fake_account(struct account *a)
     *a = (struct account){.name = mem_strdup(""), .iterations = 4096};
 }
 
-void password_check(struct client *c, const char *user, const char *password)
+void password_check(struct submission *c, const char *user, const char *password)
 {
     struct submit *s = c->submit;
     struct worker *w = s->w;
@@ -110,7 +110,7 @@ void password_check(struct client *c, const char *user, const char *password)
         smtp_server_auth_done(c->server, NULL, true, worker_now_ms(w));
         return;
     }
-    const struct account *account = client_find_account(c, user);
+    const struct account *account = submission_find_account(c, user);
     if (account) {
         make_key(s, user, password, accounts_generation(c->accounts), key);
         if (is_cached(s, key)) {
@@ -133,7 +133,7 @@ void password_check(struct client *c, const char *user, const char *password)
         on_checked(&p->work, -1);
 }
 
-void password_abandon(struct client *c)
+void password_abandon(struct submission *c)
 {
     if (c->work)
         c->work->client = NULL;

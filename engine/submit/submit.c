@@ -8,7 +8,7 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
-#include "engine/submit/client.h"
+#include "engine/submit/submission.h"
 
 #define ACCEPTS_PER_WAKE 64
 #define PAUSE_MS         100 /* after EMFILE: the backlog waits, the loop does not spin */
@@ -66,7 +66,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
             close(fd);
             continue;
         }
-        client_open(ear->submit, ear->listener, fd, &ip, port);
+        submission_open(ear->submit, ear->listener, fd, &ip, port);
     }
 }
 
@@ -111,7 +111,7 @@ void submit_drain(struct submit *s)
         uv_close((uv_handle_t *)&ear->pause, on_ear_closed);
     }
     LIST_FOREACH_SAFE (client_node, &s->clients)
-        client_drain(LIST_ENTRY(client_node, struct client, node));
+        submission_drain(LIST_ENTRY(client_node, struct submission, node));
 }
 
 size_t submit_open(const struct submit *s)
@@ -123,7 +123,7 @@ void submit_close(struct submit *s)
 {
     submit_drain(s);
     LIST_FOREACH_SAFE (node, &s->clients)
-        client_close(LIST_ENTRY(node, struct client, node));
+        submission_close(LIST_ENTRY(node, struct submission, node));
 }
 
 void submit_destroy(struct submit *s)

@@ -1,4 +1,4 @@
-#include "engine/submit/client.h"
+#include "engine/submit/submission.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -13,7 +13,7 @@ static const struct smtp_server_events server_events;
 
 struct pending_accept {
     struct store_accept accept;
-    struct client *client; /* NULL: it has gone */
+    struct submission *client; /* NULL: it has gone */
     uint64_t started_ms;
 };
 
@@ -31,12 +31,12 @@ struct client_limits client_limits_of(const struct worker *w)
 
 /* ---- life ---- */
 
-void client_enter(struct client *c)
+void submission_enter(struct submission *c)
 {
     c->depth++;
 }
 
-static void pass_on(struct client *c)
+static void pass_on(struct submission *c)
 {
     if (c->dead || !c->server)
         return;
@@ -51,12 +51,12 @@ static void pass_on(struct client *c)
         conn_set_deadline(c->conn, smtp_server_deadline_ms(c->server));
 }
 
-void client_leave(struct client *c)
+void submission_leave(struct submission *c)
 {
     if (c->depth == 1 && !c->dead) {
         if (c->finishing) {
             conn_finish(TAKE(c->conn)); /* the last reply goes out, then it closes by itself */
-            client_close(c);
+            submission_close(c);
         } else {
             pass_on(c);
         }
@@ -65,7 +65,7 @@ void client_leave(struct client *c)
         mem_free(c);
 }
 
-void client_close(struct client *c)
+void submission_close(struct submission *c)
 {
     struct worker *w = c->submit->w;
 
@@ -110,7 +110,7 @@ static void turn_away(struct submit *s, int fd, const char *line)
     close(fd);
 }
 
-static void start_tls(struct client *c)
+static void start_tls(struct submission *c)
 {
     struct tls_server *tls = listener_tls(c->listener);
 
@@ -119,7 +119,7 @@ static void start_tls(struct client *c)
     tls_server_unref(tls);
 }
 
-void client_open(struct submit *s, struct listener *l, int fd, const struct ip *ip, uint16_t port)
+void submission_open(struct submit *s, struct listener *l, int fd, const struct ip *ip, uint16_t port)
 {
     struct worker *w = s->w;
     struct client_limits limits = client_limits_of(w);
@@ -146,7 +146,7 @@ void client_open(struct submit *s, struct listener *l, int fd, const struct ip *
         turn_away(s, fd, "421 4.7.0 too many connections from your address, try again later\r\n");
         return;
     }
-    struct client *c = MEM_NEW(struct client);
+    struct submission *c = MEM_NEW(struct submission);
     c->submit = s;
     c->listener = l;
     c->counted = true;
@@ -159,7 +159,7 @@ void client_open(struct submit *s, struct listener *l, int fd, const struct ip *
     c->conn = conn_create(w->pool, &conn_events, c);
     if (conn_adopt(c->conn, fd) != OK) {
         close(fd);
-        client_close(c);
+        submission_close(c);
         return;
     }
     struct smtp_server_config config = {
@@ -171,37 +171,37 @@ void client_open(struct submit *s, struct listener *l, int fd, const struct ip *
         .events = server_events,
         .arg = c,
     };
-    client_enter(c);
+    submission_enter(c);
     c->server = smtp_server_create(&config, worker_now_ms(w));
     conn_set_output(c->conn, smtp_server_output(c->server));
     if (listener_rules(l)->implicit_tls)
         start_tls(c);
     else
         smtp_server_start(c->server, worker_now_ms(w));
-    client_leave(c);
+    submission_leave(c);
 }
 
-void client_drain(struct client *c)
+void submission_drain(struct submission *c)
 {
-    client_enter(c);
+    submission_enter(c);
     if (c->server && !c->finishing)
         smtp_server_drain(c->server, worker_now_ms(c->submit->w));
-    client_leave(c);
+    submission_leave(c);
 }
 
 /* ---- socket events ---- */
 
 static void on_handshake(void *arg, enum err e, const char *why)
 {
-    struct client *c = arg;
+    struct submission *c = arg;
     struct smtp_tls_facts facts = {0};
     bool implicit = listener_rules(c->listener)->implicit_tls;
 
-    client_enter(c);
+    submission_enter(c);
     if (e) {
         COUNT(c->submit->w, tls_in_failures);
         log_info(&c->log, "tls.failed", LOG_STR("why", why));
-        client_close(c);
+        submission_close(c);
     } else {
         gnutls_session_t session = conn_tls(c->conn);
         snprintf(facts.version, sizeof(facts.version), "%s", tls_version_name(session));
@@ -210,41 +210,41 @@ static void on_handshake(void *arg, enum err e, const char *why)
         if (implicit && !c->dead)
             smtp_server_start(c->server, worker_now_ms(c->submit->w));
     }
-    client_leave(c);
+    submission_leave(c);
 }
 
 static void on_data(void *arg, struct bytes in)
 {
-    struct client *c = arg;
+    struct submission *c = arg;
 
-    client_enter(c);
+    submission_enter(c);
     if (!c->finishing && c->server)
         smtp_server_receive(c->server, in, worker_now_ms(c->submit->w));
-    client_leave(c);
+    submission_leave(c);
 }
 
 static void on_lost(void *arg, enum err e, const char *why)
 {
-    struct client *c = arg;
+    struct submission *c = arg;
 
-    client_enter(c);
+    submission_enter(c);
     if (e != ERR_CLOSED)
         log_info(&c->log, "client.lost", LOG_STR("why", why));
-    client_close(c);
-    client_leave(c);
+    submission_close(c);
+    submission_leave(c);
 }
 
 static void on_deadline(void *arg)
 {
-    struct client *c = arg;
+    struct submission *c = arg;
 
-    client_enter(c);
+    submission_enter(c);
     if (conn_tls(c->conn) == NULL || !listener_rules(c->listener)->implicit_tls ||
         smtp_server_deadline_ms(c->server))
         smtp_server_on_deadline(c->server, worker_now_ms(c->submit->w));
     else
-        client_close(c); /* the handshake took too long */
-    client_leave(c);
+        submission_close(c); /* the handshake took too long */
+    submission_leave(c);
 }
 
 static const struct conn_events conn_events = {
@@ -258,11 +258,11 @@ static const struct conn_events conn_events = {
 
 static void on_starttls(void *arg)
 {
-    struct client *c = arg;
+    struct submission *c = arg;
 
-    client_enter(c);
+    submission_enter(c);
     start_tls(c);
-    client_leave(c);
+    submission_leave(c);
 }
 
 static void on_check_password(void *arg, const char *user, const char *password)
@@ -270,7 +270,7 @@ static void on_check_password(void *arg, const char *user, const char *password)
     password_check(arg, user, password);
 }
 
-const struct account *client_find_account(struct client *c, const char *user)
+const struct account *submission_find_account(struct submission *c, const char *user)
 {
     struct worker *w = c->submit->w;
 
@@ -287,12 +287,12 @@ const struct account *client_find_account(struct client *c, const char *user)
 
 static const struct account *find_account(void *arg, const char *user)
 {
-    return client_find_account(arg, user);
+    return submission_find_account(arg, user);
 }
 
 static void on_auth_result(void *arg, const char *user, bool ok)
 {
-    struct client *c = arg;
+    struct submission *c = arg;
     struct worker *w = c->submit->w;
     struct client_limits limits = client_limits_of(w);
 
@@ -306,7 +306,7 @@ static void on_auth_result(void *arg, const char *user, bool ok)
 }
 
 /* The account's own limits, beside those of the address. */
-static bool account_may(struct client *c, enum client_event event)
+static bool account_may(struct submission *c, enum client_event event)
 {
     struct worker *w = c->submit->w;
     const char *name = smtp_server_account(c->server);
@@ -331,7 +331,7 @@ static bool account_may(struct client *c, enum client_event event)
 
 static bool may_send(void *arg, struct buf *reply)
 {
-    struct client *c = arg;
+    struct submission *c = arg;
     struct worker *w = c->submit->w;
     struct client_limits limits = client_limits_of(w);
 
@@ -350,7 +350,7 @@ static bool may_send(void *arg, struct buf *reply)
 static void on_accepted(struct note *note, void *owner)
 {
     struct pending_accept *p = CONTAINER_OF(note, struct pending_accept, accept.req.note);
-    struct client *c = p->client;
+    struct submission *c = p->client;
     enum err e = p->accept.req.result;
     struct worker *w = owner;
     char id[MESSAGE_ID_TEXT];
@@ -371,15 +371,15 @@ static void on_accepted(struct note *note, void *owner)
     store_accept_destroy(&p->accept); /* frees the whole: the accept is its first member */
     if (!c)
         return;
-    client_enter(c);
+    submission_enter(c);
     c->pending = NULL;
     smtp_server_accept_done(c->server, e, worker_now_ms(w));
-    client_leave(c);
+    submission_leave(c);
 }
 
 static void on_message(void *arg, struct message *m, int64_t not_before_unix)
 {
-    struct client *c = arg;
+    struct submission *c = arg;
     struct worker *w = c->submit->w;
     struct pending_accept *p = MEM_NEW(struct pending_accept);
 
@@ -395,9 +395,9 @@ static void on_message(void *arg, struct message *m, int64_t not_before_unix)
 
 static void on_close(void *arg)
 {
-    struct client *c = arg;
+    struct submission *c = arg;
 
-    c->finishing = true; /* client_leave() does it: we are inside the server */
+    c->finishing = true; /* submission_leave() does it: we are inside the server */
 }
 
 static const struct smtp_server_events server_events = {

@@ -18,7 +18,7 @@ struct submit {
     unsigned char cache_secret[32];
 };
 
-struct client {
+struct submission {
     struct list node; /* submit->clients */
     struct submit *submit;
     struct listener *listener; /* borrowed */
@@ -35,19 +35,19 @@ struct client {
     struct pending_accept *pending; /* under way, or NULL */
 };
 
-void client_open(struct submit *s, struct listener *l, int fd, const struct ip *ip, uint16_t port);
+void submission_open(struct submit *s, struct listener *l, int fd, const struct ip *ip, uint16_t port);
 /* The account if it may be used from this peer; borrowed from c->accounts. */
-const struct account *client_find_account(struct client *c, const char *user);
-void client_drain(struct client *c);
-void client_close(struct client *c);
+const struct account *submission_find_account(struct submission *c, const char *user);
+void submission_drain(struct submission *c);
+void submission_close(struct submission *c);
 struct client_limits client_limits_of(const struct worker *w);
 
 /* password.c: PBKDF2 on the thread pool, with a cache.  The answer is smtp_server_auth_done, perhaps at once.
  */
-void password_check(struct client *c, const char *user, const char *password);
-void password_abandon(struct client *c); /* the client goes away */
+void password_check(struct submission *c, const char *user, const char *password);
+void password_abandon(struct submission *c); /* the client goes away */
 void password_cache_clear(struct submit *s);
 
 /* for password.c: brackets around calls into the server from outside an event */
-void client_enter(struct client *c);
-void client_leave(struct client *c); /* sends, sets the deadline, frees a dead client */
+void submission_enter(struct submission *c);
+void submission_leave(struct submission *c); /* sends, sets the deadline, frees a dead client */
