@@ -23,7 +23,8 @@ struct rule {
 };
 
 static const struct rule rules[] = {
-    /* what the stage alone says */
+    /* what the stage alone says; 4.7.4 is our own word for STARTTLS that is not to be had */
+    {ANY_STAGE, 0, 0, ".7.4", NULL, CLASS_TLS_REQUIRED},
     {BIT(STAGE_AUTH), 0, 0, NULL, NULL, CLASS_AUTH_REQUIRED},
     {BIT(STAGE_STARTTLS) | BIT(STAGE_TLS), 0, 0, NULL, NULL, CLASS_TLS_FAILED},
 
@@ -49,7 +50,6 @@ static const struct rule rules[] = {
     {ANY_STAGE, 0, 0, ".4.", NULL, CLASS_NETWORK},
     {ANY_STAGE, 0, 0, ".5.3", NULL, CLASS_TOO_MANY_RECIPIENTS},
     {ANY_STAGE, 0, 0, ".6.", NULL, CLASS_CONTENT},
-    {ANY_STAGE, 0, 0, ".7.4", NULL, CLASS_TLS_REQUIRED}, /* ours: STARTTLS not to be had */
     {ANY_STAGE, 0, 0, ".7.5", NULL, CLASS_TLS_FAILED},
     {ANY_STAGE, 0, 0, ".7.8", NULL, CLASS_AUTH_REQUIRED},
     {ANY_STAGE, 0, 0, ".7.9", "authent", CLASS_AUTHENTICATION}, /* Yahoo: "unauthenticated mail" */

@@ -69,6 +69,7 @@ static void replies_fall_into_the_class_that_an_operator_would_name(void **state
         {STAGE_AUTH, 535, "5.7.8 Error: authentication failed", "auth-required"},
         {STAGE_AUTH, 454, "4.7.0 Temporary authentication failure", "auth-required"},
         {STAGE_STARTTLS, 454, "4.7.0 TLS not available", "tls-failed"},
+        {STAGE_STARTTLS, 454, "4.7.4 not for you", "tls-required"},
         {STAGE_MAIL, 552, "5.3.4 Message size exceeds fixed limit", "message-too-big"},
         {STAGE_DOT, 552, "too long", "message-too-big"},
         {STAGE_DOT, 554, "5.6.0 message content not understood", "content"},

@@ -128,6 +128,48 @@ static const struct cell cells[] = {
     {TLS_REQUIRETLS, TLS_EVENT_TLSA_ABSENT, TLS_DO_CONTINUE, "", false},
     {TLS_REQUIRETLS, TLS_EVENT_STS_MX_MISMATCH, TLS_DO_SKIP_HOST, "4.7.5", true},
 };
+
+/* The same with the message's REQUIRETLS flag; levels that are not here decide as `on` does. */
+static const struct cell requiretls_cells[] = {
+    {TLS_ON, TLS_EVENT_NOT_OFFERED, TLS_DO_BOUNCE, "5.7.30", true},
+    {TLS_ON, TLS_EVENT_REFUSED, TLS_DO_BOUNCE, "5.7.30", true},
+    {TLS_ON, TLS_EVENT_REFUSED_UNCLEAN, TLS_DO_BOUNCE, "5.7.30", true},
+    {TLS_ON, TLS_EVENT_CLOSING, TLS_DO_NEXT, "4.7.4", false},
+    {TLS_ON, TLS_EVENT_HANDSHAKE_FAILED, TLS_DO_BOUNCE, "5.7.30", true},
+    {TLS_ON, TLS_EVENT_CERT_BAD, TLS_DO_BOUNCE, "5.7.30", true},
+    {TLS_ON, TLS_EVENT_CERT_GOOD, TLS_DO_BOUNCE, "5.7.30", false},
+    {TLS_ON, TLS_EVENT_TLSA_MATCH, TLS_DO_BOUNCE, "5.7.30", false},
+    {TLS_ON, TLS_EVENT_TLSA_MISMATCH, TLS_DO_BOUNCE, "5.7.30", true},
+    {TLS_ON, TLS_EVENT_TLSA_BOGUS, TLS_DO_SKIP_HOST, "4.7.5", true},
+    {TLS_ON, TLS_EVENT_TLSA_ABSENT, TLS_DO_CONTINUE, "", false},
+    {TLS_ON, TLS_EVENT_STS_MX_MISMATCH, TLS_DO_SKIP_HOST, "4.7.5", true},
+
+    {TLS_STS_ENFORCE, TLS_EVENT_NOT_OFFERED, TLS_DO_BOUNCE, "5.7.30", true},
+    {TLS_STS_ENFORCE, TLS_EVENT_REFUSED, TLS_DO_BOUNCE, "5.7.30", true},
+    {TLS_STS_ENFORCE, TLS_EVENT_REFUSED_UNCLEAN, TLS_DO_BOUNCE, "5.7.30", true},
+    {TLS_STS_ENFORCE, TLS_EVENT_CLOSING, TLS_DO_NEXT, "4.7.4", false},
+    {TLS_STS_ENFORCE, TLS_EVENT_HANDSHAKE_FAILED, TLS_DO_BOUNCE, "5.7.30", true},
+    {TLS_STS_ENFORCE, TLS_EVENT_CERT_BAD, TLS_DO_BOUNCE, "5.7.30", true},
+    {TLS_STS_ENFORCE, TLS_EVENT_CERT_GOOD, TLS_DO_TLS, "", false},
+    {TLS_STS_ENFORCE, TLS_EVENT_TLSA_MATCH, TLS_DO_TLS, "", false},
+    {TLS_STS_ENFORCE, TLS_EVENT_TLSA_MISMATCH, TLS_DO_BOUNCE, "5.7.30", true},
+    {TLS_STS_ENFORCE, TLS_EVENT_TLSA_BOGUS, TLS_DO_SKIP_HOST, "4.7.5", true},
+    {TLS_STS_ENFORCE, TLS_EVENT_TLSA_ABSENT, TLS_DO_CONTINUE, "", false},
+    {TLS_STS_ENFORCE, TLS_EVENT_STS_MX_MISMATCH, TLS_DO_SKIP_HOST, "4.7.5", true},
+
+    {TLS_DANE, TLS_EVENT_NOT_OFFERED, TLS_DO_BOUNCE, "5.7.30", true},
+    {TLS_DANE, TLS_EVENT_REFUSED, TLS_DO_BOUNCE, "5.7.30", true},
+    {TLS_DANE, TLS_EVENT_REFUSED_UNCLEAN, TLS_DO_BOUNCE, "5.7.30", true},
+    {TLS_DANE, TLS_EVENT_CLOSING, TLS_DO_NEXT, "4.7.4", false},
+    {TLS_DANE, TLS_EVENT_HANDSHAKE_FAILED, TLS_DO_BOUNCE, "5.7.30", true},
+    {TLS_DANE, TLS_EVENT_CERT_BAD, TLS_DO_NEXT, "4.7.5", false},
+    {TLS_DANE, TLS_EVENT_CERT_GOOD, TLS_DO_NEXT, "4.7.5", false},
+    {TLS_DANE, TLS_EVENT_TLSA_MATCH, TLS_DO_BOUNCE, "5.7.30", false},
+    {TLS_DANE, TLS_EVENT_TLSA_MISMATCH, TLS_DO_BOUNCE, "5.7.30", true},
+    {TLS_DANE, TLS_EVENT_TLSA_BOGUS, TLS_DO_SKIP_HOST, "4.7.5", true},
+    {TLS_DANE, TLS_EVENT_TLSA_ABSENT, TLS_DO_SKIP_HOST, "4.7.5", false},
+    {TLS_DANE, TLS_EVENT_STS_MX_MISMATCH, TLS_DO_CONTINUE, "", false},
+};
 /* clang-format on */
 
 /* What else can change a decision: the facts in full. */
@@ -254,16 +296,22 @@ static void check(const char *what, const struct tls_facts *f, enum tls_event ev
                  tls_action_name(d.action), d.enhanced, tls_action_name(action), enhanced);
 }
 
+static void check_cells(const struct cell *rows, size_t count, bool requiretls)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct tls_facts f = {
+            .level = rows[i].level, .group_level = TLS_ON, .fallback = CLEAR_LATER, .requiretls = requiretls};
+
+        check("cell", &f, rows[i].event, rows[i].action, rows[i].enhanced);
+        if (tls_decide(&f, rows[i].event).count_failure != rows[i].count_failure)
+            fail_msg("%s, %s: counted wrongly", tls_level_name(rows[i].level), tls_event_name(rows[i].event));
+    }
+}
+
 static void every_cell_of_the_table_is_decided_as_written(void **state)
 {
-    for (size_t i = 0; i < COUNT_OF(cells); i++) {
-        struct tls_facts f = {.level = cells[i].level, .group_level = TLS_ON, .fallback = CLEAR_LATER};
-
-        check("cell", &f, cells[i].event, cells[i].action, cells[i].enhanced);
-        if (tls_decide(&f, cells[i].event).count_failure != cells[i].count_failure)
-            fail_msg("%s, %s: counted wrongly", tls_level_name(cells[i].level),
-                     tls_event_name(cells[i].event));
-    }
+    check_cells(cells, COUNT_OF(cells), false);
+    check_cells(requiretls_cells, COUNT_OF(requiretls_cells), true);
 }
 
 static void the_rows_cover_every_level_and_event_once(void **state)
@@ -275,6 +323,20 @@ static void the_rows_cover_every_level_and_event_once(void **state)
     for (int level = 0; level < LEVELS; level++)
         for (int event = 0; event < EVENTS; event++)
             assert_int_equal(seen[level][event], level == TLS_STS_TESTING ? 0 : 1);
+}
+
+static void without_discovery_requiretls_leaves_one_row(void **state)
+{
+    static const enum tls_level levels[] = {TLS_OFF, TLS_REQUIRE, TLS_VERIFY, TLS_REQUIRETLS};
+
+    for (size_t i = 0; i < COUNT_OF(levels); i++)
+        for (int event = 0; event < EVENTS; event++) {
+            struct tls_facts on = {.level = TLS_ON, .requiretls = true};
+            struct tls_facts other = {.level = levels[i], .requiretls = true};
+            struct tls_decision want = tls_decide(&on, (enum tls_event)event);
+
+            check("flag", &other, (enum tls_event)event, want.action, want.enhanced);
+        }
 }
 
 static void facts_beside_the_level_change_decisions_as_written(void **state)
@@ -504,6 +566,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_cell_of_the_table_is_decided_as_written),
         cmocka_unit_test(the_rows_cover_every_level_and_event_once),
+        cmocka_unit_test(without_discovery_requiretls_leaves_one_row),
         cmocka_unit_test(facts_beside_the_level_change_decisions_as_written),
         cmocka_unit_test(a_policy_in_testing_decides_as_its_group_does),
         cmocka_unit_test(clear_text_is_possible_exactly_when_some_event_leads_to_it),
