@@ -21,10 +21,9 @@ const struct conf_key conf_listener_keys[] = {
      .help = "starttls: TLS after the STARTTLS command (RFC 3207). implicit: TLS from the first octet (RFC "
              "8314). none: no TLS at all."},
     {"auth", CONF_WORD, LISTENER(auth), "required", .words = auth_words,
-     .help = "required: a client must authenticate, unless its address is in trusted_networks. optional: "
-             "AUTH is offered, and who neither authenticates nor is trusted is refused at MAIL. none: AUTH "
-             "is not offered; only trusted_networks may submit, or any client when the address is a "
-             "loopback one."},
+     .help = "required: clients authenticate, unless they are in trusted_networks. optional: the same, but on a "
+             "loopback address without trusted_networks any client may submit. none: AUTH is not asked for: only "
+             "trusted_networks may submit, or any client of a loopback address that names none."},
     {"trusted_networks", CONF_STRINGS, LISTENER(trusted_networks),
      .help = "Networks whose clients may submit without AUTH, like 10.0.0.0/8 or 2001:db8::/32."},
     {"require_tls", CONF_BOOL, LISTENER(require_tls), "true",
@@ -71,9 +70,9 @@ const struct conf_key conf_keys[] = {
     {"tls.min_version", CONF_STRING, AT(tls.min_version), "1.2", .words = tls_version_words,
      .reload = CONF_LIVE, .help = "Oldest TLS version that the listeners accept."},
 
-    {"submission.message_size", CONF_SIZE, AT(submission.message_bytes), "50M", "1k", "2G", CONF_RESTART,
+    {"submission.message_size", CONF_SIZE, AT(submission.message_bytes), "50M", "1k", "2G", CONF_LIVE,
      .help = "Largest message; announced as SIZE (RFC 1870), refused with 552 beyond."},
-    {"submission.recipients", CONF_INT, AT(submission.recipients), "1000", "1", "100000", CONF_RESTART,
+    {"submission.recipients", CONF_INT, AT(submission.recipients), "1000", "1", "100000", CONF_LIVE,
      .help = "Recipients of one message; beyond it RCPT is answered with 452 (RFC 5321 section 4.5.3.1.8 "
              "asks for 100 or more)."},
     {"submission.connections", CONF_INT, AT(submission.connections), "2000", "1", "1000000", CONF_LIVE,
@@ -86,18 +85,18 @@ const struct conf_key conf_keys[] = {
      "0", "0", "100000000", CONF_LIVE,
      .help = "Messages in a minute from one address; beyond it 451. 0: no limit."},
     {"submission.messages_per_connection", CONF_INT, AT(submission.messages_per_connection), "0", "0",
-     "100000000", CONF_RESTART, .help = "Messages on one connection, then 421. 0: no limit."},
+     "100000000", CONF_LIVE, .help = "Messages on one connection, then 421. 0: no limit."},
     {"submission.errors_per_connection", CONF_INT, AT(submission.errors_per_connection), "20", "1", "10000",
-     CONF_RESTART, .help = "Protocol errors of one client until it gets 421."},
-    {"submission.received_hops", CONF_INT, AT(submission.received_hops), "100", "2", "1000", CONF_RESTART,
+     CONF_LIVE, .help = "Protocol errors of one client until it gets 421."},
+    {"submission.received_hops", CONF_INT, AT(submission.received_hops), "100", "2", "1000", CONF_LIVE,
      .help = "Received headers in a message that are taken for a loop: 554 (RFC 5321 section 6.3)."},
     {"submission.command_timeout", CONF_DURATION, AT(submission.command_timeout_ms), "5m", "1s", "1h",
-     CONF_RESTART,
+     CONF_LIVE,
      .help = "Wait for the next command (RFC 5321 section 4.5.3.2.7 asks for 5 minutes or more)."},
-    {"submission.data_timeout", CONF_DURATION, AT(submission.data_timeout_ms), "3m", "1s", "1h", CONF_RESTART,
+    {"submission.data_timeout", CONF_DURATION, AT(submission.data_timeout_ms), "3m", "1s", "1h", CONF_LIVE,
      .help = "Wait for the next part of a message (RFC 5321 section 4.5.3.2.5)."},
     {"submission.data_rate_min", CONF_INT, AT(submission.data_rate_min), "100", "0", "1000000000",
-     CONF_RESTART,
+     CONF_LIVE,
      .help = "Octets per second that a client must reach over a message, after its first minute. 0: no "
              "minimum."},
     {"submission.auth_failures_per_minute", CONF_INT, AT(submission.auth_failures_per_minute), "20", "1",
@@ -110,7 +109,10 @@ const struct conf_key conf_keys[] = {
     {"delivery.jobs_per_domain", CONF_INT, AT(delivery.jobs_per_domain), "2000", "1", "1000000", CONF_LIVE,
      .help = "Recipients of one domain that wait in memory; the others wait on disk and are read as these "
              "leave."},
-    {"delivery.body_memory", CONF_SIZE, AT(delivery.body_memory_bytes), "32M", "1M", "1T", CONF_RESTART,
+    {"delivery.clear_fallback_after", CONF_DURATION, AT(delivery.clear_fallback_after_ms), "5m", "0", "7d", CONF_LIVE,
+     .help = "Age from which a message may go in clear after TLS failed, from its second attempt on, where its "
+             "group says clear_after_tls_failure: later."},
+    {"delivery.body_memory", CONF_SIZE, AT(delivery.body_memory_bytes), "32M", "1M", "1T", CONF_LIVE,
      .help = "Memory for message bodies that wait to be sent, over all workers; beyond it they are read "
              "from disk."},
     {"delivery.ipv6", CONF_BOOL, AT(delivery.ipv6), "true", .reload = CONF_RESTART,
@@ -155,7 +157,7 @@ const struct conf_key conf_keys[] = {
     {"policy_file", CONF_PATH, AT(policy_file), .reload = CONF_LIVE,
      .help = "Policy document to begin with, when the store holds none yet. Not set: the built-in one. "
              "Later versions come by \"hayauma policy apply\"."},
-    {"postmaster", CONF_STRING, AT(postmaster), .max = "254", .reload = CONF_RESTART,
+    {"postmaster", CONF_STRING, AT(postmaster), .max = "254", .reload = CONF_LIVE,
      .help = "Address in the From of delivery status notifications (RFC 3464). Not set: MAILER-DAEMON at "
              "host_name."},
     {0},

@@ -7,12 +7,8 @@
 
 enum listener_tls { LISTENER_TLS_STARTTLS, LISTENER_TLS_IMPLICIT, LISTENER_TLS_NONE };
 
-enum listener_auth {
-    LISTENER_AUTH_REQUIRED, /* unless the peer is trusted */
-    LISTENER_AUTH_OPTIONAL, /* offered; relaying still needs AUTH or a trusted network */
-    LISTENER_AUTH_NONE, /* not offered; trusted networks only, or anybody on a loopback address that has none
-                         */
-};
+/* See conf_listener_admits_all for who may submit without AUTH. */
+enum listener_auth { LISTENER_AUTH_REQUIRED, LISTENER_AUTH_OPTIONAL, LISTENER_AUTH_NONE };
 
 struct conf_listener {
     char *address;                        /* "0.0.0.0:587", "[::]:465" */
@@ -50,8 +46,7 @@ struct conf {
         uint64_t body_memory_bytes; /* over all workers */
         bool ipv6;
         bool pipelining_full;
-        uint64_t clear_fallback_after_ms; /* clear_fallback_after, preset 5m, min 0s, LIVE: age from which
-                                             `later` permits clear text at the 2nd attempt */
+        uint64_t clear_fallback_after_ms; /* age from which `later` permits clear text at the 2nd attempt */
     } delivery;
     struct {
         struct conf_strings servers; /* "127.0.0.1:53"; empty: resolv.conf */
@@ -73,6 +68,12 @@ struct conf {
     char *policy_file; /* applied as version 1 when the store has no policy yet; NULL: the built-in default */
     char *postmaster;  /* From of DSNs: "MAILER-DAEMON@host_name" if NULL */
 };
+
+/*
+ * May a client outside of trusted_networks submit without AUTH?  Only on a loopback address, with auth optional or none, and
+ * without trusted_networks: never over a network, whatever the file says.
+ */
+bool conf_listener_admits_all(const struct conf_listener *l);
 
 extern const struct conf_key conf_keys[];
 extern const struct conf_key conf_listener_keys[]; /* of one entry of `listeners` */

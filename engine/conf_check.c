@@ -15,6 +15,15 @@
 
 /* ---- listeners ---- */
 
+bool conf_listener_admits_all(const struct conf_listener *l)
+{
+    struct ip ip;
+    uint16_t port;
+
+    return l->auth != LISTENER_AUTH_REQUIRED && l->trusted_networks.count == 0 &&
+           ip_parse_port(bytes_of(l->address), 0, &ip, &port) && ip_is_loopback(&ip);
+}
+
 struct listener_check {
     struct conf_listener *l;
     const struct yaml_node *root;

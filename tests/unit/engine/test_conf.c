@@ -93,6 +93,20 @@ static void no_two_keys_share_a_field_or_a_name(void **state)
     }
 }
 
+static void no_field_is_without_a_key(void **state)
+{
+    uint64_t words[sizeof(struct conf) / 8], untouched = 0xa5a5a5a5a5a5a5a5;
+    struct conf *c = (struct conf *)words;
+
+    for (size_t i = 0; i < COUNT_OF(words); i++)
+        words[i] = untouched;
+    conf_defaults(conf_keys, c);
+    for (size_t i = 0; i < COUNT_OF(words); i++)
+        if (words[i] == untouched)
+            fail_msg("the field at offset %zu has no preset", i * 8);
+    conf_fini(conf_keys, c);
+}
+
 /* ---- values ---- */
 
 static void an_empty_file_gives_a_safe_daemon(void **state)
@@ -118,6 +132,7 @@ static void an_empty_file_gives_a_safe_daemon(void **state)
     assert_int_equal(c.delivery.jobs_per_domain, 2000);
     assert_int_equal(c.delivery.body_memory_bytes, 32 << 20);
     assert_true(c.delivery.ipv6 && c.delivery.pipelining_full);
+    assert_int_equal(c.delivery.clear_fallback_after_ms, 300000);
     assert_int_equal(c.dns.timeout_ms, 1500);
     assert_int_equal(c.dns.total_timeout_ms, 15000);
     assert_int_equal(c.dns.cache_entries, 20000);
@@ -235,6 +250,31 @@ static void what_does_not_go_together_is_refused_at_its_line(void **state)
 
     for (size_t i = 0; i < COUNT_OF(cases); i++)
         assert_refused(cases[i].text, cases[i].want);
+}
+
+static void only_local_clients_ever_submit_without_auth_or_trust(void **state)
+{
+    static const struct {
+        const char *listener;
+        bool all;
+    } cases[] = {
+        {"address: 127.0.0.1:25, tls: none, auth: none", true},
+        {"address: \"[::1]:25\", auth: optional", true},
+        {"address: 127.0.0.1:25, auth: none, trusted_networks: [127.0.0.2]", false},
+        {"address: 127.0.0.1:25, auth: required", false},
+        {"address: 127.0.0.1:25", false},
+        {"address: 0.0.0.0:25, auth: optional", false},
+        {"address: 0.0.0.0:25, auth: none, trusted_networks: [127.0.0.1]", false},
+        {"address: 192.0.2.1:25, auth: optional, trusted_networks: [10.0.0.0/8]", false},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        BUF_LOCAL(text);
+        buf_putf(&text, "listeners: [{%s}]\n", cases[i].listener);
+        struct conf c = load_well(buf_str(&text));
+        assert_int_equal(conf_listener_admits_all(c.listeners.items), cases[i].all);
+        conf_free(&c);
+    }
 }
 
 static void mistakes_of_form_and_of_sense_come_together_in_order(void **state)
@@ -356,9 +396,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_preset_is_within_its_own_bounds_and_every_key_explained),
         cmocka_unit_test(no_two_keys_share_a_field_or_a_name),
+        cmocka_unit_test(no_field_is_without_a_key),
         cmocka_unit_test(an_empty_file_gives_a_safe_daemon),
         cmocka_unit_test(a_full_file_is_read),
         cmocka_unit_test(what_does_not_go_together_is_refused_at_its_line),
+        cmocka_unit_test(only_local_clients_ever_submit_without_auth_or_trust),
         cmocka_unit_test(mistakes_of_form_and_of_sense_come_together_in_order),
         cmocka_unit_test(a_socket_path_too_long_for_the_system_is_refused),
         cmocka_unit_test(the_defaults_file_loads_to_the_defaults),
