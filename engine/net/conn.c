@@ -413,7 +413,8 @@ static bool read_tls(struct conn *c)
         snprintf(why, sizeof(why), "TLS: %s", gnutls_strerror((int)n));
         lose(c, ERR_TLS, why);
     }
-    return false;
+    /* "Again" also comes after a session ticket or key update: what pull() still holds wakes no poll. */
+    return c->state == CONN_OPEN && c->raw_at < c->raw_left.len;
 }
 
 static void read_some(struct conn *c)
