@@ -109,7 +109,7 @@ static void put_value(struct buf *out, const struct policy_key *key, const struc
     case KEY_PORT: buf_putf(out, "%u", *(const uint16_t *)field); break;
     case KEY_RATE: put_number(out, *(const double *)field); break;
     case KEY_MS: yaml_put_duration_ms(out, *(const uint32_t *)field); break;
-    case KEY_SECONDS: yaml_put_duration_ms(out, (uint64_t) * (const uint32_t *)field * 1000); break;
+    case KEY_SECONDS: yaml_put_duration_ms(out, *(const uint32_t *)field * UINT64_C(1000)); break;
     case KEY_PERCENT: buf_putf(out, "%" PRIu32 "%%", *(const uint32_t *)field); break;
     case KEY_SCHEDULE: put_schedule(out, field); break;
     case KEY_HOSTS: put_hosts(out, &d->g); break;

@@ -58,21 +58,12 @@ static size_t list_candidates(const char *prefix, struct key_path words[CANDIDAT
     return count;
 }
 
-static int shown_len(struct bytes text)
-{
-    size_t len = MIN_OF(text.len, (size_t)60);
-
-    while (len > 0 && len < text.len && ((unsigned char)text.at[len] & 0xc0) == 0x80)
-        len--;
-    return (int)len;
-}
-
 static void complain_unknown(struct yaml_errors *errors, const struct yaml_node *key, const char *prefix,
                              const char *const *list, size_t count)
 {
     const char *meant = yaml_did_you_mean(key->text, list, count);
 
-    yaml_error(errors, key, "unknown key '%s%.*s'%s%s%s", prefix, shown_len(key->text), key->text.at,
+    yaml_error(errors, key, "unknown key '%s%.*s'%s%s%s", prefix, SHOWN(key->text),
                meant ? " (did you mean '" : "", meant ? meant : "", meant ? "'?)" : "");
 }
 

@@ -91,6 +91,18 @@ struct policy_reader {
     const struct yaml_node *at[POLICY_KEYS]; /* where this group gives a key, by row; else NULL */
 };
 
+/* For "%.*s": as much of a text as a complaint shows, never half a character. */
+#define SHOWN(text) policy_shown_len(text), (text).at
+
+static inline int policy_shown_len(struct bytes text)
+{
+    size_t len = MIN_OF(text.len, (size_t)80);
+
+    while (len > 0 && len < text.len && ((unsigned char)text.at[len] & 0xc0) == 0x80)
+        len--;
+    return (int)len;
+}
+
 /* policy_value.c: one value into the draft; false after a complaint. */
 bool policy_value_read(struct policy_reader *r, const struct policy_key *key, const struct yaml_node *n);
 /* policy_check.c: what one key says about another; called when the keys of a group are read. */

@@ -9,18 +9,6 @@
 #define TEXT_MAX_BYTES 1024
 #define SMARTHOSTS_MAX 64
 
-/* For "%.*s": as much of a text as a complaint shows, never half a character. */
-#define SHOWN(text) shown_len(text), (text).at
-
-static int shown_len(struct bytes text)
-{
-    size_t len = MIN_OF(text.len, (size_t)80);
-
-    while (len > 0 && len < text.len && ((unsigned char)text.at[len] & 0xc0) == 0x80)
-        len--;
-    return (int)len;
-}
-
 static void *field_of(struct policy_reader *r, const struct policy_key *key)
 {
     return (char *)r->draft + key->offset;
