@@ -20,7 +20,7 @@ bool conf_listener_admits_all(const struct conf_listener *l)
     struct ip ip;
     uint16_t port;
 
-    return l->auth != LISTENER_AUTH_REQUIRED && l->trusted_networks.count == 0 &&
+    return l->auth != LISTENER_AUTH_REQUIRED && l->trusted_networks.count == 0 && l->address &&
            ip_parse_port(bytes_of(l->address), 0, &ip, &port) && ip_is_loopback(&ip);
 }
 
@@ -85,7 +85,8 @@ static void check_auth(const struct listener_check *k)
                    "listen on "
                    "a loopback address",
                    l->address);
-    if (l->tls == LISTENER_TLS_NONE && l->auth != LISTENER_AUTH_NONE && alone && !l->auth_without_tls)
+    if (l->tls == LISTENER_TLS_NONE && l->auth != LISTENER_AUTH_NONE && alone && !l->auth_without_tls &&
+        !conf_listener_admits_all(l))
         yaml_error(k->errors, near(k, "auth"),
                    "nobody could submit here: AUTH is offered inside TLS only, and there is neither TLS nor "
                    "a network in "

@@ -260,6 +260,7 @@ static void only_local_clients_ever_submit_without_auth_or_trust(void **state)
     } cases[] = {
         {"address: 127.0.0.1:25, tls: none, auth: none", true},
         {"address: \"[::1]:25\", auth: optional", true},
+        {"address: 127.0.0.1:25, tls: none, auth: optional", true},
         {"address: 127.0.0.1:25, auth: none, trusted_networks: [127.0.0.2]", false},
         {"address: 127.0.0.1:25, auth: required", false},
         {"address: 127.0.0.1:25", false},
