@@ -30,13 +30,18 @@ static void put_range(struct buf *out, const struct conf_key *k)
 static void put_form(struct buf *out, const struct conf_key *k, const char *quote)
 {
     static const char *const forms[] = {
-        [CONF_BOOL] = "true or false",      [CONF_INT] = "A whole number",
-        [CONF_DURATION] = "A duration",     [CONF_SIZE] = "A size in octets (k, M, G: powers of 1024)",
-        [CONF_STRING] = "A text",           [CONF_PATH] = "A path, relative to the folder of this file",
-        [CONF_STRINGS] = "A list of texts", [CONF_TABLES] = "A list of maps",
+        [CONF_BOOL] = "True or false",
+        [CONF_INT] = "A whole number",
+        [CONF_DURATION] = "A duration",
+        [CONF_SIZE] = "A size in octets (k, M, G: powers of 1024)",
+        [CONF_STRING] = "A text",
+        [CONF_PATH] = "A path; a relative one starts at the folder of this file",
+        [CONF_STRINGS] = "A list of texts",
+        [CONF_TABLES] = "A list of maps",
     };
 
     if (k->words) {
+        buf_puts(out, "One of ");
         put_words(out, k, quote, quote);
     } else {
         buf_puts(out, forms[k->type]);
@@ -78,12 +83,12 @@ static void put_comment(struct buf *out, const char *indent, const char *text)
 
 static void put_about(struct buf *out, const char *indent, const struct conf_key *k, const char *more)
 {
-    BUF_LOCAL(about);
+    BUF_LOCAL(form);
 
-    buf_putf(&about, "%s ", k->help);
-    put_form(&about, k, "");
-    buf_putf(&about, " %s", more);
-    put_comment(out, indent, buf_str(&about));
+    put_comment(out, indent, k->help);
+    put_form(&form, k, "");
+    buf_putf(&form, " %s", more);
+    put_comment(out, indent, buf_str(&form));
 }
 
 static bool is_plain(const char *text)
@@ -104,8 +109,10 @@ static void put_quoted(struct buf *out, const char *text)
 
 static void put_preset(struct buf *out, const struct conf_key *k)
 {
-    if (k->type == CONF_STRINGS || k->type == CONF_TABLES)
+    if (k->type == CONF_STRINGS)
         buf_puts(out, "[]");
+    else if (k->type == CONF_TABLES)
+        return; /* entries follow, or nothing does */
     else if (is_text(k) && !(k->preset && is_plain(k->preset)))
         put_quoted(out, k->preset ? k->preset : "");
     else
@@ -139,7 +146,9 @@ static void dump_group(struct buf *out, const struct conf_key *keys, const char 
             buf_putc(out, '\n');
         if (part.key) {
             put_about(out, indent, part.key, reload_sentence(part.key));
-            buf_putf(out, "%s%.*s: ", indent, (int)part.name.len, part.name.at);
+            buf_putf(out, "%s%.*s:", indent, (int)part.name.len, part.name.at);
+            if (part.key->type != CONF_TABLES)
+                buf_putc(out, ' ');
             put_preset(out, part.key);
             buf_putc(out, '\n');
             if (part.key->type == CONF_TABLES)
@@ -169,7 +178,9 @@ static void put_section(struct buf *out, const char *before, const struct conf_k
     put_form(out, k, "`");
     if (!k->required) {
         buf_puts(out, " Default: ");
-        if (is_text(k) && !k->preset) {
+        if (k->type == CONF_TABLES) {
+            buf_puts(out, "empty");
+        } else if (is_text(k) && !k->preset) {
             buf_puts(out, "not set");
         } else {
             buf_putc(out, '`');

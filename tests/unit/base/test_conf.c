@@ -360,8 +360,8 @@ static void reference_and_schema_name_every_key(void **state)
                            "### `yard.wait`\n\nWait.\n\nA duration from 1s to 1h. Default: "
                            "`1500ms`. A change needs a restart.\n"));
     assert_non_null(strstr(buf_str(&reference), "### `horses[].name`\n\nIts name.\n\nA text; required."));
-    assert_non_null(
-        strstr(buf_str(&reference), "`calm`, `lively` or `wild`. Default: `lively`. A reload applies it."));
+    assert_non_null(strstr(buf_str(&reference),
+                           "One of `calm`, `lively` or `wild`. Default: `lively`. A reload applies it."));
     assert_non_null(strstr(buf_str(&schema), "\"description\":\"Says \\\"who\\\".\""));
     assert_non_null(strstr(buf_str(&schema), "\"required\":[\"name\"]"));
     assert_non_null(strstr(buf_str(&schema), "\"minimum\":-10,\"maximum\":10,\"default\":-2"));
