@@ -3,18 +3,19 @@
  *
  *     domain (id, name)                                one row a destination ever seen and not yet swept
  *        ^
- *     rcpt (message_id, no | domain_id, state, …)      one row a recipient that is not settled; row_state in
- * schema.h |      rcpt_ready (domain_id, due, message_id, no)  where state = READY: what a page reads, in
- * order |      rcpt_other (state, message_id, no)           where state <> READY: few rows, or fresh ones
+ *     rcpt (message_id, no | domain_id, state, …)      one row a recipient not settled; row_state in schema.h
+ *        |    rcpt_ready (domain_id, due, message_id, no)   state = READY: what a page reads, in order
+ *        |    rcpt_other (state, message_id, no)            state <> READY: few rows, or fresh ones
  *        v
  *     message (id | envelope, segment, offset, size)   one row while it has a recipient
  *        v
- *     segment (id, live_bytes, total_bytes)            one row a spool file; live 0 and not current: deleted
+ *     segment (id, live_bytes, total_bytes)            one row a spool file; live 0, not current: deleted
  *
  *     final (message_id, no | outcome, mx, at)         of rows in state DSN
- *     counter (messages, rows of each state)           one row, changed in every transaction: sums without a
- * scan meta (key, value)                                history position applied, … policy (version | at,
- * author, comment, text)     account (name | keys, limits)
+ *     counter (messages, rows of each state)           one row, in every transaction: sums without a scan
+ *     meta (key, value)                                history position applied, …
+ *     policy (version | at, author, comment, text)
+ *     account (name | keys, limits)
  *
  * rcpt_ready leads with the domain, so that a domain's page costs the same however long the queue is, and the
  * domains with mail are found by seeking from one to the next.  Fresh rows are not in it: mail that goes out
