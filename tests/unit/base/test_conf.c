@@ -300,7 +300,6 @@ static void only_changes_that_need_a_restart_are_named(void **state)
 static void the_dump_reads_back_to_the_presets_and_names_every_key(void **state)
 {
     BUF_LOCAL(dump);
-    BUF_LOCAL(again);
     BUF_LOCAL(names);
     struct stable presets;
 

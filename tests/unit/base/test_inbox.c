@@ -129,7 +129,7 @@ static void post_back(struct note *note, void *owner)
 
 static void a_note_may_be_posted_again_from_its_own_run(void **state)
 {
-    struct reader r = {0};
+    struct reader r = {.heard = 0};
     struct note note = {.run = post_back};
 
     inbox_init(&r.inbox, &r, count_wake, NULL);
