@@ -29,7 +29,7 @@
 #define CACHE_KIB 4096
 
 static const char schema[] =
-    "CREATE TABLE word(id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);"
+    "CREATE TABLE word(id INTEGER PRIMARY KEY, text TEXT NOT NULL);"
     "CREATE TABLE shape(id INTEGER PRIMARY KEY, grp INTEGER NOT NULL, domain INTEGER NOT NULL, mx INTEGER,"
     " campaign INTEGER, tls_version INTEGER, tls_cipher INTEGER, accepted_day INTEGER NOT NULL,"
     " outcome INTEGER NOT NULL, next INTEGER NOT NULL, wanted INTEGER NOT NULL, effective INTEGER NOT NULL,"
@@ -50,7 +50,6 @@ static const char schema[] =
 
 enum statement {
     ADD_ATTEMPT,
-    FIND_WORD,
     ADD_WORD,
     ADD_SHAPE,
     ADD_ROLLUP,
@@ -64,7 +63,6 @@ enum statement {
 
 static const char *const texts[STATEMENTS] = {
     [ADD_ATTEMPT] = "INSERT INTO attempt VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-    [FIND_WORD] = "SELECT id FROM word WHERE text = ?",
     [ADD_WORD] = "INSERT INTO word(text) VALUES(?)",
     [ADD_SHAPE] =
         "INSERT INTO shape(grp, domain, mx, campaign, tls_version, tls_cipher, accepted_day, outcome, next,"
@@ -89,14 +87,14 @@ struct day {
     sqlite3 *db;
     char *path; /* owned */
     sqlite3_stmt *statements[STATEMENTS];
-    struct words words;
-    struct shapes shapes;
+    struct knowns words, shapes;
+    struct seen seen;
     struct delta *deltas; /* owned */
     size_t delta_count, delta_cap;
-    uint64_t epoch; /* changes whenever deltas is emptied */
+    uint32_t epoch; /* changes whenever deltas is emptied */
     int64_t max_id, marked_minute;
     /* the block being filled */
-    uint64_t block;      /* its number in this process */
+    uint32_t block;      /* its number in this process */
     int64_t block_first; /* 0: empty */
     uint32_t block_rows;
     uint8_t filter[FILTER_BYTES];
@@ -121,57 +119,51 @@ static void bind_text(sqlite3_stmt *s, int at, const char *text)
 
 /* ---- words ---- */
 
-static enum err intern_new(struct day *d, struct bytes text, int64_t *id)
+static enum err add_word(struct day *d, struct bytes text, uint64_t hash, uint32_t *id)
 {
-    sqlite3_stmt *find = d->statements[FIND_WORD], *add = d->statements[ADD_WORD];
+    sqlite3_bind_text(d->statements[ADD_WORD], 1, text.at, (int)text.len, SQLITE_STATIC);
+    enum err e = run(d, ADD_WORD);
 
-    sqlite3_bind_text(find, 1, text.at, (int)text.len, SQLITE_STATIC);
-    int rc = sqlite3_step(find);
-    if (rc == SQLITE_ROW)
-        *id = sqlite3_column_int64(find, 0);
-    sqlite3_reset(find);
-    if (rc == SQLITE_DONE) {
-        sqlite3_bind_text(add, 1, text.at, (int)text.len, SQLITE_STATIC);
-        rc = sqlite3_step(add);
-        sqlite3_reset(add);
-        *id = sqlite3_last_insert_rowid(d->db);
+    if (!e) {
+        *id = (uint32_t)sqlite3_last_insert_rowid(d->db);
+        knowns_put(&d->words, hash, *id);
     }
-    enum err e = history_sql_err(rc);
-    if (!e)
-        words_put(&d->words, text, *id);
     return e;
 }
 
 /* For what shapes are made of: always a word; NULL is 0. */
 static enum err intern(struct day *d, const char *text, uint32_t *out)
 {
-    int64_t id = 0;
-    enum err e = OK;
+    struct bytes t = bytes_of(text);
 
-    if (text) {
-        struct bytes t = bytes_of(text);
-        id = words_find(&d->words, t);
-        if (!id)
-            e = intern_new(d, t, &id);
-    }
-    if (!e)
-        *out = (uint32_t)id;
-    return e;
+    *out = 0;
+    if (!text)
+        return OK;
+    uint64_t hash = known_hash(t);
+    const struct known *known = knowns_find(&d->words, hash);
+    if (!known)
+        return add_word(d, t, hash, out);
+    *out = known->id;
+    return OK;
 }
 
 /* A word when it repeats, else the text itself: unique reply texts and senders must not fill the table. */
 static enum err bind_loose(struct day *d, int at, const char *text)
 {
     sqlite3_stmt *s = d->statements[ADD_ATTEMPT];
+    struct bytes t = bytes_of(text);
+    uint32_t id = 0;
 
     if (!text) {
         sqlite3_bind_null(s, at);
         return OK;
     }
-    struct bytes t = bytes_of(text);
-    int64_t id = words_find(&d->words, t);
-    if (!id && words_seen(&d->words, t)) {
-        enum err e = intern_new(d, t, &id);
+    uint64_t hash = known_hash(t);
+    const struct known *known = knowns_find(&d->words, hash);
+    if (known) {
+        id = known->id;
+    } else if (seen_before(&d->seen, hash)) {
+        enum err e = add_word(d, t, hash, &id);
         if (e)
             return e;
     }
@@ -200,7 +192,7 @@ static bool is_tls_failure(const struct outcome *o)
     return false;
 }
 
-static enum err add_shape(struct day *d, const struct shape_key *k, struct shape **out)
+static enum err add_shape(struct day *d, const struct shape_key *k, uint64_t hash, struct known **out)
 {
     sqlite3_stmt *s = d->statements[ADD_SHAPE];
     const uint32_t words[] = {k->grp, k->domain, k->mx, k->campaign, k->tls_version, k->tls_cipher};
@@ -227,11 +219,11 @@ static enum err add_shape(struct day *d, const struct shape_key *k, struct shape
         sqlite3_bind_int(s, ++at, numbers[i]);
     enum err e = run(d, ADD_SHAPE);
     if (!e)
-        *out = shapes_put(&d->shapes, k, sqlite3_last_insert_rowid(d->db));
+        *out = knowns_put(&d->shapes, hash, (uint32_t)sqlite3_last_insert_rowid(d->db));
     return e;
 }
 
-static enum err shape_of(struct day *d, const struct attempt *a, struct shape **out)
+static enum err shape_of(struct day *d, const struct attempt *a, struct known **out)
 {
     struct shape_key k = {
         .accepted_day = (int32_t)floor_div(a->accepted_unix, SECS_PER_DAY),
@@ -259,9 +251,10 @@ static enum err shape_of(struct day *d, const struct attempt *a, struct shape **
         e = intern(d, a->tls_cipher, &k.tls_cipher);
     if (e)
         return e;
-    struct shape *known = shapes_find(&d->shapes, &k);
+    uint64_t hash = known_hash(bytes_make(&k, sizeof(k)));
+    struct known *known = knowns_find(&d->shapes, hash);
     if (!known)
-        return add_shape(d, &k, out);
+        return add_shape(d, &k, hash, out);
     *out = known;
     return OK;
 }
@@ -279,7 +272,7 @@ static struct delta *add_delta(struct day *d, int64_t hour, int64_t shape)
     return delta;
 }
 
-static void count_attempt(struct day *d, struct shape *shape, const struct attempt *a)
+static void count_attempt(struct day *d, struct known *shape, const struct attempt *a)
 {
     int64_t hour = floor_div(a->at_unix_ms, MS_PER_HOUR);
     struct delta *delta = shape->epoch == d->epoch ? &d->deltas[shape->delta] : NULL;
@@ -287,7 +280,7 @@ static void count_attempt(struct day *d, struct shape *shape, const struct attem
     if (!delta || delta->hour != hour) {
         delta = add_delta(d, hour, shape->id);
         shape->epoch = d->epoch;
-        shape->delta = d->delta_count - 1;
+        shape->delta = (uint32_t)d->delta_count - 1;
     }
     delta->attempts++;
     delta->bytes += a->size_bytes;
@@ -359,7 +352,7 @@ static enum err put_attempt(struct day *d, const struct attempt *a, int64_t id)
 {
     sqlite3_stmt *s = d->statements[ADD_ATTEMPT];
     struct bytes address = bytes_of(a->address ? a->address : "");
-    struct shape *shape = NULL;
+    struct known *shape = NULL;
     enum err e = shape_of(d, a, &shape);
     int at = 0;
 
@@ -639,8 +632,8 @@ void day_close(struct day *d, bool finished)
     if (finished)
         sqlite3_exec(d->db, "PRAGMA journal_mode = DELETE", NULL, NULL, NULL);
     sqlite3_close(d->db);
-    words_fini(&d->words);
-    shapes_fini(&d->shapes);
+    knowns_fini(&d->words);
+    knowns_fini(&d->shapes);
     mem_free(d->deltas);
     mem_free(d->path);
     mem_free(d);

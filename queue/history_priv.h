@@ -51,20 +51,34 @@ MUST_CHECK enum err history_sql_number(sqlite3 *db, const char *sql, int64_t mis
 
 /* ---- history_words.c: what repeats within one day file ---- */
 
-#define WORDS_GENERATION  32768
-#define SHAPES_GENERATION 32768
-#define WORDS_ONCE        4096
+#define KNOWN_GENERATION 65536
+#define SEEN_ONCE        4096
 
-struct word;
-struct words {
-    struct map young, old;     /* struct word, owned; texts known by id */
-    uint64_t once[WORDS_ONCE]; /* hashes of texts seen and not yet kept */
+struct known {     /* a text or a shape that the file has */
+    uint64_t hash; /* 0: free slot */
+    uint32_t id;
+    /* shapes only: */
+    uint32_t delta; /* index of its running delta … */
+    uint32_t epoch; /* … which counts if this is the current epoch */
+    uint32_t block; /* the block whose filter has its domain */
 };
-void words_fini(struct words *w);
-int64_t words_find(struct words *w, struct bytes text); /* id, or 0 */
-void words_put(struct words *w, struct bytes text, int64_t id);
-/* True from the second time on (nearly: a collision forgets). */
-bool words_seen(struct words *w, struct bytes text);
+struct known_table {
+    struct known *slots; /* owned */
+    size_t cap, count;
+};
+struct knowns { /* zeroed: empty */
+    struct known_table young, old;
+};
+void knowns_fini(struct knowns *k);
+uint64_t known_hash(struct bytes text);                     /* never 0; differs from process to process */
+struct known *knowns_find(struct knowns *k, uint64_t hash); /* borrowed until the next find or put, or NULL */
+struct known *knowns_put(struct knowns *k, uint64_t hash, uint32_t id);
+
+struct seen { /* texts seen and not yet kept */
+    uint64_t hashes[SEEN_ONCE];
+};
+/* True from the second time on (nearly: another text may take its place). */
+bool seen_before(struct seen *s, uint64_t hash);
 
 /* Everything about an attempt that reports count by; written once as a row of `shape`. */
 struct shape_key {
@@ -81,21 +95,6 @@ enum shape_flags {
     SHAPE_TLS_FAILED =
         8, /* not delivered, and for want of TLS: STARTTLS or handshake stage, or x.7.4, x.7.5, x.7.30 */
 };
-struct shape {
-    struct shape_key key;
-    int64_t id;
-    size_t delta;   /* index of its running delta */
-    uint64_t epoch; /* … which counts if this is the current epoch */
-    uint64_t block; /* the block whose filter has its domain */
-};
-struct shapes {
-    struct map young, old; /* struct shape, owned */
-};
-void shapes_fini(struct shapes *s);
-struct shape *shapes_find(struct shapes *s,
-                          const struct shape_key *key); /* borrowed until the next call, or NULL */
-struct shape *shapes_put(struct shapes *s, const struct shape_key *key, int64_t id);
-
 /* ---- history_filter.c: which blocks of rows may hold a recipient, message or domain ---- */
 
 #define FILTER_BYTES 16384

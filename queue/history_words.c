@@ -2,115 +2,95 @@
 
 #include <string.h>
 
-#include "base/hash.h"
 #include "base/mem.h"
 
 /*
  * Two generations: what is used moves to the young one; when that is full, the old one is dropped whole.  So
  * memory is bounded, what is in use stays, and nothing is sorted by age.
+ *
+ * Only the 64-bit keyed hash of a text is kept, not the text: with a hundred thousand texts a day the odds
+ * that two of them ever meet are below one in a billion, and the key is secret, so nobody can bring it about.
  */
+#define CAP_LEAST 256U
 
-struct word {
-    int64_t id;
-    size_t len;
-    char text[];
-};
-
-static void drop_all(struct map *m)
+/* The slot with this hash, or the free one where it belongs. */
+static struct known *slot_of(const struct known_table *t, uint64_t hash)
 {
-    void *value;
+    size_t i = hash & (t->cap - 1);
 
-    for (size_t at = 0; (value = map_next(m, &at));)
-        mem_free(value);
-    map_fini(m);
+    while (t->slots[i].hash && t->slots[i].hash != hash)
+        i = (i + 1) & (t->cap - 1);
+    return &t->slots[i];
 }
 
-static void age(struct map *young, struct map *old, size_t limit)
+static void grow(struct known_table *t)
 {
-    if (young->count < limit)
-        return;
-    drop_all(old);
-    *old = *young;
-    *young = (struct map){0};
+    struct known_table more = {.cap = t->cap ? t->cap * 2 : CAP_LEAST, .count = t->count};
+
+    more.slots = mem_zalloc(more.cap * sizeof(*more.slots));
+    for (size_t i = 0; i < t->cap; i++)
+        if (t->slots[i].hash)
+            *slot_of(&more, t->slots[i].hash) = t->slots[i];
+    mem_free(t->slots);
+    *t = more;
 }
 
-void words_fini(struct words *w)
+static void drop(struct known_table *t)
 {
-    drop_all(&w->young);
-    drop_all(&w->old);
-    *w = (struct words){0};
+    mem_free(t->slots);
+    *t = (struct known_table){0};
 }
 
-int64_t words_find(struct words *w, struct bytes text)
+void knowns_fini(struct knowns *k)
 {
-    struct word *word = map_find(&w->young, text);
+    drop(&k->young);
+    drop(&k->old);
+    *k = (struct knowns){0};
+}
 
-    if (!word) {
-        word = map_remove(&w->old, text);
-        if (!word)
-            return 0;
-        age(&w->young, &w->old, WORDS_GENERATION);
-        map_put(&w->young, bytes_make(word->text, word->len), word);
+uint64_t known_hash(struct bytes text)
+{
+    uint64_t hash = hash_bytes(text);
+
+    return hash ? hash : 1; /* 0 marks a free slot */
+}
+
+struct known *knowns_put(struct knowns *k, uint64_t hash, uint32_t id)
+{
+    if (k->young.count >= KNOWN_GENERATION) {
+        drop(&k->old);
+        k->old = k->young;
+        k->young = (struct known_table){0};
     }
-    return word->id;
+    if (k->young.count * 2 >= k->young.cap)
+        grow(&k->young);
+    struct known *slot = slot_of(&k->young, hash);
+    k->young.count += slot->hash == 0;
+    *slot = (struct known){.hash = hash, .id = id};
+    return slot;
 }
 
-void words_put(struct words *w, struct bytes text, int64_t id)
+struct known *knowns_find(struct knowns *k, uint64_t hash)
 {
-    struct word *word = mem_alloc(sizeof(*word) + text.len);
+    struct known *slot = k->young.cap ? slot_of(&k->young, hash) : NULL;
 
-    word->id = id;
-    word->len = text.len;
-    if (text.len)
-        memcpy(word->text, text.at, text.len);
-    age(&w->young, &w->old, WORDS_GENERATION);
-    map_put(&w->young, bytes_make(word->text, word->len), word);
+    if (slot && slot->hash)
+        return slot;
+    slot = k->old.cap ? slot_of(&k->old, hash) : NULL;
+    if (!slot || !slot->hash)
+        return NULL;
+    struct known copy = *slot; /* the put may drop the old generation */
+    slot = knowns_put(k, hash, copy.id);
+    *slot = copy;
+    return slot;
 }
 
-bool words_seen(struct words *w, struct bytes text)
+bool seen_before(struct seen *s, uint64_t hash)
 {
-    uint64_t hash = hash_bytes(text) | 1; /* never the empty mark */
-    uint64_t *slot = &w->once[(hash >> 32) % WORDS_ONCE];
+    uint64_t *slot = &s->hashes[(hash >> 32) % SEEN_ONCE];
 
     if (*slot == hash)
         return true;
     *slot = hash;
     return false;
-}
-
-static struct bytes key_bytes(const struct shape_key *key)
-{
-    return bytes_make(key, sizeof(*key));
-}
-
-void shapes_fini(struct shapes *s)
-{
-    drop_all(&s->young);
-    drop_all(&s->old);
-    *s = (struct shapes){0};
-}
-
-struct shape *shapes_find(struct shapes *s, const struct shape_key *key)
-{
-    struct shape *shape = map_find(&s->young, key_bytes(key));
-
-    if (!shape) {
-        shape = map_remove(&s->old, key_bytes(key));
-        if (shape) {
-            age(&s->young, &s->old, SHAPES_GENERATION);
-            map_put(&s->young, key_bytes(&shape->key), shape);
-        }
-    }
-    return shape;
-}
-
-struct shape *shapes_put(struct shapes *s, const struct shape_key *key, int64_t id)
-{
-    struct shape *shape = MEM_NEW(struct shape);
-
-    shape->key = *key;
-    shape->id = id;
-    age(&s->young, &s->old, SHAPES_GENERATION);
-    map_put(&s->young, key_bytes(&shape->key), shape);
-    return shape;
 }

@@ -52,9 +52,9 @@ static void put_sql(struct buf *sql, const struct report_finals_query *q)
     buf_puts(sql, " c CROSS JOIN shape s ON s.id = c.shape WHERE s.next IN (?1, ?2) AND s.accepted_day >= ?3"
                   " AND s.accepted_day < ?4");
     if (q->campaign && *q->campaign)
-        buf_puts(sql, " AND s.campaign = (SELECT id FROM word WHERE text = ?5)");
+        buf_puts(sql, " AND s.campaign IN (SELECT id FROM word WHERE text = ?5)");
     else if (q->campaign)
-        buf_puts(sql, " AND (s.campaign IS NULL OR s.campaign = (SELECT id FROM word WHERE text = ?5))");
+        buf_puts(sql, " AND (s.campaign IS NULL OR s.campaign IN (SELECT id FROM word WHERE text = ?5))");
     buf_puts(sql, " GROUP BY k, s.outcome)");
 }
 

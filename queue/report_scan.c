@@ -61,9 +61,10 @@ static void put_filter(struct buf *sql, const char *column, int at, const char *
     if (!value)
         buf_putf(sql, " AND ?%d IS NULL", at);
     else if (*value)
-        buf_putf(sql, " AND s.%s = (SELECT id FROM word WHERE text = ?%d)", column, at);
+        buf_putf(sql, " AND s.%s IN (SELECT id FROM word WHERE text = ?%d)", column, at);
     else /* those without; group and domain are never NULL but may be the empty word */
-        buf_putf(sql, " AND ifnull(s.%s, 0) IN (0, (SELECT id FROM word WHERE text = ?%d))", column, at);
+        buf_putf(sql, " AND (s.%s IS NULL OR s.%s IN (SELECT id FROM word WHERE text = ?%d))", column, column,
+                 at);
 }
 
 static void put_sql(struct buf *sql, const struct report_query *q, const struct report_span *span, bool tls,

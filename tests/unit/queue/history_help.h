@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -111,6 +112,7 @@ static inline int world_tear_down(void **state)
     BUF_LOCAL(command);
 
     history_close(w->h, 2000);
+    umount2(w->dir, MNT_DETACH); /* after a test that mounted there and failed */
     buf_putf(&command, "rm -rf '%s'", w->dir);
     int rc = system(buf_str(&command));
     mem_free(w);

@@ -38,26 +38,33 @@ static void file_names_are_days_with_a_number(void **state)
     }
 }
 
+static uint64_t number_hash(uint64_t n)
+{
+    return known_hash(bytes_make(&n, sizeof(n)));
+}
+
 static void words_stay_known_while_they_are_used_and_memory_is_bounded(void **state)
 {
-    struct words w = {0};
-    char text[32];
+    struct knowns k = {0};
+    static struct seen seen;
 
     (void)state;
-    for (int i = 1; i <= 5 * WORDS_GENERATION; i++) {
-        snprintf(text, sizeof(text), "word%d", i);
-        words_put(&w, bytes_of(text), i);
+    for (uint32_t i = 1; i <= 5 * KNOWN_GENERATION; i++) {
+        assert_null(knowns_find(&k, number_hash(i)));
+        knowns_put(&k, number_hash(i), i)->delta = i * 3;
         if (i % 1000 == 0) { /* in use all the time */
-            assert_int_equal(words_find(&w, BYTES("word1")), 1);
-            assert_true(w.young.count + w.old.count <= 2 * WORDS_GENERATION + 1);
+            assert_int_equal(knowns_find(&k, number_hash(1))->id, 1);
+            assert_int_equal(knowns_find(&k, number_hash(1))->delta, 3);
         }
+        assert_true(k.young.cap <= 2 * KNOWN_GENERATION && k.old.cap <= 2 * KNOWN_GENERATION);
     }
-    assert_int_equal(words_find(&w, BYTES("word2")), 0);
-    assert_int_equal(words_find(&w, bytes_of(text)), 5 * WORDS_GENERATION);
-    words_fini(&w);
-    assert_false(words_seen(&w, BYTES("hello")));
-    assert_true(words_seen(&w, BYTES("hello")));
-    words_fini(&w);
+    for (uint32_t i = 5 * KNOWN_GENERATION; i > 4 * KNOWN_GENERATION + 1000; i--)
+        assert_int_equal(knowns_find(&k, number_hash(i))->id, i);
+    assert_null(knowns_find(&k, number_hash(2)));
+    knowns_fini(&k);
+    assert_null(knowns_find(&k, number_hash(1)));
+    assert_false(seen_before(&seen, number_hash(7)));
+    assert_true(seen_before(&seen, number_hash(7)));
 }
 
 static void a_filter_never_denies_what_was_added_and_seldom_claims_what_was_not(void **state)
@@ -559,7 +566,7 @@ static void child_posts(const struct world *w, int fd, uint64_t first_id)
     history_attach(h, (struct store *)&store_heard);
     for (uint64_t id = first_id;; id += 20) {
         history_post(h, batch_of(id, 20));
-        if (id % 200 == 0)
+        if (id / 20 % 4 == 0)
             pass_time(300);
         while (history_backlog(h) > 500)
             usleep(100);
