@@ -16,6 +16,7 @@
 #define FRESH_STEP     500
 #define DOMAIN_STEP    500
 #define SPACE_EVERY_MS 1000
+#define WAL_RETRY_MS   100
 #define RESERVE_BYTES  (4LL * 1024 * 1024)
 #define MARGIN_BYTES   (2ULL * 1024 * 1024) /* free space that ends "full" when no reserve is configured */
 
@@ -172,10 +173,23 @@ void store_housekeeping(struct store *s)
     if (s->checked_space_ms && now - s->checked_space_ms < SPACE_EVERY_MS)
         return;
     s->checked_space_ms = now;
+    store_checkpoint(s);
     check_space(s);
 }
 
 /* ---- the WAL ---- */
+
+static void say_stuck(struct store *s, uint64_t size)
+{
+    log_error(NULL, "store.wal", LOG_INT("bytes", size),
+              LOG_STR("why", "a reader keeps the write-ahead log from shrinking: end it"));
+    pthread_mutex_lock(&s->shared_lock);
+    snprintf(s->stats.last_error, sizeof(s->stats.last_error),
+             "the write-ahead log has %llu octets: a reader of queue.db keeps it from shrinking",
+             (unsigned long long)size);
+    pthread_mutex_unlock(&s->shared_lock);
+    spool_set_full(s->spool, true);
+}
 
 /*
  * At half the limit a passive checkpoint copies what no reader needs; when everything is copied, the next
@@ -184,38 +198,27 @@ void store_housekeeping(struct store *s)
  */
 void store_checkpoint(struct store *s)
 {
-    uint64_t frame = (uint64_t)s->page_bytes + 24;
-    uint64_t size = (uint64_t)s->wal_frames * frame;
+    uint64_t size = (uint64_t)s->wal_frames * ((uint64_t)s->page_bytes + 24);
+    uint64_t now = clock_now_ms();
     int frames = 0, copied = 0;
 
     if (size < s->config.wal_limit_bytes / 2)
         return;
-    uint64_t now = clock_now_ms();
-    if (s->wal_warned_ms && now - s->wal_warned_ms < 100)
-        return; /* a reader is in the way: do not try after every commit */
-    int rc = sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &frames, &copied);
-    if (rc != SQLITE_OK && (rc & 0xff) != SQLITE_BUSY) {
-        store_note_error(s, "checkpoint", sql_err(rc));
+    if (!s->wal_warned_ms ||
+        now - s->wal_warned_ms >= WAL_RETRY_MS) { /* not after every commit while it is in vain */
+        int rc = sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &frames, &copied);
+        if (rc != SQLITE_OK && (rc & 0xff) != SQLITE_BUSY)
+            store_note_error(s, "checkpoint", sql_err(rc));
+        else if (frames == copied) {
+            s->wal_frames = 0; /* the next commit begins at its start, unless a reader comes in between */
+            s->wal_warned_ms = 0;
+            s->wal_stuck = false;
+            return;
+        }
         s->wal_warned_ms = now;
-        return;
     }
-    if (frames == copied) {
-        s->wal_frames = 0; /* the next commit begins at its start, unless a reader comes in between */
-        s->wal_warned_ms = 0;
-        s->wal_stuck = false;
-        return;
-    }
-    s->wal_warned_ms = now;
     bool stuck = size > s->config.wal_limit_bytes * 4;
-    if (stuck && !s->wal_stuck) {
-        log_error(NULL, "store.wal", LOG_INT("bytes", size),
-                  LOG_STR("why", "a reader keeps the write-ahead log from shrinking: end it"));
-        pthread_mutex_lock(&s->shared_lock);
-        snprintf(s->stats.last_error, sizeof(s->stats.last_error),
-                 "the write-ahead log has %llu octets: a reader of queue.db keeps it from shrinking",
-                 (unsigned long long)size);
-        pthread_mutex_unlock(&s->shared_lock);
-        spool_set_full(s->spool, true);
-    }
+    if (stuck && !s->wal_stuck)
+        say_stuck(s, size);
     s->wal_stuck = stuck;
 }
