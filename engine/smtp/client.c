@@ -215,13 +215,33 @@ enum client_state client_fail_protocol(struct smtp_client *c, const char *what)
                        steps[c->state].name, what);
 }
 
+/* The enhanced code at the start of a line, with its blank; empty if there is none. */
+static struct bytes enhanced_of(struct bytes line)
+{
+    size_t n = 0, dots = 0;
+
+    while (n < line.len && (line.at[n] == '.' || (line.at[n] >= '0' && line.at[n] <= '9')))
+        dots += line.at[n++] == '.';
+    return dots == 2 && n < line.len && line.at[n] == ' ' ? bytes_first(line, n + 1) : (struct bytes){0};
+}
+
+/* RFC 2034 §4 has the enhanced code in each line of a reply: people need it once. */
 struct bytes client_reply_text(struct smtp_client *c)
 {
     struct buf *text = &c->reply.text;
+    struct bytes all = buf_bytes(text), code = enhanced_of(all);
+    size_t to = MIN_OF(bytes_find(all, '\n'), all.len), from = to;
 
-    for (size_t i = 0; i < text->len; i++)
-        if (text->at[i] == '\n')
-            text->at[i] = ' ';
+    while (from < text->len) {
+        struct bytes rest = bytes_skip(all, from + 1);
+        size_t skip = code.len && bytes_starts(rest, code) ? code.len : 0;
+        size_t line = bytes_find(rest, '\n');
+        text->at[to++] = ' ';
+        memmove(text->at + to, rest.at + skip, line - skip);
+        to += line - skip;
+        from += 1 + line;
+    }
+    text->len = to;
     return buf_bytes(text);
 }
 
@@ -401,12 +421,12 @@ void smtp_client_receive(struct smtp_client *c, struct bytes in, uint64_t now_ms
             client_go(c, client_fail_protocol(c, c->reply.why));
         else if (p == SMTP_PARSE_DONE)
             hear(c);
+        else if (is_owed_no_reply(c)) /* and a part of one is enough to see it */
+            client_go(c, client_fail_protocol(c, "a reply came to no command"));
         if (!(c->more_input && is_owed_no_reply(c)))
             pump(c);
     }
     c->more_input = false;
-    if (!c->destroyed && c->state != CLIENT_OVER && smtp_reply_is_partial(&c->reply) && is_owed_no_reply(c))
-        client_go(c, client_fail_protocol(c, "a reply came to no command"));
     client_leave(c);
 }
 

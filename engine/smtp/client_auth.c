@@ -11,6 +11,7 @@
 #include "base/base64.h"
 #include "base/mem.h"
 #include "engine/smtp/client_priv.h"
+#include "engine/smtp/scram_client.h"
 
 #define KEY_BYTES        32
 #define NONCE_BYTES      24     /* of randomness; in base64 on the wire */
@@ -29,9 +30,7 @@ struct client_auth {
     char *user;     /* owned */
     char *password; /* owned, wiped */
     size_t password_len;
-    struct buf nonce;  /* ours, in base64 */
-    struct buf first;  /* client-first-message-bare */
-    struct buf expect; /* the signature that the server must show, in base64 */
+    struct scram_client scram;
 };
 
 /* ---- octets that wipe themselves ---- */
@@ -54,9 +53,11 @@ static void put_secret_line(struct smtp_client *c, struct buf *line)
     struct secret *s = mem_alloc(sizeof(*s) + line->len + 2);
 
     s->len = line->len + 2;
-    memcpy(s->octets, line->at, line->len);
+    if (line->len)
+        memcpy(s->octets, line->at, line->len);
     memcpy(s->octets + line->len, "\r\n", 2);
-    gnutls_memset(line->at, 0, line->cap);
+    if (line->at)
+        gnutls_memset(line->at, 0, line->cap);
     buf_fini(line);
     client_flush(c);
     outq_ref(&c->out, bytes_make(s->octets, s->len), wipe_secret, s);
@@ -69,13 +70,6 @@ static void put_base64(struct buf *out, struct bytes s)
 {
     (void)buf_reserve(out, s.len / 3 * 4 + 8);
     base64_encode(s, out);
-}
-
-static void wipe_buf(struct buf *b)
-{
-    if (b->at)
-        gnutls_memset(b->at, 0, b->cap);
-    buf_fini(b);
 }
 
 /* ---- begin and end ---- */
@@ -113,9 +107,7 @@ void client_auth_end(struct smtp_client *c)
     c->auth = NULL;
     mem_wipe_free(a->password, a->password_len);
     mem_free(a->user);
-    wipe_buf(&a->nonce);
-    wipe_buf(&a->first);
-    wipe_buf(&a->expect);
+    scram_client_fini(&a->scram);
     mem_free(a);
 }
 
@@ -147,41 +139,18 @@ static void say_plain(struct smtp_client *c)
 
 /* ---- SCRAM ---- */
 
-static void hmac(const uint8_t key[KEY_BYTES], struct bytes text, uint8_t out[KEY_BYTES])
-{
-    gnutls_hmac_fast(GNUTLS_MAC_SHA256, key, KEY_BYTES, text.at, text.len, out);
-}
-
-/* "=" and "," would end the name: RFC 5802 §5.1. */
-static void put_saslname(struct buf *out, const char *name)
-{
-    for (; *name; name++) {
-        if (*name == '=')
-            buf_puts(out, "=3D");
-        else if (*name == ',')
-            buf_puts(out, "=2C");
-        else
-            buf_putc(out, *name);
-    }
-}
-
 static void say_scram_first(struct smtp_client *c)
 {
     struct client_auth *a = c->auth;
     char random[NONCE_BYTES];
+    BUF_LOCAL(nonce);
     BUF_LOCAL(message);
     struct buf line = {0};
 
-    if (!a->nonce.len) { /* a test may have set it */
-        gnutls_rnd(GNUTLS_RND_NONCE, random, sizeof(random));
-        base64_encode(bytes_make(random, sizeof(random)), &a->nonce);
-    }
-    buf_puts(&a->first, "n=");
-    put_saslname(&a->first, a->user);
-    buf_puts(&a->first, ",r=");
-    buf_put(&a->first, buf_bytes(&a->nonce));
-    buf_puts(&message, "n,,");
-    buf_put(&message, buf_bytes(&a->first));
+    gnutls_rnd(GNUTLS_RND_NONCE, random, sizeof(random));
+    base64_encode(bytes_make(random, sizeof(random)), &nonce);
+    scram_client_init(&a->scram, buf_bytes(&nonce));
+    scram_client_first(&a->scram, a->user, &message);
     buf_puts(&line, "AUTH SCRAM-SHA-256");
     if ((message.len + 2) / 3 * 4 + line.len + 3 <= COMMAND_LINE_MAX) {
         buf_putc(&line, ' ');
@@ -190,103 +159,12 @@ static void say_scram_first(struct smtp_client *c)
     put_secret_line(c, &line);
 }
 
-struct server_first {
-    struct bytes nonce, salt;
-    uint64_t iterations;
-};
-
-/* r=…,s=…,i=…[,extensions]; an m= in front demands what we do not know (RFC 5802 §5.1). */
-static bool parse_server_first(struct bytes text, struct server_first *out)
+static void put_encoded_line(struct smtp_client *c, const struct buf *message)
 {
-    static const char order[] = "rsi";
-    struct bytes value[3];
-
-    for (size_t i = 0; i < COUNT_OF(value); i++) {
-        size_t comma = bytes_find(text, ',');
-        struct bytes field = bytes_first(text, comma);
-        if (field.len < 3 || field.at[0] != order[i] || field.at[1] != '=')
-            return false;
-        value[i] = bytes_skip(field, 2);
-        text = bytes_skip(text, comma + 1);
-    }
-    out->nonce = value[0];
-    out->salt = value[1];
-    return bytes_parse_u64(value[2], &out->iterations);
-}
-
-/* RFC 5802 §3.  `auth_message` is the three messages, joined. */
-static bool scram_keys(struct client_auth *a, struct bytes salt, unsigned iterations,
-                       struct bytes auth_message, uint8_t proof[KEY_BYTES])
-{
-    uint8_t salted[KEY_BYTES], client_key[KEY_BYTES], stored[KEY_BYTES], signature[KEY_BYTES],
-        server_key[KEY_BYTES];
-    const gnutls_datum_t password = {(unsigned char *)a->password, (unsigned)a->password_len};
-    const gnutls_datum_t salt_datum = {(unsigned char *)(uintptr_t)salt.at, (unsigned)salt.len};
-
-    if (gnutls_pbkdf2(GNUTLS_MAC_SHA256, &password, &salt_datum, iterations, salted, sizeof(salted)) < 0)
-        return false;
-    hmac(salted, BYTES("Client Key"), client_key);
-    gnutls_hash_fast(GNUTLS_DIG_SHA256, client_key, sizeof(client_key), stored);
-    hmac(stored, auth_message, signature);
-    for (size_t i = 0; i < KEY_BYTES; i++)
-        proof[i] = client_key[i] ^ signature[i];
-    hmac(salted, BYTES("Server Key"), server_key);
-    hmac(server_key, auth_message, signature);
-    base64_encode(bytes_make(signature, sizeof(signature)), &a->expect);
-    gnutls_memset(salted, 0, sizeof(salted));
-    gnutls_memset(client_key, 0, sizeof(client_key));
-    gnutls_memset(stored, 0, sizeof(stored));
-    gnutls_memset(server_key, 0, sizeof(server_key));
-    return true;
-}
-
-static const char *say_scram_final(struct smtp_client *c, struct bytes challenge)
-{
-    struct client_auth *a = c->auth;
-    struct server_first server;
-    uint8_t proof[KEY_BYTES];
-    BUF_LOCAL(salt);
-    BUF_LOCAL(message);
-    BUF_LOCAL(auth_message);
     struct buf line = {0};
 
-    if (!parse_server_first(challenge, &server) || !base64_decode(server.salt, &salt))
-        return "the host's SCRAM challenge cannot be read";
-    if (server.nonce.len <= a->nonce.len || !bytes_starts(server.nonce, buf_bytes(&a->nonce)))
-        return "the host's SCRAM challenge does not continue our nonce";
-    if (server.iterations < ITERATIONS_MIN || server.iterations > ITERATIONS_MAX)
-        return "the host's SCRAM iteration count is out of bounds";
-    buf_puts(&message, "c=biws,r="); /* biws: "n,,", no channel binding */
-    buf_put(&message, server.nonce);
-    buf_put(&auth_message, buf_bytes(&a->first));
-    buf_putc(&auth_message, ',');
-    buf_put(&auth_message, challenge);
-    buf_putc(&auth_message, ',');
-    buf_put(&auth_message, buf_bytes(&message));
-    if (!scram_keys(a, buf_bytes(&salt), (unsigned)server.iterations, buf_bytes(&auth_message), proof))
-        return "the SCRAM keys could not be computed";
-    buf_puts(&message, ",p=");
-    base64_encode(bytes_make(proof, sizeof(proof)), &message);
-    base64_encode(buf_bytes(&message), &line);
+    put_base64(&line, buf_bytes(message));
     put_secret_line(c, &line);
-    return NULL;
-}
-
-static const char *hear_scram_final(struct smtp_client *c, struct bytes challenge)
-{
-    struct client_auth *a = c->auth;
-    struct bytes expect = buf_bytes(&a->expect);
-    struct buf line = {0};
-
-    if (!bytes_starts(challenge, BYTES("v=")))
-        return "the host ended SCRAM without its signature";
-    challenge = bytes_first(bytes_skip(challenge, 2), bytes_find(bytes_skip(challenge, 2), ','));
-    if (challenge.len != expect.len || gnutls_memcmp(challenge.at, expect.at, expect.len) != 0)
-        return "the host's SCRAM signature is wrong: it does not know the password";
-    a->proved = true;
-    (void)buf_reserve(&line, 1);
-    put_secret_line(c, &line); /* an empty response ends it */
-    return NULL;
 }
 
 /* ---- the exchange ---- */
@@ -332,23 +210,24 @@ static const char *answer_plain(struct smtp_client *c)
 
 static const char *answer_scram(struct smtp_client *c, struct bytes challenge)
 {
-    BUF_LOCAL(text);
     struct client_auth *a = c->auth;
+    const char *wrong = NULL;
+    BUF_LOCAL(text);
+    BUF_LOCAL(message);
 
     if (!base64_decode(challenge, &text))
         return "the host's SCRAM challenge is not base64";
-    if (a->proved)
+    if (a->scram.proved)
         return "the host asks for more after SCRAM ended";
-    if (!text.len && a->step == 1) { /* it did not take the initial response: say it again */
-        struct buf line = {0};
-        BUF_LOCAL(message);
-        buf_puts(&message, "n,,");
-        buf_put(&message, buf_bytes(&a->first));
-        base64_encode(buf_bytes(&message), &line);
-        put_secret_line(c, &line);
-        return NULL;
-    }
-    return a->expect.len ? hear_scram_final(c, buf_bytes(&text)) : say_scram_final(c, buf_bytes(&text));
+    if (!text.len && a->step == 1) /* it did not take the initial response: say it again */
+        scram_client_first(&a->scram, a->user, &message);
+    else if (!a->scram.has_signature)
+        wrong = scram_client_final(&a->scram, a->password, buf_bytes(&text), &message);
+    else
+        wrong = scram_client_prove(&a->scram, buf_bytes(&text)); /* an empty response ends it */
+    if (!wrong)
+        put_encoded_line(c, &message);
+    return wrong;
 }
 
 static enum client_state answer(struct smtp_client *c, struct bytes challenge)
@@ -379,7 +258,7 @@ static enum client_state answer(struct smtp_client *c, struct bytes challenge)
 enum client_state client_on_auth(struct smtp_client *c, const struct smtp_reply *r)
 {
     struct client_auth *a = c->auth;
-    bool unproved = a->mechanism == MECHANISM_SCRAM && !a->proved;
+    bool unproved = a->mechanism == MECHANISM_SCRAM && !a->scram.proved;
 
     if (r->code == 334)
         return answer(c, bytes_trim(buf_bytes(&r->text)));

@@ -46,10 +46,5 @@ void smtp_reply_fini(struct smtp_reply *r);
  * comes behind it.  MORE: all of `in` was eaten.  BAD: r->why; nothing more can be read from this peer.
  */
 MUST_CHECK enum smtp_parse smtp_reply_parse(struct smtp_reply *r, struct bytes *in);
-/* Has a reply begun and not ended? */
-static inline bool smtp_reply_is_partial(const struct smtp_reply *r)
-{
-    return r->lines != 0 || r->line_bytes != 0;
-}
 /* The next line of a reply's text: starts with *at = 0; false after the last. */
 bool smtp_reply_line(const struct smtp_reply *r, size_t *at, struct bytes *line);
