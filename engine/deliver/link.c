@@ -160,6 +160,10 @@ static void walk_failed(struct link *link)
 {
     struct site *s = link->site;
 
+    if (s->stale || link->d->draining || link->d->closed) { /* given up, not failed: no recipient was tried */
+        link_close(link);
+        return;
+    }
     if (!link->have_failure && link->hosts_were_busy) { /* every host has its full number of connections */
         alarm_set(&link->d->clock, &s->alarm, worker_now_ms(link->d->w) + 200);
         s->cap = MAX_OF(s->link_count, 2U) - 1;
@@ -653,9 +657,14 @@ static void on_ready(void *arg)
     leave(link);
 }
 
-static bool was_not_sent(const struct outcome *o)
+/* Not attempted, or lost before this connection ever answered a MAIL: then it is the host that failed. */
+static bool was_not_sent(const struct link *link, const struct outcome *o)
 {
-    return o->stage == STAGE_QUEUE && o->code == 0 && o->kind == OUTCOME_DEFERRED;
+    if (o->kind != OUTCOME_DEFERRED)
+        return false;
+    if (o->stage == STAGE_QUEUE && o->code == 0)
+        return true;
+    return !link->mail_answered && !o->remote && !o->in_doubt && o->stage == STAGE_MAIL;
 }
 
 /* The server takes only so many recipients at once: the others follow in the next transaction, RFC 5321
@@ -675,18 +684,19 @@ static void on_txn_done(void *arg, struct smtp_txn *txn)
     bool any_sent = false;
 
     enter(link);
-    for (uint32_t i = 0; i < txn->rcpt_count; i++)
-        any_sent |= !was_not_sent(&txn->outcomes[i]) && !was_one_too_many(&txn->outcomes[i]);
+    for (uint32_t i = 0; i < txn->rcpt_count; i++) {
+        const struct outcome *o = &txn->outcomes[i];
+        link->mail_answered |= o->stage > STAGE_MAIL || (o->stage == STAGE_MAIL && o->remote);
+        any_sent |= !was_not_sent(link, o) && !was_one_too_many(o);
+    }
     for (uint32_t i = 0; i < txn->rcpt_count; i++) {
         struct outcome *o = &txn->outcomes[i];
-        if (was_not_sent(o) || (was_one_too_many(o) && any_sent)) {
+        if (was_not_sent(link, o) || (was_one_too_many(o) && any_sent)) {
             struct rcpt keep = job->rcpts[i];
             job->rcpts[i] = job->rcpts[again];
             job->rcpts[again++] = keep;
             continue;
         }
-        if (o->stage >= STAGE_MAIL && o->remote)
-            link->mail_answered = true;
         record_attempt(dest, link, job, &job->rcpts[i], o, t->started_ms, txn->dsn_not_passed_on[i]);
     }
     if (any_sent && conn_tls(link->conn))

@@ -104,7 +104,7 @@ void listener_set_rules(struct listener *l, const struct conf *all)
         .implicit_tls = conf->tls == LISTENER_TLS_IMPLICIT,
         .offer_starttls = conf->tls == LISTENER_TLS_STARTTLS,
         .require_tls = conf->require_tls && conf->tls != LISTENER_TLS_NONE,
-        .require_auth = conf->auth == 0,
+        .require_auth = !conf_listener_admits_all(conf),
         .auth_without_tls = conf->auth_without_tls,
         .bare_newline = (enum smtp_bare_newline)conf->bare_newline,
         .message_bytes_max = all->submission.message_bytes,
