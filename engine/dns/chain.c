@@ -52,6 +52,21 @@ void dns_chain_on_answer(struct dns_chain *c, struct dns_answer *answer)
     }
 }
 
+/*
+ * A campaign brings thousands of names at once: the time in line is our doing, and is not counted against
+ * them.  Only the first name of a chain is spared, so that no chain lasts for long.
+ */
+void dns_chain_on_turn(struct dns_chain *c)
+{
+    if (!c->hops)
+        dns_query_restart_clock(c->query);
+}
+
+bool dns_chain_is_in_line(const struct dns_chain *c)
+{
+    return !c->hops && c->waiter.lookup && dns_lookup_is_in_line(c->waiter.lookup);
+}
+
 void dns_chain_end(struct dns_chain *c, enum dns_status status)
 {
     if (c->done)

@@ -79,16 +79,19 @@ enum err dns_create(uv_loop_t *loop, const struct dns_config *config, struct dns
     set_presets(&d->config);
     dns_servers_load(&d->servers, &d->config);
     dns_cache_init(&d->cache, d->config.cache_entries);
-    struct list *lists[] = {&d->active, &d->waiting, &d->queries, &d->ready, &d->delivering, &d->slow};
+    struct list *lists[] = {&d->active, &d->waiting,    &d->young, &d->queries,
+                            &d->ready,  &d->delivering, &d->slow};
     for (size_t i = 0; i < COUNT_OF(lists); i++)
         list_init(lists[i]);
     uv_idle_init(loop, &d->idle);
     uv_timer_init(loop, &d->deadline_timer);
     uv_timer_init(loop, &d->slow_timer);
-    /* Whoever waits has a lookup with a timer of its own: these two need not keep the loop alive. */
+    uv_timer_init(loop, &d->turn_timer);
+    /* Whoever waits has a lookup with a timer of its own: these need not keep the loop alive. */
     uv_unref((uv_handle_t *)&d->deadline_timer);
     uv_unref((uv_handle_t *)&d->slow_timer);
-    d->handles = 3;
+    uv_unref((uv_handle_t *)&d->turn_timer);
+    d->handles = 4;
     *out = d;
     return OK;
 }
@@ -140,6 +143,11 @@ static void on_slow_timer_closed(uv_handle_t *handle)
     dns_handle_closed(CONTAINER_OF((uv_timer_t *)handle, struct dns, slow_timer));
 }
 
+static void on_turn_timer_closed(uv_handle_t *handle)
+{
+    dns_handle_closed(CONTAINER_OF((uv_timer_t *)handle, struct dns, turn_timer));
+}
+
 void dns_close(struct dns *d, void (*on_closed)(void *arg), void *arg)
 {
     assert(!d->closing);
@@ -153,6 +161,7 @@ void dns_close(struct dns *d, void (*on_closed)(void *arg), void *arg)
     uv_close((uv_handle_t *)&d->idle, on_idle_closed);
     uv_close((uv_handle_t *)&d->deadline_timer, on_deadline_timer_closed);
     uv_close((uv_handle_t *)&d->slow_timer, on_slow_timer_closed);
+    uv_close((uv_handle_t *)&d->turn_timer, on_turn_timer_closed);
 }
 
 void dns_flush(struct dns *d)
@@ -236,6 +245,21 @@ static void arm_at(uv_timer_t *timer, uint64_t at_ms, uv_timer_cb fn)
     uv_timer_start(timer, fn, at_ms > now ? at_ms - now : 0, 0);
 }
 
+void dns_query_restart_clock(struct dns_query *q)
+{
+    q->deadline_ms = uv_now(q->d->loop) + q->d->config.total_ms;
+    list_remove(&q->all);
+    list_push_back(&q->d->queries, &q->all);
+}
+
+static bool is_in_line(const struct dns_query *q)
+{
+    for (size_t i = 0; i < q->chain_count; i++)
+        if (dns_chain_is_in_line(&q->chains[i]))
+            return true;
+    return false;
+}
+
 static void expire(struct dns_query *q)
 {
     for (size_t i = 0; i < q->chain_count; i++)
@@ -253,7 +277,10 @@ static void on_deadline(uv_timer_t *timer)
             arm_at(timer, q->deadline_ms, on_deadline);
             return;
         }
-        expire(q);
+        if (is_in_line(q))
+            dns_query_restart_clock(q);
+        else
+            expire(q);
     }
 }
 

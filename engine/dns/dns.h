@@ -26,7 +26,7 @@ struct dns_config {
     struct { struct ip ip; uint16_t port; bool trusted_ad; } servers[8]; /* trusted_ad: its AD bit counts */
     size_t server_count;     /* 0: from /etc/resolv.conf (loopback ones are trusted) */
     uint32_t timeout_ms;     /* first try of one server: 1500 */
-    uint32_t total_ms;       /* a query ends with DNS_TIMEOUT by then: 15000 */
+    uint32_t total_ms;       /* a query ends with DNS_TIMEOUT by then: 15000; waiting in line for its turn is not counted */
     uint32_t cache_entries;  /* 20000 */
     uint32_t ttl_max_s;      /* 86400 */
     bool ipv6;               /* ask for AAAA */

@@ -17,7 +17,14 @@
 #include "engine/dns/packet.h"
 #include "engine/dns/resolvconf.h"
 
-#define DNS_LOOKUPS_MAX      512  /* on the wire at once; the others wait in line */
+#define DNS_LOOKUPS_MAX 512 /* on the wire at once; the others wait in line */
+/*
+ * A server's socket holds some 270 questions by the presets of Linux; more in a burst are lost, and cost a
+ * time-out each. So at most this many are out that are younger than the time; older ones were surely read,
+ * and are being worked on.
+ */
+#define DNS_BURST_MAX        100
+#define DNS_BURST_MS         100
 #define DNS_FAILURE_TTL_S    15   /* SERVFAIL and time-outs, so that a dead domain makes no storm */
 #define DNS_NEGATIVE_TTL_S   3600 /* RFC 2308 §5 lets us cap it */
 #define DNS_SECOND_FAMILY_MS 2000 /* how long usable addresses wait for those of the other family */
@@ -30,7 +37,9 @@ struct dns_server {
     struct ip ip;
     uint16_t port;
     bool trusted_ad;
-    unsigned failures;       /* in a row */
+    bool reported;     /* as silent */
+    unsigned failures; /* questions in a row */
+    uint64_t answered_ms;
     uint32_t penalty_ms;     /* grows while it stays silent */
     uint64_t last_until_ms;  /* asked after the others until then */
     uint64_t plain_until_ms; /* does not know EDNS */
@@ -51,8 +60,9 @@ void dns_servers_load(struct dns_servers *s, const struct dns_config *config);
 void dns_servers_refresh(struct dns_servers *s, uint64_t now_ms);
 /* Indexes, healthy ones first, otherwise as configured. */
 size_t dns_servers_order(const struct dns_servers *s, uint64_t now_ms, uint8_t order[DNS_SERVERS_MAX]);
-void dns_server_failed(struct dns_server *s, const char *why, uint64_t now_ms);
-void dns_server_answered(struct dns_server *s);
+/* `same_question`: it failed this one before, which tells nothing new about its health. */
+void dns_server_failed(struct dns_server *s, const char *why, bool same_question, uint64_t now_ms);
+void dns_server_answered(struct dns_server *s, uint64_t now_ms);
 
 /* ---- sockets (wire.c) ---- */
 
@@ -81,7 +91,9 @@ void dns_lookup_join(struct dns *d, const struct dns_name *name, const struct dn
                      struct dns_waiter *waiter);
 /* `let_finish`: without waiters too, so that its result, perhaps a time-out, comes to be known. */
 void dns_lookup_leave(struct dns_waiter *waiter, bool let_finish);
+bool dns_lookup_is_in_line(const struct dns_lookup *l);
 void dns_lookup_abort_all(struct dns *d);
+void dns_lookup_on_turn(uv_timer_t *timer); /* d->turn_timer */
 void dns_lookup_on_wire(struct dns_lookup *l, enum dns_wire_event event, struct bytes packet);
 
 /* ---- chains (chain.c) ---- */
@@ -98,6 +110,8 @@ struct dns_chain {
 };
 void dns_chain_start(struct dns_chain *c, struct dns_query *q, uint16_t type, const char *name);
 void dns_chain_on_answer(struct dns_chain *c, struct dns_answer *answer);
+void dns_chain_on_turn(struct dns_chain *c); /* its lookup stood in line, and begins now */
+bool dns_chain_is_in_line(const struct dns_chain *c);
 void dns_chain_end(struct dns_chain *c, enum dns_status status); /* without an answer */
 void dns_chain_fini(struct dns_chain *c);
 uint32_t dns_chain_ttl_s(const struct dns_chain *c);
@@ -124,6 +138,7 @@ struct dns_query {
     size_t chain_count;
     char name[DNS_NAME_TEXT_BYTES];
 };
+void dns_query_restart_clock(struct dns_query *q);
 void dns_query_on_chain(struct dns_query *q); /* one of its chains is done */
 void dns_query_ready(struct dns_query *q);
 void dns_slow_arm(struct dns *d);
@@ -139,10 +154,12 @@ struct dns {
     struct map lookups;  /* struct dns_lookup by key */
     struct list active;  /* on the wire */
     struct list waiting; /* for their turn */
+    struct list young;   /* asked less than DNS_BURST_MS ago, and not answered */
+    size_t young_count;
     size_t active_count;
     struct list queries, ready, delivering, slow;
     uv_idle_t idle; /* runs while something is ready */
-    uv_timer_t deadline_timer, slow_timer;
+    uv_timer_t deadline_timer, slow_timer, turn_timer;
     size_t handles; /* that still must close */
     bool closing;
     void (*on_closed)(void *arg);

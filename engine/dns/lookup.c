@@ -23,18 +23,20 @@ enum lookup_state { LOOKUP_WAITING, LOOKUP_ASKING, LOOKUP_PAUSING, LOOKUP_ENDED 
 
 struct dns_lookup {
     struct dns *d;
-    struct list node; /* d->waiting or d->active */
+    struct list node;  /* d->waiting or d->active */
+    struct list young; /* d->young */
     struct list waiters;
     struct dns_key key;
     struct dns_question question;
     enum lookup_state state;
     uv_timer_t timer;
     struct dns_wire *wire; /* owned; NULL between tries */
-    uint64_t deadline_ms, round_ms;
+    uint64_t deadline_ms, round_ms, asked_ms;
     uint8_t order[DNS_SERVERS_MAX];
     size_t order_count, at;
     unsigned round, strays;
-    uint8_t server, useless; /* the one being asked; a bit for each that answered without use */
+    uint8_t server;          /* the one being asked */
+    uint8_t useless, failed; /* a bit for each that answered without use; that did not answer */
     bool same_again;         /* after the pause: no socket was to be had */
     bool sent;               /* at least one question left */
     bool tcp, plain, plain_after_refusal, trusted, let_finish;
@@ -71,6 +73,22 @@ static void on_timer_closed(uv_handle_t *handle)
     dns_handle_closed(d);
 }
 
+static void no_longer_young(struct dns_lookup *l)
+{
+    if (list_is_empty(&l->young))
+        return;
+    list_remove(&l->young);
+    l->d->young_count--;
+}
+
+static void now_young(struct dns_lookup *l)
+{
+    no_longer_young(l);
+    l->asked_ms = uv_now(l->d->loop);
+    list_push_back(&l->d->young, &l->young);
+    l->d->young_count++;
+}
+
 /* Takes it off every list; the memory goes when the timer has closed. */
 static void retire(struct dns_lookup *l)
 {
@@ -78,6 +96,7 @@ static void retire(struct dns_lookup *l)
 
     map_remove(&d->lookups, dns_key_bytes(&l->key));
     list_remove(&l->node);
+    no_longer_young(l);
     if (l->state != LOOKUP_WAITING)
         d->active_count--;
     l->state = LOOKUP_ENDED;
@@ -87,12 +106,36 @@ static void retire(struct dns_lookup *l)
 
 static void begin(struct dns_lookup *l);
 
+static bool has_room(const struct dns *d)
+{
+    return d->active_count < DNS_LOOKUPS_MAX && d->young_count < DNS_BURST_MAX;
+}
+
 static void give_turns(struct dns *d)
 {
     struct list *node;
 
-    while (!d->closing && d->active_count < DNS_LOOKUPS_MAX && (node = list_pop(&d->waiting)))
+    while (!d->closing && has_room(d) && (node = list_pop(&d->waiting)))
         begin(LIST_ENTRY(node, struct dns_lookup, node));
+    if (!d->closing && !list_is_empty(&d->waiting) && !uv_is_active((uv_handle_t *)&d->turn_timer))
+        uv_timer_start(&d->turn_timer, dns_lookup_on_turn, DNS_BURST_MS, 0);
+}
+
+void dns_lookup_on_turn(uv_timer_t *timer)
+{
+    struct dns *d = CONTAINER_OF(timer, struct dns, turn_timer);
+    struct list *node;
+
+    while ((node = list_first(&d->young))) {
+        struct dns_lookup *l = LIST_ENTRY(node, struct dns_lookup, young);
+        uint64_t grown_ms = l->asked_ms + DNS_BURST_MS, now = uv_now(d->loop);
+        if (grown_ms > now) {
+            uv_timer_start(timer, dns_lookup_on_turn, grown_ms - now, 0);
+            break;
+        }
+        no_longer_young(l);
+    }
+    give_turns(d);
 }
 
 static uint32_t ttl_cap_s(const struct dns *d, const struct dns_answer *a)
@@ -140,7 +183,10 @@ static void pause_for(struct dns_lookup *l, uint64_t ms)
 
 static void server_failed(struct dns_lookup *l, const char *why)
 {
-    dns_server_failed(server_of(l), why, uv_now(l->d->loop));
+    bool before = l->failed & BIT(l->server);
+
+    l->failed |= (uint8_t)BIT(l->server);
+    dns_server_failed(server_of(l), why, before, uv_now(l->d->loop));
     ask_next(l);
 }
 
@@ -174,6 +220,7 @@ static void ask(struct dns_lookup *l)
         return;
     }
     l->sent = true;
+    now_young(l);
     d->stats.queries++;
     d->stats.tcp += l->tcp;
     arm(l, try_ms(l));
@@ -287,12 +334,13 @@ void dns_lookup_on_wire(struct dns_lookup *l, enum dns_wire_event event, struct 
         server_failed(l, "unreachable");
         return;
     }
+    no_longer_young(l);
     enum dns_reading reading = dns_packet_read(packet, &l->question, &answer, &rcode);
     if (reading == DNS_READING_OTHER) {
         on_stray(l);
         return;
     }
-    dns_server_answered(server_of(l));
+    dns_server_answered(server_of(l), uv_now(l->d->loop));
     switch (reading) {
     case DNS_READING_ANSWER: on_answer(l, answer); break;
     case DNS_READING_RCODE: on_rcode(l, rcode); break;
@@ -308,12 +356,20 @@ void dns_lookup_on_wire(struct dns_lookup *l, enum dns_wire_event event, struct 
     }
 }
 
+bool dns_lookup_is_in_line(const struct dns_lookup *l)
+{
+    return l->state == LOOKUP_WAITING;
+}
+
 static void begin(struct dns_lookup *l)
 {
     struct dns *d = l->d;
 
     list_push_back(&d->active, &l->node);
     d->active_count++;
+    l->deadline_ms = uv_now(d->loop) + d->config.total_ms;
+    LIST_FOREACH (node, &l->waiters)
+        dns_chain_on_turn(CONTAINER_OF(node, struct dns_chain, waiter.node));
     dns_servers_refresh(&d->servers, uv_now(d->loop));
     begin_round(l);
     ask_next(l);
@@ -328,18 +384,14 @@ static struct dns_lookup *create(struct dns *d, const struct dns_name *name, con
     l->key = *key;
     l->question.name = *name;
     l->question.type = type;
-    l->deadline_ms = uv_now(d->loop) + d->config.total_ms;
     list_init(&l->node);
+    list_init(&l->young);
     list_init(&l->waiters);
     uv_timer_init(d->loop, &l->timer);
     d->handles++;
     map_put(&d->lookups, dns_key_bytes(&l->key), l);
-    if (d->active_count < DNS_LOOKUPS_MAX) {
-        begin(l);
-    } else {
-        list_push_back(&d->waiting, &l->node);
-        arm(l, d->config.total_ms);
-    }
+    list_push_back(&d->waiting, &l->node);
+    give_turns(d);
     return l;
 }
 

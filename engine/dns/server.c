@@ -6,11 +6,13 @@
 
 #include "base/log.h"
 
-#define LAST_FOR_MS        10000U
-#define LAST_FOR_MAX_MS    160000U
-#define FAILURES_TO_REPORT 3 /* one dead domain behind a healthy resolver also looks like a time-out */
-#define CHECK_FILE_MS      10000
-#define FILE_BYTES_MAX     65536
+#define LAST_FOR_MS     10000U
+#define LAST_FOR_MAX_MS 160000U
+/* A dead domain behind a healthy resolver times out as well: many questions, and no answer for a while. */
+#define FAILURES_TO_REPORT   6
+#define SILENCE_TO_REPORT_MS 5000
+#define CHECK_FILE_MS        10000
+#define FILE_BYTES_MAX       65536
 
 static const char *server_text(const struct dns_server *s, char out[IP_TEXT_BYTES])
 {
@@ -115,7 +117,7 @@ size_t dns_servers_order(const struct dns_servers *s, uint64_t now_ms, uint8_t o
     return n;
 }
 
-void dns_server_failed(struct dns_server *s, const char *why, uint64_t now_ms)
+void dns_server_failed(struct dns_server *s, const char *why, bool same_question, uint64_t now_ms)
 {
     char text[IP_TEXT_BYTES];
 
@@ -123,17 +125,23 @@ void dns_server_failed(struct dns_server *s, const char *why, uint64_t now_ms)
         s->penalty_ms = s->penalty_ms ? MIN_OF(s->penalty_ms * 2, LAST_FOR_MAX_MS) : LAST_FOR_MS;
         s->last_until_ms = now_ms + s->penalty_ms;
     }
+    if (same_question)
+        return;
     s->failures++;
-    if (s->failures == FAILURES_TO_REPORT)
-        log_warn(NULL, "dns.server.silent", LOG_STR("server", server_text(s, text)), LOG_STR("why", why));
+    if (s->reported || s->failures < FAILURES_TO_REPORT || now_ms - s->answered_ms < SILENCE_TO_REPORT_MS)
+        return;
+    s->reported = true;
+    log_warn(NULL, "dns.server.silent", LOG_STR("server", server_text(s, text)), LOG_STR("why", why));
 }
 
-void dns_server_answered(struct dns_server *s)
+void dns_server_answered(struct dns_server *s, uint64_t now_ms)
 {
     char text[IP_TEXT_BYTES];
 
-    if (s->failures >= FAILURES_TO_REPORT)
+    if (s->reported)
         log_info(NULL, "dns.server.answers", LOG_STR("server", server_text(s, text)));
+    s->reported = false;
+    s->answered_ms = now_ms;
     s->failures = 0;
     s->last_until_ms = 0;
     s->penalty_ms = 0;

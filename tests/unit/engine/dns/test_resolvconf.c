@@ -69,7 +69,7 @@ static void a_changed_file_is_read_again_and_health_is_kept(void **state)
     assert_int_equal(s.list[0].port, 53);
     assert_false(s.list[0].trusted_ad);
     assert_true(s.list[1].trusted_ad);
-    dns_server_failed(&s.list[1], "test", 1000);
+    dns_server_failed(&s.list[1], "test", false, 1000);
 
     write_file(path, "nameserver 127.0.0.1\nnameserver 192.0.2.3\nnameserver 192.0.2.4\n");
     dns_servers_refresh(&s, 9999);
@@ -99,10 +99,10 @@ static void a_silent_server_goes_last_for_longer_and_longer(void **state)
         assert_true(ip_parse(BYTES("127.0.0.1"), &c.servers[i].ip));
     dns_servers_load(&s, &c);
     for (uint64_t penalty = 10000; penalty <= 160000; penalty *= 2) {
-        dns_server_failed(&s.list[0], "test", now);
+        dns_server_failed(&s.list[0], "test", false, now);
         until = s.list[0].last_until_ms;
         assert_int_equal(until, now + penalty);
-        dns_server_failed(&s.list[0], "test", now + 1); /* was under way already */
+        dns_server_failed(&s.list[0], "test", true, now + 1); /* was under way already */
         assert_int_equal(s.list[0].last_until_ms, until);
         dns_servers_order(&s, now, order);
         assert_int_equal(order[0], 1);
@@ -110,9 +110,9 @@ static void a_silent_server_goes_last_for_longer_and_longer(void **state)
         dns_servers_order(&s, now, order);
         assert_int_equal(order[0], 0);
     }
-    dns_server_failed(&s.list[0], "test", now);
+    dns_server_failed(&s.list[0], "test", false, now);
     assert_int_equal(s.list[0].last_until_ms, now + 160000);
-    dns_server_answered(&s.list[0]);
+    dns_server_answered(&s.list[0], now);
     dns_servers_order(&s, now, order);
     assert_int_equal(order[0], 0);
 }
