@@ -9,7 +9,7 @@
 #include "queue/browse_priv.h"
 
 #define LIMIT_MS       10000
-#define PROGRESS_STEPS 20000 /* virtual machine steps between looks at the clock: some milliseconds */
+#define PROGRESS_STEPS 1000 /* virtual machine steps between looks at the clock: tens of microseconds */
 
 static const char *const state_names[QUEUE_STATES] = {"waiting", "held", "dsn-owed", "bouncing",
                                                       "cancelling"};
@@ -46,7 +46,7 @@ enum queue_state browse_state(int row_state)
 static int on_progress(void *browse)
 {
     const struct browse *b = browse;
-    return clock_now_ms() > b->deadline_ms;
+    return clock_now_ms() >= b->deadline_ms;
 }
 
 enum err browse_open(const char *dir, struct browse **out, char **why)

@@ -134,21 +134,23 @@ static void along_messages(struct find *f)
 {
     const struct queue_selector *w = f->q->which;
 
+    bool due = f->q->order == BROWSE_BY_DUE;
+
     buf_puts(&f->sql, "SELECT r.message_id AS message_id, r.no AS no, r.due AS due FROM message m"
                       " CROSS JOIN rcpt r ON r.message_id = m.id WHERE 1");
-    if (f->limited && f->q->after.set) {
+    if (f->limited && f->q->after.set && !due) {
         buf_puts(&f->sql, " AND m.id >= ");
         number(f, (int64_t)f->q->after.message_id);
     }
     and_message(f);
-    if (f->q->only_state)
-        buf_putf(&f->sql, " AND r.state IN %s", states_of(f->q->state));
+    if (due || f->q->only_state)
+        buf_putf(&f->sql, " AND r.state IN %s", states_of(due ? QUEUE_WAITING : f->q->state));
     if (w->recipient) {
         buf_puts(&f->sql, " AND r.address = ");
         text(f, w->recipient);
         buf_puts(&f->sql, " COLLATE NOCASE");
     }
-    and_position(f, false);
+    and_position(f, due);
 }
 
 static void find_keys(struct find *f)
@@ -160,6 +162,8 @@ static void find_keys(struct find *f)
 
     if (w && w->message_id) {
         leg(f, due ? "r.state IN (0, 1)" : "1", true);
+    } else if (by_message(w) && !w->domains) {
+        along_messages(f);
     } else if ((w && w->domains) || due) {
         bool ready = waiting || !q->only_state;
         if (ready)
@@ -167,8 +171,6 @@ static void find_keys(struct find *f)
         if (ready)
             buf_puts(&f->sql, " UNION ALL ");
         leg(f, waiting ? "r.state <> 1 AND r.state = 0" : "r.state <> 1", !waiting);
-    } else if (by_message(w)) {
-        along_messages(f);
     } else if (q->only_state && q->state != QUEUE_WAITING) {
         leg(f, "r.state <> 1", true);
     } else {

@@ -4,7 +4,7 @@
  *     domain (id, name)                                one row a destination ever seen and not yet swept
  *        ^
  *     rcpt (message_id, no | domain_id, state, …)      one row a recipient not settled; row_state in schema.h
- *        |    rcpt_ready (domain_id, due, message_id, no)   state = READY: what a page reads, in order
+ *        |    rcpt_ready (domain_id, due, message_id, no, state)   state = READY: what a page reads
  *        |    rcpt_other (state, message_id, no)            state <> READY: few rows, or fresh ones
  *        v
  *     message (id | envelope, segment, offset, size)   one row while it has a recipient
@@ -17,12 +17,12 @@
  *     policy (version | at, author, comment, text)
  *     account (name | keys, limits)
  *
- * rcpt_ready leads with the domain, so that a domain's page costs the same however long the queue is, and the
- * domains with mail are found by seeking from one to the next.  Fresh rows are not in it: mail that goes out
- * at once touches two b-trees at their growing end, not one page per domain.  Message ids ascend in time, so
- * both tables grow at one end and shrink at the other.  There is no index by campaign, sender or recipient:
- * such selectors walk `message` or `rcpt` in key order (1 M rows: about 0.3 s), which costs an accept
- * nothing.
+ * rcpt_ready has the state too, though it is always the same: SQLite then needs no row to know it.  It leads
+ * with the domain, so that a domain's page costs the same however long the queue is, and the domains with
+ * mail are found by seeking from one to the next.  Fresh rows are not in it: mail that goes out at once
+ * touches two b-trees at their growing end, not one page per domain.  Message ids ascend in time, so both
+ * tables grow at one end and shrink at the other.  There is no index by campaign, sender or recipient: such
+ * selectors walk `message` or `rcpt` in key order (1 M rows: about 0.3 s), which costs an accept nothing.
  */
 #include "queue/schema.h"
 
@@ -49,7 +49,7 @@ static const char *const steps[] = {
     " state INTEGER NOT NULL, due INTEGER NOT NULL, attempts INTEGER NOT NULL, notify INTEGER NOT NULL,"
     " delay_notified INTEGER NOT NULL, address TEXT NOT NULL, orcpt TEXT, last_text TEXT,"
     " PRIMARY KEY(message_id, no)) WITHOUT ROWID;"
-    "CREATE INDEX rcpt_ready ON rcpt(domain_id, due) WHERE state = 1;"
+    "CREATE INDEX rcpt_ready ON rcpt(domain_id, due, message_id, no, state) WHERE state = 1;"
     "CREATE INDEX rcpt_other ON rcpt(state) WHERE state <> 1;"
     "CREATE TABLE final(message_id INTEGER NOT NULL, no INTEGER NOT NULL, kind INTEGER NOT NULL,"
     " stage INTEGER NOT NULL, code INTEGER NOT NULL, enhanced TEXT NOT NULL, remote INTEGER NOT NULL,"
@@ -350,7 +350,7 @@ enum err schema_open_reader(const char *dir, sqlite3 **out, char **why)
     if (!e)
         e = sql_exec(db,
                      "PRAGMA query_only = ON; PRAGMA wal_autocheckpoint = 0; PRAGMA busy_timeout = 2000;"
-                     "PRAGMA temp_store = MEMORY; PRAGMA cache_size = -4096; PRAGMA trusted_schema = OFF");
+                     "PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192; PRAGMA trusted_schema = OFF");
     if (e) {
         *why = sentence("cannot read %s: %s", path, db ? sqlite3_errmsg(db) : "it cannot be opened");
         sqlite3_close(db);
