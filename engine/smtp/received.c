@@ -27,7 +27,9 @@ void received_format(const struct received *r, struct buf *out)
 
     buf_puts(out, "Received: from ");
     put_clean(out, r->helo);
-    buf_putf(out, " ([%s%s])", r->ip.family == 6 ? "IPv6:" : "", ip_format(&r->ip, ip));
+    buf_puts(out, r->ip.family == 6 ? " ([IPv6:" : " ([");
+    buf_puts(out, ip_format(&r->ip, ip));
+    buf_puts(out, "])");
     if (r->account) {
         buf_puts(out, "\r\n\t(authenticated as ");
         put_clean(out, r->account);
@@ -44,12 +46,18 @@ void received_format(const struct received *r, struct buf *out)
         put_clean(out, r->tls_cipher);
         buf_putc(out, ')');
     }
-    buf_putf(out, " id %s", r->id);
-    if (r->only_recipient)
-        buf_putf(out, "\r\n\tfor <%s>", r->only_recipient);
+    buf_puts(out, " id ");
+    buf_puts(out, r->id);
+    if (r->only_recipient) {
+        buf_puts(out, "\r\n\tfor <");
+        buf_puts(out, r->only_recipient);
+        buf_putc(out, '>');
+    }
     if (r->tls_version && strncmp(r->tls_cipher, "TLS_", 4) == 0) { /* RFC 8314 §4.3: the name IANA gave it */
         buf_puts(out, "\r\n\ttls ");
         put_clean(out, r->tls_cipher);
     }
-    buf_putf(out, ";\r\n\t%s\r\n", r->date);
+    buf_puts(out, ";\r\n\t");
+    buf_puts(out, r->date);
+    buf_puts(out, "\r\n");
 }

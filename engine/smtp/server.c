@@ -23,6 +23,7 @@
 #define KEPT_PAUSE      (64 * 1024)   /* from here on the owner should stop reading */
 #define KEPT_MAX        (1024 * 1024) /* who does not stop is cut off */
 #define SMALL_LINE_KEPT 4096
+#define REPLY_MAX       512 /* §4.5.3.1.5, with code and CRLF */
 
 enum timeout { TIMEOUT_NONE, TIMEOUT_COMMAND, TIMEOUT_DATA };
 
@@ -62,12 +63,15 @@ static const struct step {
 static void put_reply(struct smtp_server *s, unsigned code, const char *enhanced, const char *format,
                       va_list ap)
 {
-    char text[480]; /* §4.5.3.1.5: 512 with code and CRLF; our texts are far shorter, echoed addresses may be
-                       long */
+    char line[REPLY_MAX];
+    size_t n = (size_t)snprintf(line, 20, "%u %s%s", code, enhanced, *enhanced ? " " : "");
+    int text = vsnprintf(line + n, sizeof(line) - n - 2, format, ap);
+    size_t len =
+        MIN_OF(n + (size_t)MAX_OF(text, 0), sizeof(line) - 3); /* cut, if an echoed address is that long */
 
-    vsnprintf(text, sizeof(text), format, ap);
-    outq_putf(&s->out, "%u %s%s%s\r\n", code, enhanced, *enhanced ? " " : "", text);
-    log_debug(s->config.log, "smtp.reply", LOG_INT("code", code), LOG_STR("text", text));
+    log_debug(s->config.log, "smtp.reply", LOG_BYTES("line", bytes_make(line, len)));
+    memcpy(line + len, "\r\n", 2);
+    outq_put(&s->out, bytes_make(line, len + 2));
 }
 
 void server_reply(struct smtp_server *s, unsigned code, const char *enhanced, const char *format, ...)

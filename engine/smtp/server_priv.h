@@ -41,7 +41,8 @@ struct server_txn {
     bool body_8bit;
     struct rcpt *rcpts; /* owned: kept from one transaction to the next; strings in the arena */
     uint32_t rcpt_count, rcpt_cap;
-    struct map seen; /* struct rcpt.address with a normalised domain: the same one is kept once */
+    struct bytes first_key; /* arena: the first recipient's key in `seen` */
+    struct map seen; /* local@normalised-domain of all, once there are two: the same one is kept once */
     uint64_t id;
     struct data_decoder decoder;
     struct header header; /* keeps its memory */

@@ -130,16 +130,33 @@ enum server_state server_on_mail(struct smtp_server *s, struct bytes arg)
     return SERVER_MAIL;
 }
 
-/* True when the address was not there yet.  The local part is compared as it is: only its host knows better.
- */
+/* local@domain with the domain normalised: what makes two addresses the same.  Only a local part's host knows
+ * more. */
+static struct bytes key_of(struct server_txn *t, const struct address *to, const char *domain)
+{
+    size_t domain_len = strlen(domain);
+    char *key = arena_alloc(&t->arena, to->local.len + 1 + domain_len);
+
+    memcpy(key, to->local.at, to->local.len);
+    key[to->local.len] = '@';
+    memcpy(key + to->local.len + 1, domain, domain_len);
+    return bytes_make(key, to->local.len + 1 + domain_len);
+}
+
+/* True when the address was not there yet.  Most messages have one recipient, and never need the map. */
 static bool first_time(struct server_txn *t, const struct address *to, const char *domain)
 {
-    char *key = arena_printf(&t->arena, "%.*s@%s", (int)to->local.len, to->local.at, domain);
-    struct bytes octets = bytes_of(key);
+    struct bytes key = key_of(t, to, domain);
 
-    if (map_find(&t->seen, octets))
+    if (t->rcpt_count == 0) {
+        t->first_key = key;
+        return true;
+    }
+    if (t->seen.count == 0)
+        map_put(&t->seen, t->first_key, t);
+    if (map_find(&t->seen, key))
         return false;
-    map_put(&t->seen, octets, key);
+    map_put(&t->seen, key, t);
     return true;
 }
 
