@@ -3,18 +3,31 @@
 #include "engine/smtp/server_priv.h"
 #include "policy/domain.h"
 
+#define RCPTS_KEPT  64
+#define HEADER_KEPT 8192
+
+/* An idle connection keeps some memory for its next message, and not what its largest one took. */
+static void keep_little(struct server_txn *t)
+{
+    if (t->rcpt_cap > RCPTS_KEPT) {
+        mem_free(TAKE(t->rcpts));
+        t->rcpt_cap = 0;
+    }
+    if (t->header.text.cap > HEADER_KEPT || t->header.campaign.cap > HEADER_KEPT ||
+        t->header.schedule.cap > HEADER_KEPT)
+        header_fini(&t->header);
+}
+
 void server_txn_reset(struct smtp_server *s)
 {
     struct server_txn *t = &s->txn;
-    struct header header = t->header;
-    struct rcpt *rcpts = t->rcpts;
-    uint32_t cap = t->rcpt_cap;
 
     body_writer_destroy(t->writer);
     message_unref(t->message);
     map_fini(&t->seen);
     arena_fini(&t->arena);
-    *t = (struct server_txn){.header = header, .rcpts = rcpts, .rcpt_cap = cap};
+    keep_little(t);
+    *t = (struct server_txn){.header = t->header, .rcpts = t->rcpts, .rcpt_cap = t->rcpt_cap};
 }
 
 static enum server_state refuse(struct smtp_server *s, const struct smtp_refusal *why)
@@ -26,7 +39,6 @@ static enum server_state refuse(struct smtp_server *s, const struct smtp_refusal
 static bool may_start(struct smtp_server *s, enum server_state *next)
 {
     const struct smtp_listener_rules *r = s->rules;
-    BUF_LOCAL(reply);
 
     if (r->require_tls && !s->tls) {
         *next = server_mistake(s, 530, "5.7.0", "Must issue a STARTTLS command first");
@@ -35,10 +47,6 @@ static bool may_start(struct smtp_server *s, enum server_state *next)
     } else if (r->messages_max && s->messages >= r->messages_max) {
         *next = server_bye(s, 421, "4.7.0", "%u messages went over this connection; please connect again",
                            s->messages);
-    } else if (s->config.events.may_send && !s->config.events.may_send(s->config.arg, &reply)) {
-        outq_put(&s->out, buf_bytes(&reply));
-        outq_puts(&s->out, "\r\n");
-        *next = s->state;
     } else {
         return true;
     }
@@ -102,6 +110,19 @@ static bool size_allowed(struct smtp_server *s, const struct mail_args *m, enum 
     return true;
 }
 
+/* Asked last: the owner may count what it allows. */
+static bool owner_allows(struct smtp_server *s, enum server_state *next)
+{
+    BUF_LOCAL(reply);
+
+    if (!s->config.events.may_send || s->config.events.may_send(s->config.arg, &reply))
+        return true;
+    outq_put(&s->out, buf_bytes(&reply));
+    outq_puts(&s->out, "\r\n");
+    *next = s->state;
+    return false;
+}
+
 enum server_state server_on_mail(struct smtp_server *s, struct bytes arg)
 {
     struct server_txn *t = &s->txn;
@@ -117,7 +138,7 @@ enum server_state server_on_mail(struct smtp_server *s, struct bytes arg)
         return server_mistake(s, 555, "5.5.4", "Parameters need EHLO, not HELO");
     if (m.smtputf8 && !s->rules->smtputf8)
         return server_mistake(s, 555, "5.5.4", "SMTPUTF8 is not offered here");
-    if (!size_allowed(s, &m, &next) || !sender_allowed(s, &m.from, &next))
+    if (!size_allowed(s, &m, &next) || !sender_allowed(s, &m.from, &next) || !owner_allows(s, &next))
         return next;
     server_txn_reset(s);
     t->sender = arena_dup(&t->arena, m.from.text);
