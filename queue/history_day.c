@@ -2,16 +2,20 @@
  * One day file.  WAL, synchronous=FULL, 0600; the history thread holds the only connection that writes or
  * checkpoints.
  *
- *   word(id, text UNIQUE)     texts that repeat.  In the other tables a text column holds the id of a word,
- * or the text itself where it has not repeated yet (typeof() tells), or NULL. shape(id, …)              one
- * combination of everything that reports count by.  The same combination may stand there twice (after a
- * restart): readers group by the columns, never by the id. attempt(id, shape, …)     the records.  id ascends
- * over all files of all days.  No index but the id. rollup(hour, shape, …)    sums per hour of attempt end.
- * Holds exactly the attempts with id <= state.rolled; what is newer is added by whoever reads.  So the sums
- * are exact at any instant, and are written once a second instead of once per record. mark(minute, id) the
- * first record committed in that minute of wall time. block(last_id, first_id, filter) a Bloom filter over
- * message ids, addresses and domains of BLOCK_ROWS records, so that the timeline of one recipient is found
- * without an index that every record would pay for. state(name, value)        "rolled": see rollup.
+ *   word(id, text)          Texts that repeat.  In the other tables a text column holds the id of a word, or
+ *                           the text itself where it has not repeated yet (typeof() tells), or NULL.
+ *   shape(id, …)            One combination of everything that reports count by.
+ *   attempt(id, shape, …)   The records.  The id ascends over all files of all days; there is no other index.
+ *   rollup(hour, shape, …)  Sums per hour of attempt end, of exactly the attempts with id <= state.rolled.
+ *                           What is newer is added by whoever reads: so the sums are exact at any instant,
+ * and are written once a second instead of once per record. mark(minute, id)        The first record
+ * committed in that minute of wall time. block(last_id, first_id, filter) A Bloom filter over message ids,
+ * addresses and domains of BLOCK_ROWS records: it finds one recipient's timeline without an index that every
+ * record would pay for. state(name, value)      "rolled": see rollup.
+ *
+ * The same word or shape may stand there twice (after a restart, or when more are in use than the writer
+ * remembers): readers compare texts and columns, never ids.  So the writer only appends and never looks
+ * anything up; with a hundred thousand domains a unique index on the texts doubled the cost of a record.
  */
 #include "queue/history_priv.h"
 
@@ -91,10 +95,8 @@ struct day {
     struct seen seen;
     struct delta *deltas; /* owned */
     size_t delta_count, delta_cap;
-    uint32_t epoch; /* changes whenever deltas is emptied */
     int64_t max_id, marked_minute;
     /* the block being filled */
-    uint32_t block;      /* its number in this process */
     int64_t block_first; /* 0: empty */
     uint32_t block_rows;
     uint8_t filter[FILTER_BYTES];
@@ -275,11 +277,10 @@ static struct delta *add_delta(struct day *d, int64_t hour, int64_t shape)
 static void count_attempt(struct day *d, struct known *shape, const struct attempt *a)
 {
     int64_t hour = floor_div(a->at_unix_ms, MS_PER_HOUR);
-    struct delta *delta = shape->epoch == d->epoch ? &d->deltas[shape->delta] : NULL;
+    struct delta *delta = shape->delta < d->delta_count ? &d->deltas[shape->delta] : NULL;
 
-    if (!delta || delta->hour != hour) {
+    if (!delta || delta->shape != shape->id || delta->hour != hour) {
         delta = add_delta(d, hour, shape->id);
-        shape->epoch = d->epoch;
         shape->delta = (uint32_t)d->delta_count - 1;
     }
     delta->attempts++;
@@ -306,7 +307,6 @@ static enum err put_rollups(struct day *d)
         e = run(d, SET_ROLLED);
     }
     d->delta_count = 0;
-    d->epoch++;
     return e;
 }
 
@@ -319,19 +319,20 @@ size_t day_pending_rollups(const struct day *d)
 
 static void begin_block(struct day *d)
 {
-    d->block++;
     d->block_first = 0;
     d->block_rows = 0;
     memset(d->filter, 0, sizeof(d->filter));
 }
 
-static void filter_row(struct day *d, int64_t id, uint64_t message_id, struct bytes address)
+static void filter_row(struct day *d, int64_t id, uint64_t message_id, struct bytes address,
+                       struct bytes domain)
 {
     if (!d->block_first)
         d->block_first = id;
     d->block_rows++;
     filter_add(d->filter, filter_hash_message(message_id));
     filter_add(d->filter, filter_hash_address(address));
+    filter_add(d->filter, filter_hash_domain(domain));
 }
 
 static enum err end_full_block(struct day *d, int64_t last_id)
@@ -398,11 +399,7 @@ static enum err put_attempt(struct day *d, const struct attempt *a, int64_t id)
         return e;
     d->max_id = id;
     count_attempt(d, shape, a);
-    if (shape->block != d->block) {
-        filter_add(d->filter, filter_hash_domain(bytes_of(a->domain ? a->domain : "")));
-        shape->block = d->block;
-    }
-    filter_row(d, id, a->message_id, address);
+    filter_row(d, id, a->message_id, address, bytes_of(a->domain));
     return end_full_block(d, id);
 }
 
@@ -543,8 +540,7 @@ static enum err load_block(struct day *d)
             break;
         struct bytes address = bytes_make(sqlite3_column_text(s, 2), (size_t)sqlite3_column_bytes(s, 2));
         struct bytes domain = bytes_make(sqlite3_column_text(s, 3), (size_t)sqlite3_column_bytes(s, 3));
-        filter_add(d->filter, filter_hash_domain(domain));
-        filter_row(d, sqlite3_column_int64(s, 0), (uint64_t)sqlite3_column_int64(s, 1), address);
+        filter_row(d, sqlite3_column_int64(s, 0), (uint64_t)sqlite3_column_int64(s, 1), address, domain);
     }
     sqlite3_finalize(s);
     return history_sql_err(rc);
@@ -586,7 +582,6 @@ enum err day_open(const char *path, struct day **out)
         return e;
     struct day *d = MEM_NEW(struct day);
     d->path = mem_strdup(path);
-    d->epoch = 1;
     e = history_sql_err(sqlite3_open_v2(
         path, &d->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW, NULL));
     if (!e)

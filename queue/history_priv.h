@@ -51,16 +51,13 @@ MUST_CHECK enum err history_sql_number(sqlite3 *db, const char *sql, int64_t mis
 
 /* ---- history_words.c: what repeats within one day file ---- */
 
-#define KNOWN_GENERATION 65536
+#define KNOWN_GENERATION 196608 /* three quarters of a power of two */
 #define SEEN_ONCE        4096
 
 struct known {     /* a text or a shape that the file has */
     uint64_t hash; /* 0: free slot */
     uint32_t id;
-    /* shapes only: */
-    uint32_t delta; /* index of its running delta … */
-    uint32_t epoch; /* … which counts if this is the current epoch */
-    uint32_t block; /* the block whose filter has its domain */
+    uint32_t delta; /* a shape's: where its running delta was last */
 };
 struct known_table {
     struct known *slots; /* owned */

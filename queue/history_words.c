@@ -62,7 +62,7 @@ struct known *knowns_put(struct knowns *k, uint64_t hash, uint32_t id)
         k->old = k->young;
         k->young = (struct known_table){0};
     }
-    if (k->young.count * 2 >= k->young.cap)
+    if (k->young.count * 4 >= k->young.cap * 3)
         grow(&k->young);
     struct known *slot = slot_of(&k->young, hash);
     k->young.count += slot->hash == 0;

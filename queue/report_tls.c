@@ -233,7 +233,8 @@ enum err report_tls(const char *dir, const struct report_query *q, struct report
 {
     struct tally t = {.report.total.key = "total"};
     struct report_tls *r = &t.report;
-    enum err e = report_scan(dir, q, true, on_cell, &t, &r->span);
+    const struct report_scan what = {.query = q, .on_cell = on_cell, .arg = &t, .tls = true};
+    enum err e = report_scan(dir, &what, &r->span);
 
     if (!e)
         take_rows(&t, q);
