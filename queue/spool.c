@@ -11,7 +11,7 @@
  * A body over SPOOL_MEMORY_LIMIT lies alone in its file.  What stands behind the last committed record is the
  * rest of a batch that was never answered; nothing refers to it, and no later run appends behind it.  The
  * rows in queue.db name segment and offset, so recovery reads no segment; the record headers serve the
- * copying of stragglers (store_segments.c) and whoever must rescue mail without a database.
+ * copying of stragglers (store_mover.c) and whoever must rescue mail without a database.
  *
  * Segments are deleted when the last row that lies in one is gone.  A body moves only while none of its
  * recipients is leased, so that whoever holds a job can read where the job says until the lease ends; the

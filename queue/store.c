@@ -230,9 +230,12 @@ static struct store *create(const struct store_config *config)
 
 static bool has_work_now(const struct store *s)
 {
-    if (!list_is_empty(&s->results) || !list_is_empty(&s->returned) || !list_is_empty(&s->admins))
-        return !s->retry_at_ms || clock_now_ms() >= s->retry_at_ms;
-    return !list_is_empty(&s->pages) || !list_is_empty(&s->final_pages) || store_has_background(s);
+    if (!list_is_empty(&s->pages) || !list_is_empty(&s->final_pages))
+        return true;
+    if (s->retry_at_ms && clock_now_ms() < s->retry_at_ms)
+        return false;
+    return !list_is_empty(&s->results) || !list_is_empty(&s->returned) || !list_is_empty(&s->admins) ||
+           store_has_background(s);
 }
 
 static int64_t wait_ms(const struct store *s)

@@ -24,7 +24,8 @@ bool store_has_background(const struct store *s)
 {
     if (!atomic_load(&s->started))
         return false;
-    return !s->fresh_done || !s->domains_done || !list_is_empty(&s->ops) || s->mover;
+    return !s->fresh_done || !s->domains_done || !list_is_empty(&s->ops) ||
+           (s->mover && !spool_is_full(s->spool));
 }
 
 /* Mail that was with a worker when the last run ended, as ready rows with a wake. */
@@ -175,6 +176,7 @@ void store_housekeeping(struct store *s)
     s->checked_space_ms = now;
     store_checkpoint(s);
     check_space(s);
+    store_mover_look(s);
 }
 
 /* ---- the WAL ---- */

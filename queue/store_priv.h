@@ -55,6 +55,7 @@ struct store_segment {
     int64_t live_bytes, total_bytes;     /* as committed */
     int64_t live_change, total_change;   /* in this transaction */
     bool touched, gone, unmovable;
+    uint64_t move_after_ms; /* something in it was leased: not before */
     struct store_segment *next_touched;
 };
 
@@ -225,7 +226,10 @@ void store_segment_change(struct store *s, uint64_t id, int64_t live, int64_t to
 MUST_CHECK enum err store_write_segments(struct store *s);
 void store_keep_segments(struct store *s, bool kept);
 MUST_CHECK enum err store_remove_orphans(struct store *s);
-bool store_moves_stragglers(struct store *s); /* a bounded step, inside the transaction; true: more to do */
+
+/* store_mover.c: what is left in mostly dead segments is copied forward */
+void store_mover_look(struct store *s); /* begins with a segment, if one is worth it; now and then */
+void store_mover_step(struct store *s); /* bounded, inside the transaction */
 void store_mover_done(struct store *s, bool kept);
 void store_mover_destroy(struct store *s);
 

@@ -127,18 +127,3 @@ enum err store_remove_orphans(struct store *s)
 {
     return spool_list(s->spool, look_at_file, s);
 }
-
-/* ---- stragglers ---- */
-
-bool store_moves_stragglers(struct store *s)
-{
-    return false;
-}
-
-void store_mover_done(struct store *s, bool kept)
-{
-}
-
-void store_mover_destroy(struct store *s)
-{
-}

@@ -257,7 +257,7 @@ static void apply_rest(struct store *s)
     if (!s->failed)
         store_step_ops(s);
     if (!s->failed)
-        (void)store_moves_stragglers(s);
+        store_mover_step(s);
 }
 
 static enum err try_commit(struct store *s)

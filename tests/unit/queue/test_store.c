@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -373,6 +374,70 @@ static void a_large_body_lies_alone_and_goes_with_its_message(void **state)
     assert_int_equal(spool_read(store_spool(w.store), &probe, 0, 1, &c), ERR_NOT_FOUND);
 }
 
+static char *large_text(int n)
+{
+    char *text = mem_alloc(60001);
+
+    memset(text, 'a' + n % 26, 60000);
+    memcpy(text, "x: y\r\n\r\n", 8);
+    text[60000] = '\0';
+    return text;
+}
+
+static uint64_t segments_after(int ms)
+{
+    struct store_stats s;
+
+    for (int i = 0; i < ms / 50; i++) {
+        usleep(50000);
+        store_stats(w.store, &s);
+        if (s.segments == 1)
+            break;
+    }
+    return s.segments;
+}
+
+static void what_is_left_in_a_dead_segment_moves_unless_somebody_holds_it(void **state)
+{
+    uint64_t ids[50] = {0};
+
+    (void)state;
+    for (int i = 0; i < 50; i++) { /* three segments of a mebibyte */
+        char *text = large_text(i);
+        assert_int_equal(world_accept_at(&w, &(struct world_rcpt){"a@m.example", "m.example"}, 1, 0,
+                                         world_body(text), &ids[i]),
+                         OK);
+        mem_free(text);
+    }
+    assert_int_equal(world_stats(&w).segments, 3);
+    for (int i = 0; i < 50; i++) {
+        if (i == 3)
+            world_result(&w, ids[i], 0, "m.example", THEN_DEFER, OUTCOME_DEFERRED, 0);
+        else if (i != 20) /* this one stays with its worker */
+            world_result(&w, ids[i], 0, "m.example", THEN_REMOVE, OUTCOME_DELIVERED, 0);
+    }
+    struct job *held = world_take_job(&w, ids[20], 0);
+    struct body probe = {
+        .size_bytes = 60000, .segment = held->message->body->segment, .offset = held->message->body->offset};
+    assert_true(probe.segment > 1);
+    assert_int_equal(segments_after(2500), 2); /* the first one is gone */
+    char c;
+    assert_int_equal(spool_read(store_spool(w.store), &probe, 59999, 1, &c), OK);
+    assert_int_equal(c, 'a' + 20);
+    struct store_page *p = world_page(&w, "m.example", 10);
+    struct job *j = LIST_ENTRY(list_first(&p->jobs), struct job, node);
+    assert_true(j->message->id == ids[3] && j->message->body->segment == 3);
+    assert_int_equal(spool_load(store_spool(w.store), j->message->body), OK);
+    assert_int_equal(j->message->body->mem[59999], 'a' + 3);
+    store_page_destroy(p);
+    world_result(&w, ids[20], 0, "m.example", THEN_REMOVE, OUTCOME_DELIVERED, 0);
+    world_result(&w, ids[3], 0, "m.example", THEN_REMOVE, OUTCOME_DELIVERED, 0);
+    job_destroy(held);
+    assert_int_equal(world_stats(&w).messages, 0);
+    assert_int_equal(segments_after(100), 1);
+    assert_int_equal(spool_read(store_spool(w.store), &probe, 0, 1, &c), ERR_NOT_FOUND);
+}
+
 static void policies_and_accounts_are_remembered(void **state)
 {
     struct store_policy_save *p;
@@ -509,6 +574,7 @@ int main(void)
         ROW(a_restart_keeps_everything_and_leases_nothing),
         ROW(more_fresh_rows_than_a_step_come_back_after_a_restart),
         ROW(a_large_body_lies_alone_and_goes_with_its_message),
+        ROW(what_is_left_in_a_dead_segment_moves_unless_somebody_holds_it),
         ROW(policies_and_accounts_are_remembered),
         ROW(what_history_holds_as_final_is_not_sent_again),
     };
