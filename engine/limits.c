@@ -7,6 +7,7 @@
 
 #define WINDOW_MS        60000
 #define CLIENTS_SWEEP_AT 4096
+#define RATE_BURST_US    50000 /* a timer that rings late must not lower the rate */
 
 struct permit_pool {
     pthread_mutex_t lock;
@@ -193,7 +194,7 @@ uint32_t permit_limit(struct permit_pool *p)
 uint32_t rate_take(struct limits *l, const char *key, double per_second, uint64_t now_us)
 {
     uint64_t gap_us = (uint64_t)(1e6 / per_second);
-    uint64_t burst_us = MAX_OF(gap_us, (uint64_t)50000) - gap_us;
+    uint64_t burst_us = RATE_BURST_US;
     uint32_t wait_ms = 0;
 
     pthread_mutex_lock(&l->lock);

@@ -51,7 +51,7 @@ uint32_t permit_in_use(struct permit_pool *p);
 uint32_t permit_limit(struct permit_pool *p);
 
 /*
- * Evenly spaced permission (GCRA): `per_second` with a burst of a twentieth of a second, at least one.
+ * Evenly spaced permission (GCRA): `per_second` with a burst of a twentieth of a second.
  * 0: go; else how long to wait before asking again, in milliseconds.
  */
 uint32_t rate_take(struct limits *l, const char *key, double per_second, uint64_t now_us);

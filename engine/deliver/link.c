@@ -205,16 +205,16 @@ static void on_addresses(void *arg, const struct dns_host *found)
         next_address(link);
     } else {
         bool gone = found->status == DNS_NXDOMAIN || found->status == DNS_NODATA || found->status == DNS_OK;
-        /* No MX and no address: such a domain takes no mail. An MX host without address may get one again. */
-        if (gone && link->site->implicit_mx && link->site->group->route == ROUTE_MX)
-            outcome_local(&o, OUTCOME_BOUNCED, STAGE_DNS, 550, "5.4.4",
-                          "%s has neither MX nor address records", link->host->name);
+        /* Mail hosts without a usable address are an error, RFC 5321 §5.1; any host in doubt outweighs that. */
+        if (gone)
+            outcome_local(&o, OUTCOME_BOUNCED, STAGE_DNS, 550, "5.4.4", "%s has no usable address in DNS%s",
+                          link->host->name, link->site->implicit_mx ? ", and no MX" : "");
         else if (found->status == DNS_LOOP)
-            outcome_local(&o, OUTCOME_BOUNCED, STAGE_DNS, 550, "5.4.4",
-                          "the DNS names of host %s form a loop", link->host->name);
+            outcome_local(&o, OUTCOME_BOUNCED, STAGE_DNS, 550, "5.4.4", "the DNS names of host %s form a loop",
+                          link->host->name);
         else
-            outcome_local(&o, OUTCOME_DEFERRED, STAGE_DNS, 451, gone ? "4.4.4" : "4.4.3",
-                          "address lookup of host %s: %s", link->host->name, dns_status_name(found->status));
+            outcome_local(&o, OUTCOME_DEFERRED, STAGE_DNS, 451, "4.4.3", "address lookup of host %s: %s",
+                          link->host->name, dns_status_name(found->status));
         remember_failure(link, &o);
         next_host(link);
     }
