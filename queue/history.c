@@ -3,17 +3,18 @@
  *
  *   history_post → inbox → `waiting` → day_write → store_post_results
  *
- * Ids        of records ascend over all files, whatever the wall clock does: a new run begins above all that
- *            is there, and above 1024 per millisecond since 2024, so that even deleted files do not make an
- *            id come back.  The store's position is the id alone; the day only says where it lies.
- * Day        The file is that of the UTC day at commit.  A clock that goes back by up to a day stays in the
- *            newer file; one that goes back further gets the older day's file again.
- * Failure    A transaction that fails is rolled back by closing the file; the batches stay in `waiting` and
- *            are tried again each second.  A commit whose fsync failed may yet be found in the WAL at the
- *            next open: then the records are there under the ids that were tried, and the batches are handed
- *            on instead of written twice.
- * Retention  Files are deleted only after the wall clock has run steadily for an hour, so that one wrong
- *            setting does not cost the records of years.
+ * Ids        of records ascend over all files, whatever the wall clock does: a new run begins above
+ *            all that is there, and above 1024 per millisecond since 2024, so that even deleted files
+ *            do not make an id come back.  The store's position is the id alone; the day only says
+ *            where it lies.
+ * Day        The file is that of the UTC day at commit.  A clock that goes back by up to a day stays
+ *            in the newer file; one that goes back further gets the older day's file again.
+ * Failure    A transaction that fails is rolled back by closing the file; the batches stay in
+ *            `waiting` and are tried again each second.  A commit whose fsync failed may yet be found
+ *            in the WAL at the next open: then the records are there under the ids that were tried,
+ *            and the batches are handed on instead of written twice.
+ * Retention  Files are deleted only after the wall clock has run steadily for an hour, so that one
+ *            wrong setting does not cost the records of years.
  */
 #include "queue/history_priv.h"
 

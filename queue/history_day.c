@@ -1,21 +1,27 @@
 /*
- * One day file.  WAL, synchronous=FULL, 0600; the history thread holds the only connection that writes or
- * checkpoints.
+ * One day file.  WAL, synchronous=FULL, 0600; the history thread holds the only connection that
+ * writes or checkpoints.
  *
- *   word(id, text)          Texts that repeat.  In the other tables a text column holds the id of a word, or
- *                           the text itself where it has not repeated yet (typeof() tells), or NULL.
+ *   word(id, text)          Texts that repeat.  In the other tables a text column holds the id of a
+ *                           word, or the text itself where it has not repeated yet (typeof() tells),
+ *                           or NULL.
  *   shape(id, …)            One combination of everything that reports count by.
- *   attempt(id, shape, …)   The records.  The id ascends over all files of all days; there is no other index.
- *   rollup(hour, shape, …)  Sums per hour of attempt end, of exactly the attempts with id <= state.rolled.
- *                           What is newer is added by whoever reads: so the sums are exact at any instant,
- * and are written once a second instead of once per record. mark(minute, id)        The first record
- * committed in that minute of wall time. block(last_id, first_id, filter) A Bloom filter over message ids,
- * addresses and domains of BLOCK_ROWS records: it finds one recipient's timeline without an index that every
- * record would pay for. state(name, value)      "rolled": see rollup.
+ *   attempt(id, shape, …)   The records.  The id ascends over all files of all days; there is no
+ *                           other index.
+ *   rollup(hour, shape, …)  Sums per hour of attempt end, of exactly the attempts with
+ *                           id <= state.rolled.  What is newer is added by whoever reads: so the sums
+ *                           are exact at any instant, and are written once a second, not per record.
+ *   mark(minute, id)        The first record committed in that minute of wall time.
+ *   block(last_id, first_id, filter)
+ *                           A Bloom filter over message ids, addresses and domains of BLOCK_ROWS
+ *                           records: it finds one recipient's timeline without an index that every
+ *                           record would pay for.
+ *   state(name, value)      "rolled": see rollup.
  *
- * The same word or shape may stand there twice (after a restart, or when more are in use than the writer
- * remembers): readers compare texts and columns, never ids.  So the writer only appends and never looks
- * anything up; with a hundred thousand domains a unique index on the texts doubled the cost of a record.
+ * The same word or shape may stand there twice (after a restart, or when more are in use than the
+ * writer remembers): readers compare texts and columns, never ids.  So the writer only appends and
+ * never looks anything up; with a hundred thousand domains a unique index on the texts doubled the
+ * cost of a record.
  */
 #include "queue/history_priv.h"
 

@@ -24,6 +24,16 @@ struct newer { /* a file with records above the position */
     int64_t first_id, last_id;
 };
 
+/* What no repair brings back is skipped: the rest of the queue must still start.  Anything else may pass, and
+ * must stop the start, because what is skipped is sent again. */
+static enum err pass_over(const char *path, enum err e)
+{
+    if (e != ERR_CORRUPT && e != ERR_VERSION)
+        return e;
+    log_error(&replay_log, "history.file_unreadable", LOG_STR("file", path), LOG_ERR(e));
+    return OK;
+}
+
 static int by_first_id(const void *a, const void *b)
 {
     const struct newer *x = a, *y = b;
@@ -95,20 +105,20 @@ static enum err look_into(const char *path, int64_t after, struct newer *n)
     return e;
 }
 
-static size_t find_newer(const struct history_files *files, int64_t after, struct newer *out)
+static enum err find_newer(const struct history_files *files, int64_t after, struct newer *out, size_t *count)
 {
-    size_t count = 0;
-
     for (size_t i = 0; i < files->count; i++) {
         struct newer n = {.file = &files->items[i]};
         enum err e = look_into(n.file->path, after, &n);
         if (e)
-            log_error(&replay_log, "history.file_unreadable", LOG_STR("file", n.file->path), LOG_ERR(e));
+            e = pass_over(n.file->path, e);
         else if (n.first_id)
-            out[count++] = n;
+            out[(*count)++] = n;
+        if (e)
+            return e;
     }
-    qsort(out, count, sizeof(*out), by_first_id);
-    return count;
+    qsort(out, *count, sizeof(*out), by_first_id);
+    return OK;
 }
 
 enum err history_replay(const char *dir, int64_t since_day, int64_t since_row, history_final_fn fn, void *arg,
@@ -121,13 +131,10 @@ enum err history_replay(const char *dir, int64_t since_day, int64_t since_row, h
     if (e)
         return e;
     struct newer *newer = mem_alloc((files.count + 1) * sizeof(*newer));
-    size_t count = find_newer(&files, since_row, newer);
-    for (size_t i = 0; i < count && !failed; i++) {
-        e = replay_file(newer[i].file->path, since_row, fn, arg, &failed);
-        if (e) /* damaged further on: what could be read was applied; the rest of the queue must still start
-                */
-            log_error(&replay_log, "history.file_unreadable", LOG_STR("file", newer[i].file->path),
-                      LOG_ERR(e));
+    size_t count = 0;
+    e = find_newer(&files, since_row, newer, &count);
+    for (size_t i = 0; i < count && !e && !failed; i++) {
+        e = pass_over(newer[i].file->path, replay_file(newer[i].file->path, since_row, fn, arg, &failed));
         if (newer[i].last_id >= row) {
             row = newer[i].last_id;
             day = newer[i].file->day;
@@ -135,8 +142,8 @@ enum err history_replay(const char *dir, int64_t since_day, int64_t since_row, h
     }
     mem_free(newer);
     history_files_fini(&files);
-    if (failed)
-        return failed;
+    if (e || failed)
+        return failed ? failed : e;
     *last_day = day;
     *last_row = row;
     return OK;

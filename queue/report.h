@@ -2,13 +2,15 @@
  * What history can tell: delivery and TLS reports, the timeline of a recipient, and the finals that
  * reconcile with what was accepted.
  *
- * Thread  any.  Each call opens its own read-only connections and closes them again; it may block on the disk
- *         for as long as `timeout_ms` allows, so never on a worker.
- * Reads   rollups (whole hours) where they suffice, else records.  Both are exact: the transaction that makes
- *         a record durable decides whether a rollup holds it, and what none holds yet is added from the
- * records. Counts  are recipients.  A message to three recipients of one domain is three. Errors ERR_TIMEOUT;
- * ERR_FULL: more than REPORT_KEYS_MAX keys, so filter or take a shorter span; ERR_IO when DIR/history cannot
- * be listed.  A day file that cannot be read is left out, counted in `files_skipped` and logged.
+ * Thread  any.  Each call opens its own read-only connections and closes them again; it may block on
+ *         the disk for as long as `timeout_ms` allows, so never on a worker.
+ * Reads   rollups (whole hours) where they suffice, else records.  Both are exact: the transaction
+ *         that makes a record durable decides whether a rollup holds it, and what none holds yet is
+ *         added from the records.
+ * Counts  are recipients.  A message to three recipients of one domain is three.
+ * Errors  ERR_TIMEOUT; ERR_FULL: more than REPORT_KEYS_MAX keys, so filter or take a shorter span;
+ *         ERR_IO when DIR/history cannot be listed.  A day file that cannot be read is left out,
+ *         counted in `files_skipped` and logged.
  */
 #pragma once
 
