@@ -6,6 +6,7 @@
 
 #include <jansson.h>
 
+#include "base/arena.h"
 #include "engine/conf.h"
 #include "policy/policy.h"
 #include "queue/history.h"
@@ -39,12 +40,18 @@ struct policy *engine_policy(struct engine *e); /* current snapshot, counted */
 MUST_CHECK enum err engine_policy_apply(struct engine *e, struct bytes text, const char *author,
                                         const char *comment, uint64_t expected_version, uint64_t *version,
                                         struct yaml_errors *errors);
+/* The same checks, and nothing stored or applied.  Any thread. */
+MUST_CHECK enum err engine_policy_check(struct engine *e, struct bytes text, struct yaml_errors *errors);
 
 /* ---- queue ---- */
 /* Waits. Also calls matching jobs back from the workers' memory first.  group (or NULL) is resolved by the
  * current policy. */
 MUST_CHECK enum err engine_queue_op(struct engine *e, struct queue_selector *which, const char *group,
                                     enum queue_op op, uint64_t *changed);
+/* Waits. The group of each (normalised) domain: by the current policy, or as delivery found it by the MX hosts;
+ * groups[i] is NULL where that is not known yet.  The names lie in the arena. */
+void engine_groups_of(struct engine *e, const char *const *domains, size_t count, struct arena *arena,
+                      const char **groups);
 /* Waits. */
 MUST_CHECK enum err engine_account_put(struct engine *e, const struct account *account);
 MUST_CHECK enum err engine_account_remove(struct engine *e, const char *name);

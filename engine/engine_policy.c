@@ -1,9 +1,11 @@
 /* Policy versions: loaded at start, checked, stored, and handed to all workers at once. */
 #include <stdio.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "engine/engine_priv.h"
+#include "engine/net/tls.h"
 
 #define POLICY_FILE_MAX (16 * 1024 * 1024)
 
@@ -13,6 +15,58 @@ struct policy *engine_policy(struct engine *e)
     struct policy *p = policy_ref(e->policy);
     pthread_mutex_unlock(&e->lock);
     return p;
+}
+
+/* What a document names but cannot hold: files, and what only GnuTLS can judge. */
+static void check_readable(struct yaml_errors *errors, const struct group *g, const char *key,
+                           const char *path)
+{
+    const struct yaml_node at = {.line = g->line, .column = 1};
+
+    if (path && access(path, R_OK) != 0)
+        yaml_error(errors, &at, "group '%s': %s: cannot read %s: %m", g->name, key, path);
+}
+
+static enum err check_files(const struct policy *p, struct yaml_errors *errors)
+{
+    size_t before = errors->errors;
+
+    for (size_t i = 0; i < policy_group_count(p); i++) {
+        const struct group *g = policy_group(p, i);
+        const struct yaml_node at = {.line = g->line, .column = 1};
+        const char *bad_from = NULL;
+        check_readable(errors, g, "tls.ca_file", g->ca_file);
+        check_readable(errors, g, "route.auth.password_file", g->auth_password_file);
+        if (g->tls_priority && !tls_priority_is_valid(g->tls_priority, &bad_from))
+            yaml_error(errors, &at, "group '%s': tls.priority: GnuTLS does not understand this from '%s' on",
+                       g->name, bad_from ? bad_from : g->tls_priority);
+    }
+    return errors->errors > before ? ERR_INVALID : OK;
+}
+
+static enum err parse_and_check(const char *name, struct bytes text, uint64_t version, struct policy **out,
+                                struct yaml_errors *errors)
+{
+    struct policy *p = NULL;
+    enum err err = policy_parse(name, text, version, &p, errors);
+
+    if (!err)
+        err = check_files(p, errors);
+    if (err)
+        policy_unref(p);
+    else
+        *out = p;
+    return err;
+}
+
+enum err engine_policy_check(struct engine *e, struct bytes text, struct yaml_errors *errors)
+{
+    struct policy *p = NULL;
+    enum err err = parse_and_check(errors->name ? errors->name : "policy", text, 1, &p, errors);
+
+    (void)e;
+    policy_unref(p);
+    return err;
 }
 
 static void take_policy(struct worker *w, void *arg)
@@ -54,7 +108,7 @@ enum err engine_policy_apply(struct engine *e, struct bytes text, const char *au
     pthread_mutex_lock(&e->lock);
     uint64_t current = policy_version(e->policy);
     /* The number is only certain once it is stored: parse twice rather than store what does not parse. */
-    enum err err = policy_parse(errors->name ? errors->name : "policy", text, current + 1, &p, errors);
+    enum err err = parse_and_check(errors->name ? errors->name : "policy", text, current + 1, &p, errors);
     if (!err)
         err = save(e, text, author, comment, expected_version, version);
     if (!err && *version != current + 1) {
@@ -109,11 +163,19 @@ static char *join_errors(const struct yaml_errors *errors, const char *intro)
     return buf_take(&text);
 }
 
-static enum err compile(struct engine *e, const char *name, struct bytes text, uint64_t version,
+/* A stored policy was good once: a file that has gone since keeps its group's mail waiting, not the daemon
+ * from starting. */
+static enum err compile(struct engine *e, const char *name, struct bytes text, uint64_t version, bool stored,
                         const char *intro, char **why)
 {
     struct yaml_errors errors = {.name = name};
-    enum err err = policy_parse(name, text, version, &e->policy, &errors);
+    enum err err = stored ? policy_parse(name, text, version, &e->policy, &errors)
+                          : parse_and_check(name, text, version, &e->policy, &errors);
+
+    if (!err && stored && check_files(e->policy, &errors))
+        for (size_t i = 0; i < errors.count; i++)
+            if (!errors.items[i].is_notice)
+                log_error(NULL, "policy.file", LOG_STR("text", errors.items[i].text));
 
     if (err)
         *why = join_errors(&errors, intro);
@@ -144,11 +206,11 @@ enum err engine_load_policy(struct engine *e, char **why)
     if (!err) {
         err = browse_policy_text(b, 0, &arena, &info, &text);
         if (!err) {
-            err = compile(e, "stored policy", bytes_of(text), info.version,
+            err = compile(e, "stored policy", bytes_of(text), info.version, true,
                           "the stored policy does not compile:", why);
         } else if (err == ERR_NOT_FOUND) {
             struct bytes first = conf->policy_file ? buf_bytes(&file) : bytes_of(policy_default_text);
-            err = compile(e, conf->policy_file ? conf->policy_file : "built-in policy", first, 1,
+            err = compile(e, conf->policy_file ? conf->policy_file : "built-in policy", first, 1, false,
                           "the policy file has errors:", why);
             if (!err)
                 err = save(e, first, "start", conf->policy_file ? conf->policy_file : "built-in default", 0,

@@ -24,28 +24,48 @@ static void domains_fini(struct domains *d)
 }
 
 struct bound_call {
-    const char *domain, *group;
-    bool is_member;
+    struct arena *arena;
+    const char *const *domains;
+    const char **groups;
+    size_t count;
+    unsigned worker, workers;
 };
 
 static void ask_bound(struct worker *w, void *arg)
 {
-    struct bound_call *call = arg;
-    const char *name = deliver_group_of(w->deliver, call->domain);
+    const struct bound_call *call = arg;
 
-    call->is_member = name && strcmp(name, call->group) == 0;
+    for (size_t i = 0; i < call->count; i++) {
+        if (call->groups[i] || store_owner(bytes_of(call->domains[i]), call->workers) != call->worker)
+            continue;
+        call->groups[i] = arena_strdup(call->arena, deliver_group_of(w->deliver, call->domains[i]));
+    }
 }
 
 /* By the policy where the name decides; by what delivery found where the MX hosts do. */
-static bool is_member(struct engine *e, const struct policy *p, const char *domain, const char *group)
+void engine_groups_of(struct engine *e, const char *const *domains, size_t count, struct arena *arena,
+                      const char **groups)
 {
-    struct policy_match m = policy_match_domain(p, bytes_of(domain));
-    struct bound_call call = {domain, group, false};
+    struct bound_call call = {arena, domains, groups, count, 0, e->worker_count};
+    struct policy *p = engine_policy(e);
+    const struct group *last = NULL;
+    const char *last_name = NULL;
+    bool all = true;
 
-    if (m.group)
-        return strcmp(m.group->name, group) == 0;
-    worker_call(e->workers[store_owner(bytes_of(domain), e->worker_count)], ask_bound, &call);
-    return call.is_member;
+    for (size_t i = 0; i < count; i++) {
+        struct policy_match m = policy_match_domain(p, bytes_of(domains[i]));
+        if (m.group && m.group != last) {
+            last = m.group;
+            last_name = arena_strdup(arena, last->name);
+        }
+        groups[i] = m.group ? last_name : NULL;
+        all &= m.group != NULL;
+    }
+    policy_unref(p);
+    for (unsigned i = 0; !all && i < e->worker_count; i++) { /* one after the other: they share the arena */
+        call.worker = i;
+        worker_call(e->workers[i], ask_bound, &call);
+    }
 }
 
 static enum err domains_of_group(struct engine *e, const char *group, struct domains *out)
@@ -62,9 +82,15 @@ static enum err domains_of_group(struct engine *e, const char *group, struct dom
         err = browse_open(engine_conf(e)->data_dir, &b, &why);
     if (!err)
         err = browse_groups(b, BROWSE_GROUP_DOMAIN, DOMAINS_MAX, &arena, &rows, &count);
+    const char **domains = arena_alloc(&arena, (count + 1) * sizeof(*domains));
+    const char **groups = arena_alloc(&arena, (count + 1) * sizeof(*groups));
     for (size_t i = 0; !err && i < count; i++)
-        if (is_member(e, p, rows[i].key, group))
-            domains_add(out, rows[i].key);
+        domains[i] = rows[i].key;
+    if (!err)
+        engine_groups_of(e, domains, count, &arena, groups);
+    for (size_t i = 0; !err && i < count; i++)
+        if (groups[i] && strcmp(groups[i], group) == 0)
+            domains_add(out, domains[i]);
     mem_free(why);
     browse_close(b);
     arena_fini(&arena);

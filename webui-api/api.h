@@ -1,9 +1,10 @@
 /*
- * The HTTP API (libmicrohttpd on its own threads): JSON over the Unix-domain socket that the command line uses, and over
- * a loopback TCP address if configured; Prometheus text at /metrics.  Routes and shapes: webui-api/README.md.
+ * The HTTP API (libmicrohttpd on its own threads): JSON over the Unix-domain socket that the command line
+ * uses, and over a loopback TCP address if configured; Prometheus text at /metrics.  Routes and shapes:
+ * webui-api/README.md.
  *
- * Thread    api_start and api_stop: main.  Handlers run on libmicrohttpd's threads, read through connections of their
- *           own, and change things only through engine/engine.h.
+ * Thread    api_start and api_stop: main.  Handlers run on libmicrohttpd's threads, read through connections
+ * of their own, and change things only through engine/engine.h.
  */
 #pragma once
 

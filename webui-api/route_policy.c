@@ -1,0 +1,279 @@
+/* The policy document: versions, checks, differences, and what makes a new version. */
+#include "base/mem.h"
+#include "webui-api/json_write.h"
+#include "webui-api/params.h"
+#include "webui-api/queue_view.h"
+#include "webui-api/routes.h"
+
+#define VERSIONS_PRESET 50
+#define VERSIONS_MAX    1000
+#define COMMENT_MAX     1000
+#define NAME            "policy"
+
+struct document {
+    char *text; /* owned */
+    struct browse_policy info;
+};
+
+static void document_drop(struct document *d)
+{
+    mem_free(d->text);
+    d->text = NULL;
+}
+#define DOCUMENT_LOCAL(name) __attribute__((cleanup(document_drop))) struct document name = {0}
+
+/* version 0: the current one. */
+static bool read_version(struct request *r, uint64_t version, struct document *out)
+{
+    CLEANUP(browse_close) struct browse *b = view_open(r);
+
+    if (!b)
+        return false;
+    enum err e = browse_policy_text(b, version, &r->arena, &out->info, &out->text);
+    if (e == ERR_NOT_FOUND)
+        reply_error(r, 404, "not_found", "there is no policy version %llu", (unsigned long long)version);
+    else if (e)
+        reply_err(r, e, "the policy");
+    return !e;
+}
+
+static void put_info(struct buf *out, const struct browse_policy *p)
+{
+    json_put_count(out, "version", p->version);
+    json_put_text(out, "author", p->author);
+    json_put_text(out, "comment", p->comment);
+    json_put_int(out, "at_unix", p->at_unix);
+}
+
+static void show_version(struct request *r, uint64_t version)
+{
+    struct buf *out = &r->reply.body;
+    DOCUMENT_LOCAL(d);
+
+    if (!read_version(r, version, &d))
+        return;
+    json_begin(out, NULL, '{');
+    put_info(out, &d.info);
+    json_put_text(out, "text", d.text);
+    json_end(out, '}');
+    reply_ok(r, TYPE_JSON);
+}
+
+void get_policy(struct request *r)
+{
+    show_version(r, 0);
+}
+
+void get_policy_version(struct request *r)
+{
+    uint64_t version;
+
+    if (!bytes_parse_u64(bytes_of(r->args[0]), &version) || !version || version > INT64_MAX)
+        reply_error(r, 400, "invalid", "a policy version is a number from 1, not '%s'", r->args[0]);
+    else
+        show_version(r, version);
+}
+
+void get_policy_versions(struct request *r)
+{
+    struct buf *out = &r->reply.body;
+    struct browse_policy *list = NULL;
+    uint64_t before = 0, limit = VERSIONS_PRESET;
+    size_t count = 0;
+
+    if (!param_count(r, "before", 1, INT64_MAX, &before) || !param_count(r, "limit", 1, VERSIONS_MAX, &limit))
+        return;
+    CLEANUP(browse_close) struct browse *b = view_open(r);
+    if (!b)
+        return;
+    enum err e = browse_policies(b, before, (uint32_t)limit + 1, &r->arena, &list, &count);
+    if (e) {
+        reply_err(r, e, "the policy's history");
+        return;
+    }
+    json_begin(out, NULL, '{');
+    json_begin(out, "versions", '[');
+    for (size_t i = 0; i < count && i < limit; i++) {
+        json_begin(out, NULL, '{');
+        put_info(out, &list[i]);
+        json_end(out, '}');
+    }
+    json_end(out, ']');
+    json_put_bool(out, "more", count > limit);
+    json_end(out, '}');
+    reply_ok(r, TYPE_JSON);
+}
+
+/* ---- complaints ---- */
+
+/* Without "policy:LINE:COLUMN: " in front: that stands in fields of its own. */
+static const char *bare(const struct yaml_error *e)
+{
+    struct bytes rest = bytes_of(e->text);
+
+    if (bytes_starts(rest, BYTES(NAME)))
+        rest = bytes_skip(rest, sizeof(NAME) - 1);
+    while (rest.len > 1 && *rest.at == ':' && rest.at[1] >= '0' && rest.at[1] <= '9') {
+        rest = bytes_skip(rest, 1);
+        rest = bytes_skip(rest, bytes_find(rest, ':'));
+    }
+    if (bytes_starts(rest, BYTES(": ")))
+        rest = bytes_skip(rest, 2);
+    if (bytes_starts(rest, BYTES("note: ")))
+        rest = bytes_skip(rest, 6);
+    return rest.at;
+}
+
+static void put_complaints(struct buf *out, const char *key, const struct yaml_errors *errors, bool notices)
+{
+    json_begin(out, key, '[');
+    for (size_t i = 0; i < errors->count; i++) {
+        const struct yaml_error *e = &errors->items[i];
+        if (e->is_notice != notices)
+            continue;
+        json_begin(out, NULL, '{');
+        json_put_count(out, "line", e->line);
+        json_put_count(out, "column", e->column);
+        json_put_text(out, "text", bare(e));
+        json_end(out, '}');
+    }
+    json_end(out, ']');
+}
+
+/* ---- the document in the body ---- */
+
+static bool body_text(struct request *r, struct bytes *out)
+{
+    *out = request_body(r);
+    if (out->len && !memchr(out->at, '\0', out->len))
+        return true;
+    reply_error(r, 400, "invalid",
+                out->len ? "the document holds a NUL"
+                         : "the body must be the policy document, and it is empty");
+    return false;
+}
+
+void post_policy_check(struct request *r)
+{
+    struct buf *out = &r->reply.body;
+    struct yaml_errors errors = {.name = NAME};
+    struct bytes text;
+
+    if (!body_text(r, &text))
+        return;
+    enum err e = engine_policy_check(r->engine, text, &errors);
+    json_begin(out, NULL, '{');
+    json_put_bool(out, "ok", !e);
+    put_complaints(out, "errors", &errors, false);
+    put_complaints(out, "notices", &errors, true);
+    json_end(out, '}');
+    yaml_errors_fini(&errors);
+    reply_ok(r, TYPE_JSON);
+}
+
+static bool read_side(struct request *r, const char *param, bool body_allowed, struct document *out,
+                      const char **name)
+{
+    uint64_t version = 0;
+
+    if (!param_count(r, param, 1, INT64_MAX, &version))
+        return false;
+    if (!version && body_allowed && r->body.len) {
+        struct bytes text;
+        *name = "the new document";
+        if (!body_text(r, &text))
+            return false;
+        out->text = bytes_dup(text);
+        return true;
+    }
+    if (!read_version(r, version, out))
+        return false;
+    *name = arena_printf(&r->arena, "version %llu", (unsigned long long)out->info.version);
+    return true;
+}
+
+void post_policy_diff(struct request *r)
+{
+    DOCUMENT_LOCAL(from);
+    DOCUMENT_LOCAL(to);
+    const char *from_name, *to_name;
+
+    if (param_text(r, "to") && r->body.len) {
+        reply_error(r, 400, "invalid", "'to' and a document in the body: one of the two");
+        return;
+    }
+    if (!read_side(r, "from", false, &from, &from_name) || !read_side(r, "to", true, &to, &to_name))
+        return;
+    policy_diff(bytes_of(from.text), bytes_of(to.text), from_name, to_name, &r->reply.body);
+    reply_ok(r, TYPE_TEXT);
+}
+
+/* ---- a new version ---- */
+
+static void apply(struct request *r, struct bytes text, const char *comment, uint64_t expected)
+{
+    struct buf *out = &r->reply.body;
+    struct yaml_errors errors = {.name = NAME};
+    uint64_t version = 0;
+    BUF_LOCAL(details);
+
+    enum err e = engine_policy_apply(r->engine, text, r->user, comment, expected, &version, &errors);
+    if (e == ERR_INVALID && errors.errors) {
+        put_complaints(&details, NULL, &errors, false);
+        reply_error_details(r, 400, "invalid_policy", buf_bytes(&details),
+                            "the document has %zu error%s; the policy "
+                            "stays as it was",
+                            errors.errors, errors.errors == 1 ? "" : "s");
+    } else if (e == ERR_BUSY) {
+        reply_error(r, 409, "conflict",
+                    "version %llu is not the current one any more: look at the newest first",
+                    (unsigned long long)expected);
+    } else if (e) {
+        reply_err(r, e, "the policy");
+    } else {
+        json_begin(out, NULL, '{');
+        json_put_count(out, "version", version);
+        put_complaints(out, "notices", &errors, true);
+        json_end(out, '}');
+        reply_ok(r, TYPE_JSON);
+    }
+    yaml_errors_fini(&errors);
+}
+
+static bool read_comment(struct request *r, const char **comment, uint64_t *expected)
+{
+    const char *text = param_text(r, "comment");
+
+    if (text && strlen(text) > COMMENT_MAX) {
+        reply_error(r, 400, "invalid", "'comment' may have 1000 octets at most");
+        return false;
+    }
+    *comment = text ? text : *comment;
+    return param_count(r, "expected", 1, INT64_MAX, expected);
+}
+
+void post_policy(struct request *r)
+{
+    const char *comment = "";
+    uint64_t expected = 0;
+    struct bytes text;
+
+    if (read_comment(r, &comment, &expected) && body_text(r, &text))
+        apply(r, text, comment, expected);
+}
+
+void post_policy_rollback(struct request *r)
+{
+    uint64_t to = 0, expected = 0;
+    DOCUMENT_LOCAL(old);
+
+    if (!param_count(r, "to", 1, INT64_MAX, &to))
+        return;
+    if (!to) {
+        reply_error(r, 400, "invalid", "'to' is missing: the version whose text is to be applied again");
+        return;
+    }
+    const char *comment = arena_printf(&r->arena, "rollback to version %llu", (unsigned long long)to);
+    if (read_comment(r, &comment, &expected) && read_version(r, to, &old))
+        apply(r, bytes_of(old.text), comment, expected);
+}

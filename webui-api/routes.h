@@ -1,0 +1,55 @@
+/* All routes as one table: method, pattern, handler, parameters.  What each answers stands in README.md. */
+#pragma once
+
+#include "webui-api/http.h"
+
+typedef void (*route_fn)(struct request *r);
+
+struct route {
+    enum http_method method;
+    const char *pattern; /* "/api/v1/accounts/{name}" */
+    route_fn handler;
+    const char *parameters; /* blank-separated */
+    bool for_anybody;       /* also on api.listen, which knows nobody */
+};
+extern const struct route routes[];
+extern const size_t route_count;
+
+/* Does the path fit?  args[] are the placeholders' values (borrowed from the target). */
+bool route_matches(const char *pattern, const struct http_target *target, const char *args[2]);
+/* The route, or NULL; *allow has BIT(method) of every route whose path fits. */
+const struct route *route_find(enum http_method method, const struct http_target *target, const char *args[2],
+                               unsigned *allow);
+/* Finds the route, checks the parameters, calls the handler; there is a reply afterwards. */
+void route_serve(struct request *r, bool anybody);
+
+/* route_status.c */
+void get_healthz(struct request *r);
+void get_metrics(struct request *r);
+void get_status(struct request *r);
+void get_explain(struct request *r);
+/* route_accounts.c */
+void get_accounts(struct request *r);
+void get_account(struct request *r);
+void put_account(struct request *r);
+void delete_account(struct request *r);
+/* route_queue.c, route_queue_ops.c, route_message.c */
+void get_queue_recipients(struct request *r);
+void get_queue_count(struct request *r);
+void get_queue_summary(struct request *r);
+void post_queue_ops(struct request *r);
+void get_queue_message(struct request *r);
+/* route_policy.c */
+void get_policy(struct request *r);
+void get_policy_versions(struct request *r);
+void get_policy_version(struct request *r);
+void post_policy_check(struct request *r);
+void post_policy_diff(struct request *r);
+void post_policy(struct request *r);
+void post_policy_rollback(struct request *r);
+/* route_reports.c, route_reconcile.c */
+void get_report_delivery(struct request *r);
+void get_report_tls(struct request *r);
+void get_report_reconcile(struct request *r);
+/* route_log.c */
+void get_log_follow(struct request *r);
