@@ -156,9 +156,19 @@ static size_t take_nothing(struct smtp_server *s, struct bytes in, enum server_s
     return in.len; /* we have said goodbye */
 }
 
-static size_t line_max(const struct smtp_server *s, struct bytes line)
+/* The longest that the line may be that began in s->line, if anything is there, and goes on with `more`. */
+static size_t line_max(const struct smtp_server *s, struct bytes more)
 {
-    return s->state == SERVER_AUTH || bytes_istarts(line, BYTES("AUTH ")) ? AUTH_LINE_MAX : LINE_MAX_BYTES;
+    char start[5];
+    size_t n = MIN_OF(s->line.len, sizeof(start));
+
+    if (n)
+        memcpy(start, s->line.at, n);
+    more = bytes_first(more, sizeof(start) - n);
+    if (more.len)
+        memcpy(start + n, more.at, more.len);
+    bool is_auth = bytes_ieq(bytes_make(start, n + more.len), BYTES("AUTH "));
+    return is_auth || s->state == SERVER_AUTH ? AUTH_LINE_MAX : LINE_MAX_BYTES;
 }
 
 static enum server_state on_long_line(struct smtp_server *s)
@@ -183,8 +193,6 @@ static enum server_state on_line(struct smtp_server *s, struct bytes line)
         log_warn(s->config.log, "smtp.bare_newline_in_command");
         return server_bye(s, 500, "5.5.2", "Bare LF received; lines must end in CRLF");
     }
-    if (line.len > line_max(s, line))
-        return on_long_line(s);
     line.len -= 2;
     if (s->state == SERVER_AUTH)
         return server_on_auth_line(s, line);
@@ -195,7 +203,8 @@ static enum server_state on_line(struct smtp_server *s, struct bytes line)
 
 static void forget_line(struct smtp_server *s)
 {
-    explicit_bzero(s->line.at, s->line.len); /* it may be a password */
+    if (s->line.len)
+        explicit_bzero(s->line.at, s->line.len); /* it may be a password */
     buf_clear(&s->line);
     s->line_dropped = false;
     if (s->line.cap > SMALL_LINE_KEPT)
@@ -226,24 +235,22 @@ static size_t take_line(struct smtp_server *s, struct bytes in, enum server_stat
         return pass_over_line(s, in, next);
     struct bytes line = bytes_first(in, bytes_find(in, '\n') + 1);
     bool whole = line.at[line.len - 1] == '\n';
+    if (s->line.len + line.len > line_max(s, line)) {
+        char last = s->line.len ? s->line.at[s->line.len - 1] : '\0';
+        forget_line(s);
+        buf_putc(&s->line, last);
+        s->line_dropped = true;
+        return pass_over_line(s, in, next);
+    }
+    s->more_input = line.len < in.len;
     if (whole && s->line.len == 0) {
-        s->more_input = line.len < in.len;
         *next = on_line(s, line);
         return line.len;
     }
-    if (s->line.len + line.len > AUTH_LINE_MAX) {
-        line = bytes_first(line, AUTH_LINE_MAX + 1 - s->line.len);
-        whole = line.at[line.len - 1] == '\n';
-    }
     buf_put(&s->line, line);
     if (whole) {
-        s->more_input = line.len < in.len;
         *next = on_line(s, buf_bytes(&s->line));
         forget_line(s);
-    } else if (s->line.len > line_max(s, buf_bytes(&s->line))) {
-        s->line_dropped = true;
-        s->line.at[0] = s->line.at[s->line.len - 1];
-        s->line.len = 1;
     }
     return line.len;
 }

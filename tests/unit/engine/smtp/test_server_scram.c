@@ -37,7 +37,7 @@ static char *challenge(struct play *p)
 
 /* The client-final message for `password`. */
 static void make_final(const char *first_bare, const char *server_first, const char *password,
-                       struct buf *out)
+                       const char *binding, struct buf *out)
 {
     uint8_t salted[32], client_key[32], stored[32], signature[32];
     BUF_LOCAL(salt);
@@ -52,7 +52,7 @@ static void make_final(const char *first_bare, const char *server_first, const c
                      0);
     gnutls_hmac_fast(GNUTLS_MAC_SHA256, salted, 32, "Client Key", 10, client_key);
     gnutls_hash_fast(GNUTLS_DIG_SHA256, client_key, 32, stored);
-    buf_putf(out, "c=biws,%.*s", (int)(s - 3 - server_first), server_first);
+    buf_putf(out, "c=%s,%.*s", binding, (int)(s - 3 - server_first), server_first);
     buf_putf(&message, "%s,%s,%s", first_bare, server_first, buf_str(out));
     gnutls_hmac_fast(GNUTLS_MAC_SHA256, stored, 32, message.at, message.len, signature);
     for (size_t n = 0; n < 32; n++)
@@ -62,20 +62,26 @@ static void make_final(const char *first_bare, const char *server_first, const c
 }
 
 /* True when the last reply is `code`. */
-static bool try_scram(struct play *p, const char *user, const char *password, const char *code)
+static bool try_scram_bound(struct play *p, const char *user, const char *password, const char *binding,
+                            const char *code)
 {
     BUF_LOCAL(first);
     BUF_LOCAL(final);
 
     buf_putf(&first, "n,,n=%s,r=fyko+d2lbbFgONRv9qkxdawL", user);
     say_base64(p, "AUTH SCRAM-SHA-256 ", buf_str(&first));
-    make_final(buf_str(&first) + 3, challenge(p), password, &final);
+    make_final(buf_str(&first) + 3, challenge(p), password, binding, &final);
     say_base64(p, "", buf_str(&final));
     if (strncmp(code, "235", 3) == 0) {
         assert_memory_equal(challenge(p), "v=", 2);
         play_says(p, "\r\n");
     }
     return strncmp(play_hear(p), code, strlen(code)) == 0;
+}
+
+static bool try_scram(struct play *p, const char *user, const char *password, const char *code)
+{
+    return try_scram_bound(p, user, password, "biws", code); /* "n,," */
 }
 
 static void begin(struct play *p)
@@ -100,6 +106,18 @@ static void the_right_password_gets_in_and_no_other(void **state)
     assert_string_equal(smtp_server_account(p.server), "alice");
     assert_int_equal(p.auth_good, 1);
     assert_int_equal(p.checks, 0); /* no password was seen */
+    play_end(&p);
+}
+
+/* A client that said "y" and hears "n" from somebody on the way: the proof is right, the header is not. */
+static void a_changed_gs2_header_is_refused(void **state)
+{
+    struct play p;
+
+    (void)state;
+    begin(&p);
+    assert_true(try_scram_bound(&p, "alice", "wonderland", "eSws", "535 5.7.8"));
+    assert_true(try_scram_bound(&p, "alice", "wonderland", "", "535 5.7.8"));
     play_end(&p);
 }
 
@@ -142,6 +160,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_right_password_gets_in_and_no_other),
+        cmocka_unit_test(a_changed_gs2_header_is_refused),
         cmocka_unit_test(a_disabled_account_looks_like_none),
         cmocka_unit_test(a_broken_exchange_leaves_nothing_to_go_on_with),
     };
