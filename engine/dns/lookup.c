@@ -4,7 +4,7 @@
  *   WAITING --turn--> ASKING --answer--> ended
  *                     |   ^  \--SERVFAIL, REFUSED, nonsense, time-out: next server (ASKING)
  *                     v   |
- *                    PAUSING    no socket to be had, or every server failed at once
+ *                    PAUSING    no socket to be had, too much out already, or every server failed at once
  *
  * A round asks each server once; a try of round n may take timeout_ms * 2^n.  Servers that answered without
  * use are not asked again.  Nothing ends from inside dns_lookup_join(): a first round that cannot even send
@@ -37,7 +37,7 @@ struct dns_lookup {
     unsigned round, strays;
     uint8_t server;          /* the one being asked */
     uint8_t useless, failed; /* a bit for each that answered without use; that did not answer */
-    bool same_again;         /* after the pause: no socket was to be had */
+    bool same_again;         /* after the pause: it could not be sent */
     bool sent;               /* at least one question left */
     bool tcp, plain, plain_after_refusal, trusted, let_finish;
 };
@@ -203,6 +203,11 @@ static void ask(struct dns_lookup *l)
     BUF_LOCAL(query);
 
     dns_wire_close(TAKE(l->wire));
+    if (d->young_count >= 2 * DNS_BURST_MAX) { /* those in line leave this room to retries */
+        l->same_again = true;
+        pause_for(l, DNS_SOCKET_RETRY_MS);
+        return;
+    }
     l->state = LOOKUP_ASKING;
     l->trusted = server_of(l)->trusted_ad;
     l->question.id = (uint16_t)dns_random(d);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 
@@ -490,25 +491,53 @@ static void on_connection(uv_stream_t *listener, int status)
 
 /* ---- start and stop ---- */
 
+static int bound(int type, uint16_t port, uint16_t *out)
+{
+    struct sockaddr_in a = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(a);
+    int fd = socket(AF_INET, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0 || bind(fd, (struct sockaddr *)&a, len) != 0 || (type == SOCK_STREAM && listen(fd, 64) != 0)) {
+        close(fd);
+        return -1;
+    }
+    getsockname(fd, (struct sockaddr *)&a, &len);
+    *out = ntohs(a.sin_port);
+    return fd;
+}
+
+/* One port for both: what the kernel gives for one may be taken for the other. */
+static void open_both(struct scripted *s)
+{
+    for (int i = 0; i < 100; i++) {
+        uint16_t other;
+        int udp = bound(SOCK_DGRAM, 0, &s->port), tcp = bound(SOCK_STREAM, s->port, &other);
+        if (udp >= 0 && tcp >= 0) {
+            uv_udp_open(&s->udp, udp);
+            uv_tcp_open(&s->tcp, tcp);
+            return;
+        }
+        close(udp);
+        close(tcp);
+    }
+    abort();
+}
+
 void scripted_start(struct scripted *s, uv_loop_t *loop, const struct scripted_row *rows, size_t count)
 {
-    struct sockaddr_storage address;
-    int len = sizeof(address);
+    uint16_t port;
 
     if (count > COUNT_OF(s->used))
         abort();
     *s = (struct scripted){.loop = loop, .rows = rows, .count = count};
-    uv_ip4_addr("127.0.0.1", 0, (struct sockaddr_in *)&address);
     uv_udp_init(loop, &s->udp);
     uv_tcp_init(loop, &s->tcp);
     uv_udp_init(loop, &s->other_udp);
-    uv_udp_bind(&s->other_udp, (struct sockaddr *)&address, 0);
-    uv_udp_bind(&s->udp, (struct sockaddr *)&address, 0);
-    uv_udp_getsockname(&s->udp, (struct sockaddr *)&address, &len);
-    s->port = ntohs(((struct sockaddr_in *)&address)->sin_port);
-    if (uv_tcp_bind(&s->tcp, (struct sockaddr *)&address, 0) != 0 ||
-        uv_listen((uv_stream_t *)&s->tcp, 64, on_connection) != 0)
-        abort(); /* somebody has that TCP port: run it again */
+    open_both(s);
+    uv_udp_open(&s->other_udp, bound(SOCK_DGRAM, 0, &port));
+    if (uv_listen((uv_stream_t *)&s->tcp, 64, on_connection) != 0)
+        abort();
     uv_udp_recv_start(&s->udp, on_alloc, on_udp);
     uv_unref((uv_handle_t *)&s->udp);
     uv_unref((uv_handle_t *)&s->other_udp);

@@ -598,8 +598,8 @@ static void only_so_many_questions_are_under_way_and_all_are_answered(void **sta
     world_start(&w, rows, 1);
     struct dns_config c = config_of(&w);
     char *why = NULL;
-    c.timeout_ms = 800;
-    c.total_ms = 900; /* the time in line is longer: it does not count */
+    c.timeout_ms = 2000;
+    c.total_ms = 20000;
     assert_int_equal(dns_create(&w.loop, &c, &w.d, &why), OK);
     for (int i = 0; i < 1200; i++) {
         char name[32];
@@ -617,6 +617,29 @@ static void only_so_many_questions_are_under_way_and_all_are_answered(void **sta
     assert_int_equal(w.d->young_count, 0);
     assert_int_equal(w.failures, 0);
     assert_int_equal(w.d->active_count, 0);
+    world_stop(&w);
+}
+
+static void the_time_in_line_is_not_counted(void **state)
+{
+    static const struct scripted_row rows[] = {{"good.test", "MX", NULL, "good.test 300 MX 1 mx.test"},
+                                               {"*", "MX", "silent", NULL}};
+    struct world w;
+    char *why = NULL;
+
+    world_start(&w, rows, COUNT_OF(rows));
+    struct dns_config c = config_of(&w);
+    c.timeout_ms = c.total_ms = 1000;
+    assert_int_equal(dns_create(&w.loop, &c, &w.d, &why), OK);
+    for (int i = 0; i < DNS_LOOKUPS_MAX; i++) {
+        char name[32];
+        snprintf(name, sizeof(name), "q%d.test", i);
+        dns_resolve_mx(w.d, name, on_mx, &w);
+    }
+    dns_resolve_mx(w.d, "good.test", on_mx,
+                   &w); /* its turn comes when the first of those before it have died */
+    wait_for(&w, DNS_LOOKUPS_MAX + 1);
+    assert_int_equal(w.failures, DNS_LOOKUPS_MAX);
     world_stop(&w);
 }
 
@@ -903,6 +926,7 @@ int main(void)
         cmocka_unit_test(an_answer_is_asked_for_once),
         cmocka_unit_test(ttl_0_and_beyond_2_31_serve_those_who_wait_and_nobody_after),
         cmocka_unit_test(only_so_many_questions_are_under_way_and_all_are_answered),
+        cmocka_unit_test(the_time_in_line_is_not_counted),
         cmocka_unit_test(ids_and_source_ports_are_not_guessable),
         cmocka_unit_test(a_dead_family_does_not_hold_up_the_other),
         cmocka_unit_test(without_ipv6_nobody_asks_for_aaaa),
