@@ -42,6 +42,7 @@ struct dest {
     uint32_t queued_jobs;
     bool cold; /* the store keeps its mail on disk */
     bool paging;
+    bool cold_again;       /* asked to be cold while a page was under way */
     bool page_due;         /* there is, or may be, due mail on disk */
     int64_t next_due_unix; /* on disk, not due before; 0: nothing known */
     struct alarm alarm;

@@ -76,9 +76,10 @@ uint64_t suspension_start(struct suspension *s, const struct outcome *why, const
 void dest_go_cold(struct dest *dest)
 {
     dest->page_due = true;
-    if (dest->cold)
+    if (dest->cold && !dest->paging)
         return;
     dest->cold = true;
+    dest->cold_again = dest->paging; /* the store hears of it after the page that may make the domain hot */
     store_post_cold(dest->d->w->shared->store, dest->domain);
 }
 
@@ -231,10 +232,11 @@ static void on_page(struct note *note, void *owner)
         return;
     }
     dest->paging = false;
-    dest->cold = p->more;
     if (p->req.result == OK) {
-        dest->page_due = p->more;
-        dest->next_due_unix = 0;
+        /* What happened since the page was read counts too: a wake, a deferral, a call to be cold. */
+        dest->cold = p->more || dest->cold_again;
+        dest->page_due |= dest->cold;
+        dest->cold_again = false;
         if (p->next_due_unix)
             dest_wait_until(dest, p->next_due_unix);
         struct list *node;
@@ -246,6 +248,7 @@ static void on_page(struct note *note, void *owner)
         }
     } else {
         log_warn(&w->log, "queue.page", LOG_STR("domain", dest->domain), LOG_ERR(p->req.result));
+        dest->page_due = true;
         set_alarm(dest, worker_now_ms(w) + 1000);
     }
     store_page_destroy(p);
@@ -257,6 +260,7 @@ static void page(struct dest *dest)
     struct store_page *p = MEM_NEW(struct store_page);
 
     dest->paging = true;
+    dest->page_due = false;
     p->req.reply_to = &dest->d->w->inbox;
     p->req.on_reply = on_page;
     p->domain = mem_strdup(dest->domain);

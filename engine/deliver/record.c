@@ -33,7 +33,8 @@ static void decide_then(struct dest *dest, const struct job *job, struct rcpt *r
     case OUTCOME_CANCELLED: a->then = THEN_REMOVE; break;
     case OUTCOME_DEFERRED:
         a->then = THEN_DEFER;
-        a->due_unix = now + retry_wait_s(retry, rcpt->attempts, worker_random());
+        /* Rounded up: to wait a little less than the schedule says would be a lie. */
+        a->due_unix = (clock_unix_ms() + 999) / 1000 + retry_wait_s(retry, rcpt->attempts, worker_random());
         int64_t last = m->accepted_unix + retry->lifetime_s + 1; /* one last try, or the bounce, in time */
         if (a->due_unix > last && last > now)
             a->due_unix = last;
