@@ -28,6 +28,7 @@ enum timeout { NO_TIMEOUT, AT_GREETING, AT_EHLO, AT_MAIL, AT_RCPT, AT_DATA, AT_B
 
 struct step {
     const char *name;
+    const char *waits_for; /* in sentences that operators and senders read */
     enum outcome_stage stage;
     enter_fn enter;
     reply_fn on_reply;
@@ -49,25 +50,25 @@ static enum client_state on_quit(struct smtp_client *c, const struct smtp_reply 
 
 /* clang-format off */
 static const struct step steps[] = {
-    /*                     name         stage           enter                  on_reply            timeout      may go to */
-    [CLIENT_NEW]       = { "new",       STAGE_CONNECT,  NULL,                  on_unasked,         NO_TIMEOUT,  BIT(CLIENT_GREETING) | OVER },
-    [CLIENT_GREETING]  = { "greeting",  STAGE_GREETING, NULL,                  client_on_greeting, AT_GREETING, BIT(CLIENT_EHLO) | QUITS | OVER },
-    [CLIENT_EHLO]      = { "ehlo",      STAGE_EHLO,     client_enter_ehlo,     client_on_ehlo,     AT_EHLO,     BIT(CLIENT_HELO) | ASKED | QUITS | OVER },
-    [CLIENT_HELO]      = { "helo",      STAGE_EHLO,     client_enter_helo,     client_on_helo,     AT_EHLO,     ASKED | QUITS | OVER },
-    [CLIENT_CHOOSE]    = { "choose",    STAGE_EHLO,     NULL,                  on_unasked,         NO_TIMEOUT,  BIT(CLIENT_STARTTLS) | BIT(CLIENT_AUTH) | RESTING | QUITS | OVER },
-    [CLIENT_STARTTLS]  = { "starttls",  STAGE_STARTTLS, client_enter_starttls, client_on_starttls, AT_EHLO,     BIT(CLIENT_HANDSHAKE) | ASKED | QUITS | OVER },
-    [CLIENT_HANDSHAKE] = { "handshake", STAGE_TLS,      NULL,                  on_unasked,         NO_TIMEOUT,  BIT(CLIENT_EHLO) | OVER },
-    [CLIENT_AUTH]      = { "auth",      STAGE_AUTH,     client_enter_auth,     client_on_auth,     AT_EHLO,     RESTING | ASKED | QUITS | OVER },
-    [CLIENT_READY]     = { "ready",     STAGE_MAIL,     enter_ready,           on_unasked,         NO_TIMEOUT,  BIT(CLIENT_RSET) | BIT(CLIENT_MAIL) | QUITS | OVER },
-    [CLIENT_RSET]      = { "rset",      STAGE_MAIL,     enter_say,             client_on_rset,     AT_MAIL,     BIT(CLIENT_MAIL) | OVER },
-    [CLIENT_MAIL]      = { "mail",      STAGE_MAIL,     enter_say,             client_on_mail,     AT_MAIL,     BIT(CLIENT_RCPT) | RESTING | OVER },
-    [CLIENT_RCPT]      = { "rcpt",      STAGE_RCPT,     enter_say,             client_on_rcpt,     AT_RCPT,     BIT(CLIENT_DATA) | BIT(CLIENT_CHUNK) | RESTING | OVER },
-    [CLIENT_DATA]      = { "data",      STAGE_DATA,     enter_say,             client_on_data,     AT_DATA,     BIT(CLIENT_BODY) | BIT(CLIENT_DOT) | RESTING | OVER },
-    [CLIENT_BODY]      = { "body",      STAGE_DATA,     client_enter_body,     client_on_body,     AT_BLOCK,    BIT(CLIENT_DOT) | OVER },
-    [CLIENT_DOT]       = { "dot",       STAGE_DOT,      enter_say,             client_on_dot,      AT_DOT,      RESTING | OVER },
-    [CLIENT_CHUNK]     = { "chunk",     STAGE_DOT,      client_enter_chunk,    client_on_chunk,    AT_DOT,      BIT(CLIENT_RSET) | RESTING | OVER },
-    [CLIENT_QUIT]      = { "quit",      STAGE_MAIL,     enter_quit,            on_quit,            AT_QUIT,     OVER },
-    [CLIENT_OVER]      = { "over",      STAGE_MAIL,     enter_over,            on_unasked,         NO_TIMEOUT,  0 },
+    /*                     name         waits for                    stage           enter                  on_reply            timeout      may go to */
+    [CLIENT_NEW]       = { "new",       "nothing",                   STAGE_CONNECT,  NULL,                  on_unasked,         NO_TIMEOUT,  BIT(CLIENT_GREETING) | OVER },
+    [CLIENT_GREETING]  = { "greeting",  "the greeting",              STAGE_GREETING, NULL,                  client_on_greeting, AT_GREETING, BIT(CLIENT_EHLO) | QUITS | OVER },
+    [CLIENT_EHLO]      = { "ehlo",      "the reply to EHLO",         STAGE_EHLO,     client_enter_ehlo,     client_on_ehlo,     AT_EHLO,     BIT(CLIENT_HELO) | ASKED | QUITS | OVER },
+    [CLIENT_HELO]      = { "helo",      "the reply to HELO",         STAGE_EHLO,     client_enter_helo,     client_on_helo,     AT_EHLO,     ASKED | QUITS | OVER },
+    [CLIENT_CHOOSE]    = { "choose",    "our own decision",          STAGE_EHLO,     NULL,                  on_unasked,         NO_TIMEOUT,  BIT(CLIENT_STARTTLS) | BIT(CLIENT_AUTH) | RESTING | QUITS | OVER },
+    [CLIENT_STARTTLS]  = { "starttls",  "the reply to STARTTLS",     STAGE_STARTTLS, client_enter_starttls, client_on_starttls, AT_EHLO,     BIT(CLIENT_HANDSHAKE) | ASKED | QUITS | OVER },
+    [CLIENT_HANDSHAKE] = { "handshake", "the TLS handshake",         STAGE_TLS,      NULL,                  on_unasked,         NO_TIMEOUT,  BIT(CLIENT_EHLO) | OVER },
+    [CLIENT_AUTH]      = { "auth",      "the reply to AUTH",         STAGE_AUTH,     client_enter_auth,     client_on_auth,     AT_EHLO,     RESTING | ASKED | QUITS | OVER },
+    [CLIENT_READY]     = { "ready",     "the next message",          STAGE_MAIL,     enter_ready,           on_unasked,         NO_TIMEOUT,  BIT(CLIENT_RSET) | BIT(CLIENT_MAIL) | QUITS | OVER },
+    [CLIENT_RSET]      = { "rset",      "the reply to RSET",         STAGE_MAIL,     enter_say,             client_on_rset,     AT_MAIL,     BIT(CLIENT_MAIL) | OVER },
+    [CLIENT_MAIL]      = { "mail",      "the reply to MAIL",         STAGE_MAIL,     enter_say,             client_on_mail,     AT_MAIL,     BIT(CLIENT_RCPT) | RESTING | OVER },
+    [CLIENT_RCPT]      = { "rcpt",      "the reply to RCPT",         STAGE_RCPT,     enter_say,             client_on_rcpt,     AT_RCPT,     BIT(CLIENT_DATA) | BIT(CLIENT_CHUNK) | RESTING | OVER },
+    [CLIENT_DATA]      = { "data",      "the reply to DATA",         STAGE_DATA,     enter_say,             client_on_data,     AT_DATA,     BIT(CLIENT_BODY) | BIT(CLIENT_DOT) | RESTING | OVER },
+    [CLIENT_BODY]      = { "body",      "room to send the message",  STAGE_DATA,     client_enter_body,     client_on_body,     AT_BLOCK,    BIT(CLIENT_DOT) | OVER },
+    [CLIENT_DOT]       = { "dot",       "the reply to the message",  STAGE_DOT,      enter_say,             client_on_dot,      AT_DOT,      RESTING | OVER },
+    [CLIENT_CHUNK]     = { "chunk",     "the reply to the message",  STAGE_DOT,      client_enter_chunk,    client_on_chunk,    AT_DOT,      BIT(CLIENT_RSET) | RESTING | OVER },
+    [CLIENT_QUIT]      = { "quit",      "the reply to QUIT",         STAGE_MAIL,     enter_quit,            on_quit,            AT_QUIT,     OVER },
+    [CLIENT_OVER]      = { "over",      "nothing",                   STAGE_MAIL,     enter_over,            on_unasked,         NO_TIMEOUT,  0 },
 };
 /* clang-format on */
 
@@ -111,6 +112,16 @@ static void restart_clock(struct smtp_client *c)
         which = AT_BLOCK;
     uint32_t ms = timeout_ms(c, which);
     c->deadline_ms = ms ? c->now_ms + ms : 0;
+    c->left_at_restart = c->put_total - c->out.len;
+}
+
+/* A message is on its way out, and some of it left since the clock was set: an owner need not tell each
+ * octet. */
+static bool is_moving(const struct smtp_client *c)
+{
+    enum timeout which = steps[c->state].timeout;
+
+    return (which == AT_BLOCK || which == AT_DOT) && c->put_total - c->out.len != c->left_at_restart;
 }
 
 /* The one place where the state changes. */
@@ -150,10 +161,8 @@ static enum client_state enter_ready(struct smtp_client *c)
 
     if (c->unanswered == 0 && c->more_input)
         return CLIENT_READY;
-    if (!t) {
-        c->ready_since_ms = c->now_ms;
+    if (!t)
         return c->quitting ? CLIENT_QUIT : CLIENT_READY;
-    }
     c->ruled = false;
     return c->peer_in_txn && t->phase == SAY_START ? CLIENT_RSET : CLIENT_MAIL;
 }
@@ -212,7 +221,7 @@ enum client_state client_fail(struct smtp_client *c, uint16_t code, const char *
 enum client_state client_fail_protocol(struct smtp_client *c, const char *what)
 {
     return client_fail(c, 451, "4.5.0", "the peer broke the protocol while we waited for %s: %s",
-                       steps[c->state].name, what);
+                       steps[c->state].waits_for, what);
 }
 
 /* The enhanced code at the start of a line, with its blank; empty if there is none. */
@@ -436,19 +445,22 @@ void smtp_client_closed(struct smtp_client *c, enum err e, const char *why, uint
     if (c->state == CLIENT_QUIT)
         client_go(c, end_orderly(c));
     else if (c->state != CLIENT_OVER)
-        client_go(c, client_fail(c, 421, "4.4.2", "connection lost while waiting for %s: %s%s%s",
-                                 steps[c->state].name, why ? why : "", why && e ? ": " : "",
-                                 e || !why ? err_text(e) : ""));
+        client_go(c, client_fail(c, 421, "4.4.2", "connection lost while waiting for %s: %s",
+                                 steps[c->state].waits_for, why ? why : err_text(e)));
     client_leave(c);
 }
 
 void smtp_client_on_deadline(struct smtp_client *c, uint64_t now_ms)
 {
     client_enter(c, now_ms);
-    if (c->state != CLIENT_OVER && c->deadline_ms && now_ms >= c->deadline_ms)
-        client_go(c, c->state == CLIENT_QUIT ? end_orderly(c)
-                                             : client_fail(c, 421, "4.4.2", "timed out while waiting for %s",
-                                                           steps[c->state].name));
+    bool due = c->state != CLIENT_OVER && c->deadline_ms && now_ms >= c->deadline_ms;
+    if (due && is_moving(c))
+        restart_clock(c);
+    else if (due && c->state == CLIENT_QUIT)
+        client_go(c, end_orderly(c));
+    else if (due)
+        client_go(c,
+                  client_fail(c, 421, "4.4.2", "timed out while waiting for %s", steps[c->state].waits_for));
     client_leave(c);
 }
 

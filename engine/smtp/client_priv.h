@@ -32,8 +32,6 @@ enum say { SAY_START, SAY_MAIL, SAY_RCPT, SAY_DATA, SAY_BODY, SAY_CHUNK, SAY_DON
 #define CLIENT_FILL_BYTES  (64 * 1024)
 #define CLIENT_CHUNK_BYTES (1024 * 1024)
 #define CLIENT_COPY_BYTES  4096 /* a body up to this is copied behind the commands: one write, no count */
-#define CLIENT_IDLE_MS                                                                                       \
-    1000 /* after resting this long a connection may be dead: BDAT waits for MAIL's reply */
 
 enum client_ask { ASK_NOTHING, ASK_EHLO, ASK_STARTTLS, ASK_AUTH };
 
@@ -42,15 +40,16 @@ struct client_auth;
 struct smtp_client {
     struct smtp_client_config config;
     enum client_state state;
-    uint64_t now_ms, deadline_ms, ready_since_ms;
+    uint64_t now_ms, deadline_ms;
     struct smtp_reply reply;
     struct smtp_offer offer;
     struct client_auth *auth; /* owned: while AUTH goes on */
 
     struct outq out;
-    struct buf cmd;      /* octets on their way into `out` */
-    uint64_t put_total;  /* octets ever put into `out` */
-    uint32_t unanswered; /* commands said whose reply was not heard */
+    struct buf cmd;           /* octets on their way into `out` */
+    uint64_t put_total;       /* octets ever put into `out` */
+    uint64_t left_at_restart; /* of them, gone when the clock was set */
+    uint32_t unanswered;      /* commands said whose reply was not heard */
 
     struct list txns; /* struct smtp_txn; the first is the one that is heard */
     uint32_t txn_count;

@@ -18,7 +18,7 @@ enum path_fault { PATH_BAD = 1, PATH_UTF8_LOCAL = 2, PATH_UTF8_DOMAIN = 4 };
  * Nothing that stands in an address may end the path or the command: no control octet anywhere, no blank or
  * angle bracket outside a quoted string.  The door has checked all this; a queue may be older than its door.
  */
-static unsigned path_look(const char *address)
+static unsigned path_look_closely(const char *address)
 {
     unsigned found = 0;
     bool quoted = false;
@@ -40,6 +40,19 @@ static unsigned path_look(const char *address)
             return PATH_BAD;
     }
     return quoted || s - address > PATH_OCTETS_MAX ? PATH_BAD : found;
+}
+
+/* Most addresses are of letters, digits and harmless signs only; this is the hot path. */
+static unsigned path_look(const char *address)
+{
+    static const bool harmless[256] = {
+        ['!'] = true, ['#' ... ';'] = true, ['='] = true, ['?' ... '['] = true, [']' ... '~'] = true,
+    };
+    const char *s = address;
+
+    while (harmless[(unsigned char)*s])
+        s++;
+    return *s || s - address > PATH_OCTETS_MAX ? path_look_closely(address) : 0;
 }
 
 /* A domain in U-labels that the peer must get in A-labels. */
@@ -102,6 +115,23 @@ static bool check_rcpt(struct smtp_client *c, struct smtp_txn *t, uint32_t i, un
     return true;
 }
 
+/*
+ * BDAT saves the wait for the 354, so the first message of a connection goes with its commands in one write.
+ * Behind it DATA is as fast, since its group rides behind the dot before, and safer: when the peer ends a
+ * connection that it used long enough, nothing of the next message has left, and there is no doubt about it
+ * (T59).  Bodies that must be read, and binary ones, go by BDAT too, once MAIL and RCPT are answered.
+ */
+static void choose_bdat(const struct smtp_client *c, struct smtp_txn *t)
+{
+    const struct body *body = t->message->body;
+    bool first = c->txns_done == 0 && c->txn_count == 0, pipelining = client_is_pipelining(c);
+    bool binary = body->flags & BODY_BINARY && c->offer.binarymime;
+
+    t->bdat = c->offer.chunking && c->config.use_chunking && !c->no_chunking &&
+              (first || !pipelining || !body->mem || binary);
+    t->hold_body = !first || !pipelining || !body->mem;
+}
+
 bool client_txn_check(struct smtp_client *c, struct smtp_txn *t)
 {
     const struct message *m = t->message;
@@ -114,12 +144,7 @@ bool client_txn_check(struct smtp_client *c, struct smtp_txn *t)
     for (uint32_t i = 0; i < t->rcpt_count; i++)
         any |= check_rcpt(c, t, i, &found);
     t->utf8 = c->offer.smtputf8 && (found || m->flags & MESSAGE_SMTPUTF8 || body->flags & BODY_UTF8_HEADER);
-    t->bdat = c->offer.chunking && c->config.use_chunking && !c->no_chunking;
-    /* A body that must be read, or that a dead connection would swallow with doubt, waits for the word of the
-     * peer. */
-    t->hold_body =
-        !body->mem || !client_is_pipelining(c) ||
-        (c->txns_done && c->state == CLIENT_READY && c->now_ms - c->ready_since_ms >= CLIENT_IDLE_MS);
+    choose_bdat(c, t);
     return any;
 }
 
@@ -284,17 +309,14 @@ bool client_is_pipelining(const struct smtp_client *c)
 }
 
 /*
- * Only the first may begin, or with FULL the second once the first's dot is said.  Not behind BDAT: there a
- * reply too many would pass for the second's, down to its last; with DATA the 354 keeps count (T60).
+ * Only the first may begin, or with FULL the second once the first's dot is said.  Not behind BDAT
+ * (CLIENT_CHUNK): there a reply too many would be hard to see; behind the dot the 354 keeps count (T60).
  */
 static bool may_begin(const struct smtp_client *c, const struct smtp_txn *t)
 {
-    const struct smtp_txn *head = client_head(c);
-
-    if (t == head)
+    if (t == client_head(c))
         return c->state == CLIENT_RSET || c->state == CLIENT_MAIL;
-    return c->config.pipelining == SMTP_PIPELINING_FULL && client_is_pipelining(c) &&
-           c->state == CLIENT_DOT && !head->bdat;
+    return c->config.pipelining == SMTP_PIPELINING_FULL && client_is_pipelining(c) && c->state == CLIENT_DOT;
 }
 
 static bool say_data(struct smtp_client *c, struct smtp_txn *t)
@@ -378,5 +400,8 @@ void client_flush(struct smtp_client *c)
         return;
     outq_put(&c->out, buf_bytes(&c->cmd));
     c->put_total += c->cmd.len;
-    buf_clear(&c->cmd);
+    if (c->cmd.cap > 4 * CLIENT_COPY_BYTES) /* a thousand recipients or a stuffed body: not kept while idle */
+        buf_fini(&c->cmd);
+    else
+        buf_clear(&c->cmd);
 }

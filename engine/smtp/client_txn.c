@@ -98,13 +98,12 @@ static enum client_state finish(struct smtp_client *c, struct smtp_txn *t)
  */
 static void settle_broken(struct smtp_client *c, struct smtp_txn *t)
 {
-    bool end_left = client_has_left(c, t->end_at);
-    bool was_silent = !t->mail_heard && !end_left;
+    bool is_attempt = t->mail_heard || (c->txns_done == 0 && t->phase != SAY_START);
 
     if (c->ruled)
         settle_rest(t, &c->ruling, false);
-    else if (!(was_silent && (c->txns_done > 0 || t->phase == SAY_START)))
-        settle_rest(t, &c->over, end_left && !c->over.remote);
+    else if (is_attempt)
+        settle_rest(t, &c->over, client_has_left(c, t->end_at) && !c->over.remote);
 }
 
 void client_settle_all(struct smtp_client *c)

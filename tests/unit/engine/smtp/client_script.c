@@ -280,8 +280,6 @@ static void do_word(struct owner *o, const char *line)
         smtp_client_quit(o->client, o->now_ms);
     } else if (strcmp(line, "hold") == 0) {
         o->hold = true;
-    } else if (strncmp(line, "rest ", 5) == 0) {
-        o->now_ms += strtoul(line + 5, NULL, 10);
     } else {
         fail_msg("%s: unknown line \"%s\"", o->sc->name, line);
     }

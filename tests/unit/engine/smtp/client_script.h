@@ -10,7 +10,6 @@
  *     "close"     the server closes           "late"   the deadline passes
  *     "submit"    the owner submits the next  "quit"   the owner quits
  *     "hold"      the output stays where it is: the next S is said before it left
- *     "rest n"    n milliseconds pass
  * The log has one line per event, see client_script.c.
  */
 #pragma once

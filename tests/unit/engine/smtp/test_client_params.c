@@ -14,7 +14,9 @@
 #define REST    "S 250 ok", "S 250 ok", "S 354 go", "C Hi.", "C .", "S 250 ok", BYE
 #define SENT_A  "A+: delivered dot 250" ORDERLY
 
-#define YAMA "\xe5\xb1\xb1" /* U+5C71 */
+#define TEN     "0123456789"
+#define HUNDRED TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN
+#define YAMA    "\xe5\xb1\xb1" /* U+5C71 */
 
 static void play(const struct script_case *cases, size_t count)
 {
@@ -131,6 +133,19 @@ static void parameters_are_sent_to_who_offered_them(void **state)
          .pipelining = SMTP_PIPELINING_COMMANDS,
          .lines = LINES(OFFER("S 250-DSN"), "C MAIL FROM:<a@s.example>", "C RCPT TO:<r@d.example>", "C DATA",
                         REST),
+         .want = SENT_A},
+        {.name = "an ENVID and an ORCPT that are too long are left out",
+         .messages = MESSAGE(PLAIN, .envid = HUNDRED "x",
+                             .orcpt = "rfc822;" HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED "@d.example"),
+         .pipelining = SMTP_PIPELINING_COMMANDS,
+         .lines = LINES(OFFER("S 250-DSN"), "C MAIL FROM:<a@s.example>", "C RCPT TO:<r@d.example>", "C DATA",
+                        REST),
+         .want = SENT_A},
+        {.name = "an ENVID of 100 octets is sent",
+         .messages = MESSAGE(PLAIN, .envid = HUNDRED),
+         .pipelining = SMTP_PIPELINING_COMMANDS,
+         .lines = LINES(OFFER("S 250-DSN"), "C MAIL FROM:<a@s.example> ENVID=" HUNDRED,
+                        "C RCPT TO:<r@d.example>", "C DATA", REST),
          .want = SENT_A},
         {.name = "controls in ENVID and ORCPT stay in their parameter",
          .messages = MESSAGE(PLAIN, .envid = "x\r\nRSET", .orcpt = "rfc822;a\r\nRSET@d.example"),

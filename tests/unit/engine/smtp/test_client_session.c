@@ -229,6 +229,48 @@ static void ehlo_keywords_are_read_in_all_their_forms(void **state)
     assert_true(o.auth_plain && o.auth_login);
 }
 
+struct tls_log {
+    struct smtp_client *c;
+    bool offered_after_tls;
+};
+
+static void tls_on_ehlo(void *arg, const struct smtp_offer *offer)
+{
+    struct tls_log *l = arg;
+
+    if (offer->starttls)
+        smtp_client_go_starttls(l->c, 1);
+}
+
+static void tls_on_starttls(void *arg, bool accepted, bool clean, const struct outcome *reply)
+{
+    struct tls_log *l = arg;
+
+    (void)clean;
+    (void)reply;
+    assert_true(accepted);
+    smtp_client_tls_done(l->c, 1);
+    l->offered_after_tls = smtp_client_offer(l->c)->pipelining || smtp_client_offer(l->c)->starttls;
+}
+
+static void nothing_of_the_clear_ehlo_is_left_after_the_handshake(void **state)
+{
+    (void)state;
+    struct tls_log log = {0};
+    struct smtp_client_config config = {.ehlo_name = "me.example",
+                                        .events = {.on_ehlo = tls_on_ehlo, .on_starttls = tls_on_starttls},
+                                        .arg = &log};
+
+    log.c = smtp_client_create(&config);
+    log.offered_after_tls = true;
+    smtp_client_connected(log.c, 1);
+    smtp_client_receive(log.c, BYTES("220 mx\r\n"), 1);
+    smtp_client_receive(log.c, BYTES("250-mx\r\n250-PIPELINING\r\n250 STARTTLS\r\n"), 1);
+    smtp_client_receive(log.c, BYTES("220 go\r\n"), 1);
+    assert_false(log.offered_after_tls);
+    smtp_client_destroy(log.c);
+}
+
 #define AUTH_LIST(mechanisms) "S 250-mx", "S 250 AUTH " mechanisms
 
 static void auth_takes_the_strongest_mechanism_and_gives_nothing_else(void **state)
@@ -493,6 +535,7 @@ int main(void)
         cmocka_unit_test(a_refused_greeting_defers_whatever_its_class),
         cmocka_unit_test(ehlo_falls_back_to_helo),
         cmocka_unit_test(starttls_goes_on_only_after_a_lone_220),
+        cmocka_unit_test(nothing_of_the_clear_ehlo_is_left_after_the_handshake),
         cmocka_unit_test(ehlo_keywords_are_read_in_all_their_forms),
         cmocka_unit_test(auth_takes_the_strongest_mechanism_and_gives_nothing_else),
         cmocka_unit_test(scram_succeeds_only_when_both_sides_know_the_password),

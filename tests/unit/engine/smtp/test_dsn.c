@@ -250,6 +250,11 @@ static void the_message_comes_back_whole_only_when_asked_for_and_small(void **st
         mem_free(text);
     }
     buf_fini(&big);
+    assert_true(dsn_wants_full(DSN_RET_FULL, DSN_FAILED, DSN_FULL_BYTES_MAX));
+    assert_false(dsn_wants_full(DSN_RET_FULL, DSN_FAILED, DSN_FULL_BYTES_MAX + 1));
+    assert_false(dsn_wants_full(DSN_RET_FULL, DSN_DELAYED, 1));
+    assert_false(dsn_wants_full(DSN_RET_HDRS, DSN_FAILED, 1));
+    assert_false(dsn_wants_full(DSN_RET_DEFAULT, DSN_FAILED, 1));
 }
 
 static void hostile_words_stay_inside_their_field(void **state)
@@ -286,6 +291,19 @@ static void hostile_words_stay_inside_their_field(void **state)
         mem_free(top);
         mem_free(text);
     }
+}
+
+static void line_ends_in_a_reply_become_blanks(void **state)
+{
+    (void)state;
+    struct outcome o = {
+        .kind = OUTCOME_BOUNCED, .stage = STAGE_RCPT, .code = 550, .remote = true, .text = "a\r\nb\tc"};
+    struct dsn_rcpt r = {.action = DSN_FAILED, .address = "r@d.example", .outcome = &o};
+    struct dsn d = base_dsn(&r, 1);
+    char *text = format(&d);
+
+    assert_has(text, "Diagnostic-Code: smtp; 550 a  b c\r\n");
+    mem_free(text);
 }
 
 static void the_boundary_is_not_in_the_message(void **state)
@@ -394,6 +412,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_kinds_differ_in_subject_action_and_words),
         cmocka_unit_test(the_message_comes_back_whole_only_when_asked_for_and_small),
         cmocka_unit_test(hostile_words_stay_inside_their_field),
+        cmocka_unit_test(line_ends_in_a_reply_become_blanks),
         cmocka_unit_test(the_boundary_is_not_in_the_message),
         cmocka_unit_test(long_words_are_folded),
         cmocka_unit_test(addresses_beyond_ascii_make_it_global),
