@@ -156,7 +156,8 @@ static int64_t day_for_now(const struct history *h)
 
 static enum err be_in_right_day(struct history *h)
 {
-    int64_t day = day_for_now(h);
+    /* A transaction whose end is unknown is looked for where it was tried. */
+    int64_t day = h->tried_batches ? h->tried_day : day_for_now(h);
 
     if (h->day && h->day_number != day) {
         enum err e = day_pending_rollups(h->day) ? day_roll_up(h->day) : OK;

@@ -81,7 +81,7 @@ void history_attach(struct history *h, struct store *store); /* before the first
 void history_post(struct history *h, struct attempt_batch *batch);
 /* Attempts posted and not yet safe: a worker stops taking up new mail while this is above its cap. */
 size_t history_backlog(const struct history *h);
-/* Ends after all posted batches are safe and handed on, or after timeout_ms. */
+/* Ends after all posted batches are safe and handed on or, if the disk takes nothing, after timeout_ms. */
 void history_close(struct history *h, uint32_t timeout_ms);
 
 /*

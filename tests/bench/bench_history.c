@@ -100,7 +100,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", why);
         return 1;
     }
-    history_attach(h, (struct store *)&handed_on);
+    history_attach(h, (struct store *)(uintptr_t)&handed_on);
     uint64_t start = clock_now_us();
     double own = cpu_us(CLOCK_THREAD_CPUTIME_ID), all = cpu_us(CLOCK_PROCESS_CPUTIME_ID);
     for (size_t n = 0; n < count;) {
