@@ -217,10 +217,13 @@ enum err browse_header(struct browse *b, struct spool *spool, uint64_t message_i
 {
     enum err e = OK;
 
-    /* Once more when the body was moved between the look and the read. */
+    /*
+     * A body may move, and a dead segment be written over, between the look and the read: what was read
+     * counts if the message still says the same afterwards.
+     */
     for (int attempt = 0; attempt < 2; attempt++) {
         struct arena arena = {0};
-        struct browse_message m;
+        struct browse_message m, again;
         e = browse_message(b, message_id, &arena, &m);
         if (!e) {
             struct body *body = body_create(NULL, m.size_bytes);
@@ -228,9 +231,13 @@ enum err browse_header(struct browse *b, struct spool *spool, uint64_t message_i
             body->segment = m.segment;
             body->offset = m.offset;
             e = spool_read(spool, body, 0, len, buf_reserve(out, len));
+            body_unref(body);
+            if (!e)
+                e = browse_message(b, message_id, &arena, &again);
+            if (!e && (again.segment != m.segment || again.offset != m.offset))
+                e = ERR_NOT_FOUND;
             if (!e)
                 out->len += len;
-            body_unref(body);
         }
         arena_fini(&arena);
         if (e != ERR_NOT_FOUND)

@@ -40,7 +40,9 @@ void spool_keep(struct spool *s);
 void spool_undo(struct spool *s, bool keep_octets);
 uint64_t spool_current(const struct spool *s); /* never delete this one */
 
-void spool_delete(struct spool *s, uint64_t segment); /* any thread */
+void spool_delete(struct spool *s, uint64_t segment); /* any thread; never waits for the disk to free it */
+void spool_retire(struct spool *s, uint64_t segment); /* the same for one of full size: it may be written over */
+void spool_drop_spares(struct spool *s);
 void spool_set_full(struct spool *s, bool full);
 
 /* Walks the records of a closed segment. */
@@ -48,8 +50,9 @@ struct spool_record {
     uint64_t message_id, offset /* of the body */, size_bytes;
     uint32_t checksum;
 };
-/* ERR_NOT_FOUND: the end; ERR_CORRUPT: not a record.  *at starts as 0. */
-MUST_CHECK enum err spool_next_record(struct spool *s, uint64_t segment, uint64_t *at, struct spool_record *out);
+/* ERR_NOT_FOUND: the end, or end_bytes reached; ERR_CORRUPT: not a record.  *at starts as 0. */
+MUST_CHECK enum err spool_next_record(struct spool *s, uint64_t segment, uint64_t end_bytes, uint64_t *at,
+                                      struct spool_record *out);
 
 /* For body_writer; any thread: a new segment file of its own, open for writing. */
 MUST_CHECK enum err spool_create_file(struct spool *s, uint64_t *segment, int *fd);

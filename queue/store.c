@@ -183,6 +183,7 @@ static void destroy(struct store *s)
     for (struct store_segment *g; (g = map_next(&s->segments, &at));)
         mem_free(g);
     map_fini(&s->domains);
+    store_forget_tally(s);
     map_fini(&s->segments);
     leases_fini(&s->leases);
     spool_close(s->spool);

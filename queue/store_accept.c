@@ -4,6 +4,8 @@
 #include "base/mem.h"
 #include "queue/store_priv.h"
 
+#define SECS_PER_DAY 86400
+
 void store_post_accept(struct store *s, struct store_accept *a)
 {
     a->req.type = REQ_ACCEPT;
@@ -164,6 +166,73 @@ static bool body_is_there(struct store *s, const struct body *b)
     return store_segment_find(s, b->segment) != NULL;
 }
 
+/* ---- the tally: one row a commit for each day and campaign ---- */
+
+static void add_to_tally(struct store *s, const struct message *m)
+{
+    struct tally *t = &s->tally;
+    const char *campaign = m->campaign ? m->campaign : "";
+    int64_t day = m->accepted_unix / SECS_PER_DAY;
+
+    if (!t->last || t->last->day != day || strcmp(t->last->campaign, campaign) != 0) {
+        const char *key = arena_printf(&t->arena, "%lld %s", (long long)day, campaign);
+        t->last = map_find(&t->rows, bytes_of(key));
+        if (!t->last) {
+            t->last = ARENA_NEW(&t->arena, struct tally_row);
+            t->last->day = day;
+            t->last->campaign = arena_strdup(&t->arena, campaign);
+            map_put(&t->rows, bytes_of(key), t->last);
+        }
+    }
+    t->last->messages++;
+    t->last->rcpts += m->rcpt_count;
+}
+
+/* Once a day: history has deleted the files of these days too, or soon will. */
+static enum err prune_tally(struct store *s)
+{
+    int64_t today = s->now_unix / SECS_PER_DAY, first = today - s->config.history_days;
+    sqlite3_stmt *st = s->st[ST_TALLY_PRUNE];
+
+    if (!s->config.history_days || s->tally_pruned_day == today)
+        return OK;
+    sql_bind_int(st, 1, first);
+    enum err e = sql_run(st);
+    if (!e && sqlite3_changes(s->db) > 0) {
+        st = s->st[ST_META_PUT];
+        sql_bind_text(st, 1, "tally_since");
+        sql_bind_int(st, 2, first + 1);
+        e = sql_run(st);
+    }
+    s->tally_pruned_day = today; /* taken back with the transaction, it waits until tomorrow: no harm */
+    return e;
+}
+
+enum err store_write_tally(struct store *s)
+{
+    sqlite3_stmt *st = s->st[ST_TALLY_ADD];
+    const struct tally_row *row;
+    enum err e = OK;
+
+    if (!s->tally.rows.count)
+        return OK;
+    for (size_t at = 0; !e && (row = map_next(&s->tally.rows, &at));) {
+        sql_bind_int(st, 1, row->day);
+        sql_bind_text(st, 2, row->campaign);
+        sql_bind_int(st, 3, row->messages);
+        sql_bind_int(st, 4, row->rcpts);
+        e = sql_run(st);
+    }
+    return e ? e : prune_tally(s);
+}
+
+void store_forget_tally(struct store *s)
+{
+    map_fini(&s->tally.rows);
+    arena_fini(&s->tally.arena);
+    s->tally.last = NULL;
+}
+
 /* ERR_EXISTS and ERR_INVALID concern this message alone; anything else the whole transaction. */
 static enum err put(struct store *s, struct accepted *x)
 {
@@ -172,7 +241,10 @@ static enum err put(struct store *s, struct accepted *x)
 
     if (e)
         return e == ERR_EXISTS ? ERR_IO : e;
+    int64_t octets = (int64_t)m->body->size_bytes + SPOOL_RECORD_BYTES;
     s->put_bytes += m->body->mem ? m->body->size_bytes : 0;
+    if (m->body->mem || body_is_new_file(m->body))
+        store_segment_change(s, x->place.segment, 0, octets); /* there, whatever becomes of the message */
     e = add_message_row(s, m, &x->place);
     if (e)
         return e;
@@ -183,9 +255,9 @@ static enum err put(struct store *s, struct accepted *x)
     }
     if (e)
         return e;
-    int64_t octets = (int64_t)m->body->size_bytes + SPOOL_RECORD_BYTES;
-    store_segment_change(s, x->place.segment, octets, octets);
+    store_segment_change(s, x->place.segment, octets, 0);
     s->messages_change++;
+    add_to_tally(s, m);
     return OK;
 }
 

@@ -20,6 +20,7 @@
 
 struct mover {
     uint64_t segment;
+    uint64_t end_bytes;
     uint64_t at, before; /* in the file: now, and when the transaction began */
     bool skipped, skipped_before;
     bool over;
@@ -49,6 +50,7 @@ void store_mover_look(struct store *s)
         return;
     s->mover = MEM_NEW(struct mover);
     s->mover->segment = best->id;
+    s->mover->end_bytes = SPOOL_FILE_BYTES + (uint64_t)best->total_bytes;
 }
 
 /* Is this record what a message row points to? */
@@ -118,7 +120,7 @@ void store_mover_step(struct store *s)
     for (int i = 0; i < STEP_RECORDS && octets < STEP_BYTES && !m->over; i++) {
         struct spool_record r;
         bool wanted;
-        enum err e = spool_next_record(s->spool, m->segment, &m->at, &r);
+        enum err e = spool_next_record(s->spool, m->segment, m->end_bytes, &m->at, &r);
         if (e) {
             m->over = true;
             if (e != ERR_NOT_FOUND)

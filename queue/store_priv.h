@@ -29,7 +29,7 @@ enum statement {
     ST_FINAL_PUT, ST_FINAL_GET, ST_FINAL_DELETE,
     ST_DOMAIN_FIND, ST_DOMAIN_ADD, ST_DOMAIN_NAME,
     ST_SEGMENT_PUT, ST_SEGMENT_DELETE,
-    ST_COUNTER_PUT, ST_META_PUT,
+    ST_COUNTER_PUT, ST_META_PUT, ST_TALLY_ADD, ST_TALLY_PRUNE,
     ST_PAGE_DUE, ST_PAGE_NEXT, ST_PAGE_MESSAGE, ST_PAGE_RCPT,
     ST_FINAL_DUE,
     ST_FRESH_LEFT, ST_NEXT_DOMAIN,
@@ -70,6 +70,18 @@ struct accepted {
     struct spool_place place;
     enum err result;
     size_t first_hot; /* index into hot of its first recipient */
+};
+
+/* Accepted in this transaction, by UTC day and campaign. */
+struct tally_row {
+    int64_t day;
+    const char *campaign; /* "" without */
+    int64_t messages, rcpts;
+};
+struct tally {
+    struct arena arena; /* rows and keys */
+    struct map rows;
+    struct tally_row *last;
 };
 
 struct wake_list {
@@ -129,6 +141,7 @@ struct store {
     struct wake_list *wakes; /* one per worker */
     bool final_new;
     uint64_t put_bytes;
+    struct tally tally;
 
     /* waiting for a transaction */
     struct list results, returned, admins; /* struct results, struct returned, struct waiting */
@@ -149,6 +162,7 @@ struct store {
     int64_t counts[ROW_STATES], messages;
     size_t cold_domains;
     int64_t history_day, history_row;
+    int64_t tally_pruned_day; /* on which old days were last dropped */
     bool final_noted;       /* worker 0 knows */
 
     /* background */
@@ -191,6 +205,8 @@ struct waiting *store_wait(struct list *l, struct store_request *r);
 void store_take_accept(struct note *note, void *store);
 void store_finish_accepts(struct store *s);             /* committed */
 void store_fail_accepts(struct store *s, enum err e);   /* taken back */
+MUST_CHECK enum err store_write_tally(struct store *s);
+void store_forget_tally(struct store *s);
 
 /* store_results.c */
 void store_apply_results(struct store *s);

@@ -211,6 +211,18 @@ enum err store_final_row(struct store *s, uint64_t message_id, uint32_t no, cons
     return e;
 }
 
+/* "451 4.4.3 MX lookup of example.com: timeout" */
+static void put_last_text(const struct outcome *o, struct buf *out)
+{
+    if (o->code)
+        buf_putf(out, "%u ", o->code);
+    if (o->enhanced[0])
+        buf_putf(out, "%s ", o->enhanced);
+    buf_puts(out, o->text);
+    while (out->len && out->at[out->len - 1] == ' ')
+        out->len--;
+}
+
 /* An operator's hold, bounce or cancel that came while the attempt ran stands; the attempt is only counted.
  */
 static enum err defer(struct store *s, const struct attempt *a)
@@ -228,8 +240,11 @@ static enum err defer(struct store *s, const struct attempt *a)
     sql_bind_int(st, 3, waits ? ROW_READY : state);
     sql_bind_int(st, 4, due);
     sql_bind_int(st, 5, a->attempts);
-    sql_bind_text(st, 6, a->outcome.text[0] ? a->outcome.text : NULL);
+    BUF_LOCAL(last);
+    put_last_text(&a->outcome, &last);
+    sql_bind_text(st, 6, last.len ? buf_str(&last) : NULL);
     e = sql_run(st);
+    sql_bind_text(st, 6, NULL); /* the text was borrowed */
     if (e)
         return e;
     if (state == ROW_FRESH)

@@ -100,7 +100,10 @@ void store_keep_segments(struct store *s, bool kept)
         if (kept)
             grown -= g->total_bytes;
         map_remove(&s->segments, key_of(&g->id));
-        if (kept)
+        int64_t size = (int64_t)s->config.segment_bytes;
+        if (kept && g->total_bytes > size / 4 * 3 && g->total_bytes < size * 2)
+            spool_retire(s->spool, g->id);
+        else if (kept)
             spool_delete(s->spool, g->id);
         mem_free(g);
     }

@@ -44,6 +44,9 @@ static const char *const texts[ST_COUNT] = {
     [ST_COUNTER_PUT] =
         "UPDATE counter SET messages = ?1, fresh = ?2, ready = ?3, held = ?4, dsn = ?5, bounce = ?6,"
         " cancel = ?7 WHERE id = 1",
+    [ST_TALLY_ADD] = "INSERT INTO tally(day, campaign, messages, rcpts) VALUES(?1, ?2, ?3, ?4)"
+                     " ON CONFLICT(day, campaign) DO UPDATE SET messages = messages + ?3, rcpts = rcpts + ?4",
+    [ST_TALLY_PRUNE] = "DELETE FROM tally WHERE day < ?1",
     [ST_META_PUT] = "INSERT INTO meta(key, value) VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value = ?2",
 
     [ST_PAGE_DUE] = "SELECT message_id, no FROM rcpt WHERE state = 1 AND domain_id = ?1 AND due <= ?2"

@@ -178,6 +178,8 @@ static enum err commit(struct store *s)
         e = store_write_segments(s);
     if (!e)
         e = write_sums(s);
+    if (!e)
+        e = store_write_tally(s);
     if (e)
         return e;
     e = sql_run(s->st[ST_COMMIT]);
@@ -193,6 +195,7 @@ static void forget_changes(struct store *s)
     s->end_count = 0;
     s->hot_count = 0;
     s->put_bytes = 0;
+    store_forget_tally(s);
 }
 
 static void take_back(struct store *s, bool commit_failed)

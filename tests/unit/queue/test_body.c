@@ -231,7 +231,7 @@ static void a_batch_is_read_back_and_walked(void **state)
     uint64_t walk = 0;
     for (uint64_t i = 0; i < 5; i++) {
         struct spool_record r;
-        assert_int_equal(spool_next_record(p->spool, at[0].segment, &walk, &r), OK);
+        assert_int_equal(spool_next_record(p->spool, at[0].segment, UINT64_MAX, &walk, &r), OK);
         assert_int_equal(r.message_id, 100 + i);
         assert_int_equal(r.offset, at[i].offset);
         assert_int_equal(r.size_bytes, 1000 * i);
@@ -250,7 +250,7 @@ static void a_batch_is_read_back_and_walked(void **state)
         body_unref(b[i]);
     }
     struct spool_record end;
-    assert_int_equal(spool_next_record(p->spool, at[0].segment, &walk, &end), ERR_NOT_FOUND);
+    assert_int_equal(spool_next_record(p->spool, at[0].segment, UINT64_MAX, &walk, &end), ERR_NOT_FOUND);
 }
 
 static void an_undone_batch_is_cut_and_the_next_begins_a_new_segment(void **state)
@@ -267,8 +267,8 @@ static void an_undone_batch_is_cut_and_the_next_begins_a_new_segment(void **stat
     assert_int_equal(spool_put(p->spool, 2, b, &undone), OK);
     assert_int_equal(spool_flush(p->spool), OK);
     spool_undo(p->spool, false);
-    assert_int_equal(spool_next_record(p->spool, kept.segment, &walk, &r), OK);
-    assert_int_equal(spool_next_record(p->spool, kept.segment, &walk, &r), ERR_NOT_FOUND);
+    assert_int_equal(spool_next_record(p->spool, kept.segment, UINT64_MAX, &walk, &r), OK);
+    assert_int_equal(spool_next_record(p->spool, kept.segment, UINT64_MAX, &walk, &r), ERR_NOT_FOUND);
     assert_int_equal(spool_put(p->spool, 3, b, &after), OK);
     assert_int_equal(spool_sync(p->spool), OK);
     spool_keep(p->spool);
