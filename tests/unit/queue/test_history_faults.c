@@ -44,10 +44,12 @@ ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
 {
     return fails(CALL_WRITE) ? -1 : syscall(SYS_pwrite64, fd, p, n, at);
 }
+#if !defined(_FILE_OFFSET_BITS) || _FILE_OFFSET_BITS != 64 /* else the one above has both names */
 ssize_t pwrite64(int fd, const void *p, size_t n, off64_t at)
 {
     return fails(CALL_WRITE) ? -1 : syscall(SYS_pwrite64, fd, p, n, at);
 }
+#endif
 
 static void heal(void)
 {
