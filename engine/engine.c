@@ -130,6 +130,7 @@ static enum err open_store(struct engine *e, char **why)
         .on_wake = deliver_on_wake,
         .on_final_due = finaliser_on_due,
         .history = e->shared.history,
+        .history_days = (unsigned)conf->store.history_days,
     };
     err = store_open(&config, &e->shared.store, why);
     if (!err)

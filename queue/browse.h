@@ -114,6 +114,24 @@ enum browse_by { BROWSE_GROUP_DOMAIN, BROWSE_GROUP_CAMPAIGN };
 MUST_CHECK enum err browse_groups(struct browse *b, enum browse_by by, uint32_t limit, struct arena *arena,
                                   struct browse_group **out, size_t *count);
 
+/*
+ * What was accepted, kept in the transactions that accepted it, and what of it waits, in one state of the
+ * queue: with report_finals (queue/report.h), read afterwards, it reconciles to the last recipient.
+ */
+struct browse_tally_row {
+    const char *campaign; /* "" without; total: "total" */
+    uint64_t messages, rcpts;
+    uint64_t waiting; /* recipients whose final is not recorded: of every state but QUEUE_DSN_OWED */
+};
+struct browse_tally {
+    int64_t since_day; /* days since 1970: of messages accepted on or after it */
+    struct browse_tally_row total, *rows; /* sorted by campaign */
+    size_t count;
+};
+/* since_day: raised to the first day that is whole.  campaign: NULL any, "" those without. */
+MUST_CHECK enum err browse_tally(struct browse *b, int64_t since_day, const char *campaign, bool by_campaign,
+                                 struct arena *arena, struct browse_tally *out);
+
 /* Policy versions, newest first; `before` 0: from the newest. */
 struct browse_policy {
     uint64_t version;

@@ -153,3 +153,159 @@ enum err browse_groups(struct browse *b, enum browse_by by, uint32_t limit, stru
     }
     return browse_end(b, e);
 }
+
+/* ---- what was accepted ---- */
+
+#define OF_CAMPAIGN " AND (?2 IS NULL OR coalesce(m.campaign, '') = ?2)"
+
+static enum err read_since(struct browse *b, int64_t *since_day)
+{
+    sqlite3_stmt *st = NULL;
+    bool row;
+    enum err e = sql_prepare(b->db, &st, "SELECT value FROM meta WHERE key = 'tally_since'");
+
+    if (!e)
+        e = sql_step(st, &row);
+    if (!e && row)
+        *since_day = MAX_OF(*since_day, sqlite3_column_int64(st, 0));
+    sqlite3_finalize(st);
+    return e;
+}
+
+/* Nothing of the queue is older, and no campaign is asked for: the kept sums tell what waits. */
+static enum err waiting_in_all(struct browse *b, int64_t since_unix, bool *known, uint64_t *waiting)
+{
+    sqlite3_stmt *st = NULL;
+    bool row;
+    enum err e = sql_prepare(b->db, &st,
+                             "SELECT fresh + ready + held + bounce + cancel,"
+                             " (SELECT accepted FROM message ORDER BY id LIMIT 1) FROM counter WHERE id = 1");
+
+    if (!e)
+        e = sql_step(st, &row);
+    if (!e && row) {
+        *known = since_unix <= 0 || sqlite3_column_type(st, 1) == SQLITE_NULL ||
+                 sqlite3_column_int64(st, 1) >= since_unix + 86400; /* ids follow the clock, nearly */
+        *waiting = (uint64_t)sqlite3_column_int64(st, 0);
+    }
+    sqlite3_finalize(st);
+    return e;
+}
+
+struct tally_walk {
+    struct arena *arena;
+    struct map rows; /* struct browse_tally_row by campaign, in the arena */
+    bool by_campaign;
+    struct browse_tally *out;
+};
+
+static struct browse_tally_row *tally_row(struct tally_walk *w, const char *campaign)
+{
+    struct browse_tally_row *row = map_find(&w->rows, bytes_of(campaign));
+
+    if (row)
+        return row;
+    row = ARENA_NEW(w->arena, struct browse_tally_row);
+    row->campaign = arena_strdup(w->arena, campaign);
+    map_put(&w->rows, bytes_of(row->campaign), row);
+    return row;
+}
+
+static enum err walk_tally(struct browse *b, struct tally_walk *w, const char *campaign)
+{
+    sqlite3_stmt *st = NULL;
+    bool row;
+    enum err e = sql_prepare(b->db, &st,
+                             "SELECT campaign, sum(messages), sum(rcpts) FROM tally WHERE day >= ?1"
+                             " AND (?2 IS NULL OR campaign = ?2) GROUP BY campaign");
+
+    if (e)
+        return e;
+    sql_bind_int(st, 1, w->out->since_day);
+    sql_bind_text(st, 2, campaign);
+    while (!(e = sql_step(st, &row)) && row) {
+        struct browse_tally_row one = {.messages = (uint64_t)sqlite3_column_int64(st, 1),
+                                       .rcpts = (uint64_t)sqlite3_column_int64(st, 2)};
+        w->out->total.messages += one.messages;
+        w->out->total.rcpts += one.rcpts;
+        if (!w->by_campaign)
+            continue;
+        struct browse_tally_row *r = tally_row(w, sql_text(st, 0));
+        r->messages = one.messages;
+        r->rcpts = one.rcpts;
+    }
+    sqlite3_finalize(st);
+    return e;
+}
+
+static enum err walk_waiting(struct browse *b, struct tally_walk *w, const char *campaign)
+{
+    sqlite3_stmt *st = NULL;
+    bool row;
+    enum err e =
+        sql_prepare(b->db, &st,
+                    w->by_campaign
+                        ? "SELECT count(*), coalesce(m.campaign, '') FROM message m CROSS JOIN rcpt r"
+                          " ON r.message_id = m.id WHERE r.state <> 3 AND m.accepted >= ?1" OF_CAMPAIGN
+                          " GROUP BY m.campaign"
+                        : "SELECT count(*) FROM message m CROSS JOIN rcpt r ON r.message_id = m.id"
+                          " WHERE r.state <> 3 AND m.accepted >= ?1" OF_CAMPAIGN);
+
+    if (e)
+        return e;
+    sql_bind_int(st, 1, w->out->since_day * 86400);
+    sql_bind_text(st, 2, campaign);
+    while (!(e = sql_step(st, &row)) && row) {
+        uint64_t n = (uint64_t)sqlite3_column_int64(st, 0);
+        w->out->total.waiting += n;
+        if (w->by_campaign)
+            tally_row(w, sql_text(st, 1))->waiting = n;
+    }
+    sqlite3_finalize(st);
+    return e;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const struct browse_tally_row *x = a, *y = b;
+
+    return strcmp(x->campaign, y->campaign);
+}
+
+static void take_tally_rows(struct tally_walk *w)
+{
+    struct browse_tally *out = w->out;
+    const struct browse_tally_row *row;
+
+    out->rows = arena_zalloc(w->arena, (w->rows.count + 1) * sizeof(*out->rows));
+    for (size_t at = 0; (row = map_next(&w->rows, &at));)
+        out->rows[out->count++] = *row;
+    if (out->count)
+        qsort(out->rows, out->count, sizeof(*out->rows), by_name);
+}
+
+enum err browse_tally(struct browse *b, int64_t since_day, const char *campaign, bool by_campaign,
+                      struct arena *arena, struct browse_tally *out)
+{
+    struct browse_tally result = {.since_day = since_day, .total.campaign = "total"};
+    struct tally_walk w = {.arena = arena, .by_campaign = by_campaign, .out = &result};
+    bool known = false;
+    enum err e = browse_begin(b);
+
+    if (e)
+        return e;
+    e = read_since(b, &result.since_day);
+    if (!e)
+        e = walk_tally(b, &w, campaign);
+    if (!e && !campaign && !by_campaign)
+        e = waiting_in_all(b, result.since_day * 86400, &known, &result.total.waiting);
+    if (!e && !known) {
+        result.total.waiting = 0;
+        e = walk_waiting(b, &w, campaign);
+    }
+    take_tally_rows(&w);
+    map_fini(&w.rows);
+    if (!e)
+        *out = result;
+    return browse_end(b, e);
+}

@@ -67,7 +67,7 @@ struct rcpt {
     const char *address; /* as given, U-labels and case kept */
     const char *orcpt;   /* xtext-decoded "rfc822;a@b", or NULL */
     const char *domain;  /* normalised (policy/domain.h): the destination */
-    const char *last_text; /* the last attempt's reply, or NULL */
+    const char *last_text; /* the last attempt's reply, "450 4.2.1 text", or NULL */
 };
 
 struct message {

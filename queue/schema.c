@@ -13,7 +13,8 @@
  *
  *     final (message_id, no | outcome, mx, at)         of rows in state DSN
  *     counter (messages, rows of each state)           one row, in every transaction: sums without a scan
- *     meta (key, value)                                history position applied, …
+ *     tally (day, campaign | messages, rcpts)          all that was accepted on a UTC day, to reconcile with history
+ *     meta (key, value)                                history position applied, first whole day of tally, …
  *     policy (version | at, author, comment, text)
  *     account (name | keys, limits)
  *
@@ -68,6 +69,13 @@ static const char *const steps[] = {
     "NULL,"
     " max_connections INTEGER NOT NULL, messages_per_minute INTEGER NOT NULL, disabled INTEGER NOT NULL,"
     " created INTEGER NOT NULL) WITHOUT ROWID;",
+
+    /* Mail accepted before has no tally: then the days after today are the first whole ones.  Whoever has run
+     * before has a policy. */
+    "CREATE TABLE tally(day INTEGER NOT NULL, campaign TEXT NOT NULL, messages INTEGER NOT NULL,"
+    " rcpts INTEGER NOT NULL, PRIMARY KEY(day, campaign)) WITHOUT ROWID;"
+    "INSERT INTO meta(key, value) SELECT 'tally_since', strftime('%s', 'now') / 86400 + 1"
+    " WHERE EXISTS(SELECT 1 FROM policy);",
 };
 
 unsigned schema_version(void)

@@ -4,6 +4,7 @@
 #include "webui-api/json_write.h"
 #include "webui-api/params.h"
 #include "webui-api/queue_view.h"
+#include "webui-api/reconcile.h"
 #include "webui-api/routes.h"
 
 #define REPORT_LIMIT_MS 30000
@@ -127,6 +128,24 @@ static void csv_row(struct buf *out, const char *key, const void *row, const str
     csv_end(out);
 }
 
+/* Accepted and waiting: only of everything, or of a campaign, do the two sides speak of the same recipients.
+ */
+static bool put_sum(struct request *r, const struct question *q)
+{
+    struct reconciliation sum;
+
+    if (!q->whole)
+        return true;
+    enum err e = reconcile(r, q->query.campaign, false, &sum);
+    if (e) {
+        reply_err(r, e, "the sum of what was accepted");
+        return false;
+    }
+    json_put_count(&r->reply.body, "accepted", sum.total.accepted);
+    json_put_count(&r->reply.body, "waiting", sum.total.waiting);
+    return true;
+}
+
 /* ---- delivery ---- */
 
 static void delivery_json(struct request *r, const struct question *q, const struct report_delivery *report)
@@ -145,6 +164,8 @@ static void delivery_json(struct request *r, const struct question *q, const str
     json_end(out, ']');
     json_begin(out, "totals", '{');
     put_columns(out, &report->total, delivery_columns, COUNT_OF(delivery_columns));
+    if (!put_sum(r, q))
+        return;
     json_end(out, '}');
     json_end(out, '}');
     reply_ok(r, TYPE_JSON);
@@ -241,6 +262,8 @@ static void tls_json(struct request *r, const struct question *q, const struct r
     json_end(out, ']');
     json_begin(out, "totals", '{');
     put_tls(out, &report->total);
+    if (!put_sum(r, q))
+        return;
     json_end(out, '}');
     json_end(out, '}');
     reply_ok(r, TYPE_JSON);

@@ -32,6 +32,7 @@ const struct route routes[] = {
 
     {HTTP_GET, "/api/v1/reports/delivery", get_report_delivery, REPORT, false},
     {HTTP_GET, "/api/v1/reports/tls", get_report_tls, REPORT, false},
+    {HTTP_GET, "/api/v1/reports/reconcile", get_report_reconcile, "campaign by", false},
 
     {HTTP_GET, "/api/v1/log/follow", get_log_follow, "after wait_ms limit", false},
 };

@@ -169,7 +169,7 @@ static void results_remove_defer_or_owe_a_dsn(void **state)
     assert_int_equal(world_job_count(&p->jobs), 1);
     const struct job *j = LIST_ENTRY(list_first(&p->jobs), struct job, node);
     assert_int_equal(j->rcpts[0].attempts, 1);
-    assert_string_equal(j->rcpts[0].last_text, "said the test");
+    assert_string_equal(j->rcpts[0].last_text, "450 said the test");
     assert_int_equal(j->message->rcpt_total, 3);
     store_page_destroy(p);
     world_result(&w, id, 1, "r.example", THEN_REMOVE, OUTCOME_DELIVERED, 0);
