@@ -3,10 +3,12 @@
 import base64
 import hashlib
 import hmac
+import http.client
 import itertools
 import json
 import os
 import pathlib
+import re
 import secrets
 import signal
 import smtplib
@@ -14,6 +16,7 @@ import socket
 import ssl
 import subprocess
 import time
+import urllib.parse
 
 from world import dns, net, receivers, servers
 
@@ -124,7 +127,7 @@ class Daemon:
         if wait:
             up = net.wait_for_port(self.address, self.open_port, 20 * PATIENCE, lambda: self.process.poll() is None)
             assert up, "hayaumad did not start:\n" + self.log()[-3000:]
-            wait_until(lambda: os.path.exists(self.socket) or self.process.poll() is not None, 5, "the API socket")
+            self.wait_for_api()
         return self
 
     @property
@@ -161,8 +164,39 @@ class Daemon:
     def log(self):
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
-    # ---- the command line ----
+    # ---- the API, and the command line ----
+    def api(self, path, method="GET", body=None, **parameters):
+        """The answer as a value (or text); an assertion that shows the error otherwise."""
+        self.wait_for_api()
+        connection = UnixConnection(self.socket)
+        if parameters:
+            path += "?" + urllib.parse.urlencode(parameters)
+        try:
+            connection.request(method, path, body if isinstance(body, (str, bytes, type(None))) else json.dumps(body))
+            answer = connection.getresponse()
+            data = answer.read()
+        finally:
+            connection.close()
+        assert answer.status == 200, f"{method} {path} → {answer.status} {data[:2000]!r}"
+        return json.loads(data) if "json" in answer.getheader("Content-Type", "") else data.decode()
+
+    def wait_for_api(self):
+        """A daemon that was killed leaves its socket behind: only a connection shows that somebody is there."""
+        def answers():
+            with socket.socket(socket.AF_UNIX) as s:
+                return s.connect_ex(self.socket) == 0 or self.process.poll() is not None
+        wait_until(answers, 5, "the API socket")
+
+    def attempts(self, recipient):
+        """The log's lines on this recipient's attempts, as dictionaries."""
+        found = []
+        for line in self.log().splitlines():
+            if f" to={recipient} " in line and " attempt " in line:
+                found.append({k: v.strip('"') for k, v in re.findall(r'(\w+)=("[^"]*"|\S+)', line)})
+        return found
+
     def hayauma(self, *words, stdin="", code=0):
+        self.wait_for_api()
         done = subprocess.run([servers.program(BUILD, "hayauma"), "--socket", self.socket, *words], input=stdin,
                               capture_output=True, text=True, timeout=60 * PATIENCE)
         if code is not None:
@@ -172,21 +206,23 @@ class Daemon:
     def json(self, *words, **more):
         return json.loads(self.hayauma(*words, "--json", **more))
 
-    def account(self, name="app", password="correct horse", *options):
-        self.hayauma("account", "add", name, *options, stdin=password + "\n")
+    def account(self, name="app", password="correct horse", **fields):
+        self.api(f"/api/v1/accounts/{name}", "PUT", {"password": password, **fields})
         return name, password
 
     def apply(self, groups):
-        self.policy_file.write_text(self.policy_text(groups))
-        return self.hayauma("policy", "apply", str(self.policy_file))
+        return self.api("/api/v1/policy", "POST", self.policy_text(groups), comment="a test")["version"]
 
-    def queued(self, *words):
-        """Recipients in the queue, as `queue list` shows them."""
-        found = self.json("queue", "list", "--limit", "100000", *words)
-        return found["recipients"] if isinstance(found, dict) else found
+    def queued(self, **filters):
+        """Recipients in the queue."""
+        return self.api("/api/v1/queue/recipients", limit=100000, **filters)["recipients"]
 
-    def totals(self, *words):
-        return self.json("report", "delivery", *words)["totals"]
+    def queue_op(self, op, **which):
+        return self.api("/api/v1/queue/ops", "POST", {"op": op, **which})["changed"]
+
+    def totals(self, campaign=None):
+        """The sum over all recipients, or those of a campaign: accepted, delivered, bounced, expired, cancelled, waiting."""
+        return self.api("/api/v1/reports/reconcile", **({"campaign": campaign} if campaign else {}))["totals"]
 
     # ---- submitting ----
     def client(self, port=None, **more):
@@ -201,11 +237,23 @@ class Daemon:
         return message_id
 
 
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("localhost", timeout=60 * PATIENCE)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
 class Raw:
     """A client that says exactly what it is told to."""
 
     def __init__(self, address, port, greet=True, timeout=20):
         self.sock = socket.create_connection((address, port), timeout * PATIENCE)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.file = self.sock.makefile("rb")
         if greet:
             code, _ = self.reply()

@@ -38,6 +38,7 @@ class Load:
             try:
                 with socket.create_connection(self.address, 5) as s:
                     s.settimeout(20)
+                    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     self._session(s, s.makefile("rb"))
             except OSError:
                 time.sleep(0.02)

@@ -162,7 +162,7 @@ def power_cuts(world, tmp_path, cuts, env=None):
         try:
             try:
                 second.start()
-                second.hayauma("queue", "retry", "--domain", "r.test", code=None)
+                second.queue_op("retry", domain="r.test")
             except AssertionError:
                 pass  # it does not even start: everything is lost
             end = time.monotonic() + 20 * PATIENCE
@@ -175,11 +175,13 @@ def power_cuts(world, tmp_path, cuts, env=None):
                     time.sleep(0.3)
                     found = {d.message_id for d in world.seen.deliveries[seen:]}
                     break
+            left = second.queued() if second.process.poll() is None else "it ended"
         finally:
             second.kill()
             after.unmount()
             image.unlink()
         verdicts.append((before, found))
+        print(f"cut {i}: {len(before)} acknowledged, {len(found)} found, still queued: {left}")
     return verdicts
 
 
@@ -243,7 +245,7 @@ def test_t07_a_failing_disk_gives_4xx_and_keeps_what_was_promised(world, call, e
     integrity(daemon.data)
     world.receivers.change("r", replies={})
     daemon.start()
-    daemon.hayauma("queue", "retry", "--domain", "r.test")
+    daemon.queue_op("retry", domain="r.test")
     wait_until(lambda: set(acknowledged) <= {d.message_id for d in world.seen.deliveries}, 20, "what was promised")
     daemon.send("after@r.test")
     wait_until(lambda: world.seen.to("after@r.test"), what="new mail after the restart")
@@ -275,7 +277,7 @@ def test_t05_a_full_disk_gives_452_and_recovers(world, tmp_path):
         assert code == 452 and "4.3.1" in words, (code, words)
         assert len(ids) > 20
         world.receivers.change("r", replies={})
-        daemon.hayauma("queue", "retry", "--domain", "r.test")
+        daemon.queue_op("retry", domain="r.test")
         wait_until(lambda: set(ids) <= {d.message_id for d in world.seen.deliveries}, 30, "delivery goes on")
         wait_until(lambda: _accepts(daemon), 20, "new mail once there is room")
         daemon.stop()

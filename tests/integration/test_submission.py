@@ -123,7 +123,7 @@ def test_each_mechanism_lets_the_right_password_in_and_no_other(inbox, mechanism
 
 def test_an_unknown_user_hears_what_a_wrong_password_hears(world):
     daemon = world.daemon()
-    daemon.account("app", "right")
+    daemon.account("app", "right horse")
     said = []
     for user, secret in (("app", "wrong"), ("nobody", "wrong")):
         with daemon.client(daemon.port) as client:
@@ -172,10 +172,10 @@ def test_broken_auth_gets_the_code_of_rfc_4954(world, line, code):
 
 def test_an_account_sends_only_from_its_domains(inbox):
     daemon = inbox.daemon()
-    daemon.account("shop", "secret", "--sender-domain", "shop.example")
+    daemon.account("shop", "top secret", sender_domains=["shop.example"])
     with daemon.client(daemon.port) as client:
         client.starttls(context=no_check())
-        client.login("shop", "secret")
+        client.login("shop", "top secret")
         assert client.mail("news@shop.example")[0] == 250
         client.rset()
         code, text = client.mail("ceo@bank.example")
@@ -186,16 +186,16 @@ def test_an_account_sends_only_from_its_domains(inbox):
 
 def test_an_account_comes_only_from_its_networks(world):
     daemon = world.daemon()
-    daemon.account("far", "secret", "--network", "192.0.2.0/24")
+    daemon.account("far", "top secret", networks=["192.0.2.0/24"])
     with daemon.client(daemon.port) as client:
         client.starttls(context=no_check())
         with pytest.raises(smtplib.SMTPAuthenticationError):
-            client.login("far", "secret")
+            client.login("far", "top secret")
 
 
 def test_only_trusted_networks_submit_without_auth(world):
     daemon = world.daemon(start=False)
-    daemon.config["listeners"][1]["trusted_networks"] = ["127.0.0.1/32"]
+    daemon.config["listeners"][1].update(auth="required", trusted_networks=["127.0.0.1/32"])
     daemon.start()
     def first_refusal(source):
         with smtplib.SMTP(*daemon.open, source_address=(source, 0), timeout=20) as client:
@@ -304,9 +304,9 @@ def test_an_announced_chunk_is_eaten_even_when_refused(world):
     daemon = world.daemon()
     with Raw(*daemon.open) as raw:
         raw.ok("EHLO client.example")
-        raw.send(b"BDAT 20 LAST\r\nMAIL FROM:<x@y.z>\r\n\r\nNOOP\r\n")
+        raw.send(b"BDAT 21 LAST\r\nMAIL FROM:<x@y.z>\r\n\r\nNOOP\r\n")
         assert raw.reply()[0] == 503
-        assert raw.reply()[0] == 250, "NOOP, not the twenty octets, is the next command"
+        assert raw.reply()[0] == 250, "NOOP, not the octets of the chunk, is the next command"
 
 
 def test_received_says_how_it_came_in(inbox):
@@ -317,8 +317,8 @@ def test_received_says_how_it_came_in(inbox):
         client.starttls(context=no_check())
         client.login(user, password)
         client.sendmail(SENDER, ["a@inbox.test"], text)
-    head = body_of(inbox, message_id).partition(b"\r\n\r\n")[0].decode()
-    received = re.search(r"^Received: .*(?:\r\n[ \t].*)*", head, re.M).group(0)
+    head = body_of(inbox, message_id).partition(b"\r\n\r\n")[0].decode().replace("\r\n", "\n")
+    received = re.search(r"^Received: .*(?:\n[ \t].*)*", head, re.M).group(0)
     assert "client.example" in received and "by hayauma.example" in received
     assert re.search(r"with ESMTPSA", received) and re.search(r"TLS ?v?1[._]3", received, re.I)
     assert "AES" in received or "CHACHA" in received.upper()
@@ -329,7 +329,7 @@ def test_steering_headers_are_understood_and_removed(inbox):
     message_id = daemon.send("a@inbox.test", headers=["X-Campaign: autumn", "X-Other: stays"])
     head = body_of(inbox, message_id).partition(b"\r\n\r\n")[0]
     assert b"X-Campaign" not in head and b"X-Other: stays" in head
-    wait_until(lambda: daemon.totals("--campaign", "autumn")["delivered"] == 1, what="the campaign in the report")
+    wait_until(lambda: daemon.totals("autumn")["delivered"] == 1, what="the campaign in the report")
 
 
 def test_a_schedule_holds_a_message_back_until_its_time(inbox):
@@ -364,7 +364,7 @@ def test_a_message_to_a_thousand_recipients_is_stored_once(world):
     daemon.kill()
     world.receivers.change("later", replies={})
     daemon.start()
-    daemon.hayauma("queue", "retry", "--domain", "later.test")
+    daemon.queue_op("retry", domain="later.test")
     world.got(1000, 30)
 
 
@@ -502,6 +502,8 @@ def test_a_bad_command_gets_a_5xx_and_the_session_goes_on(world, line):
         raw.ok("EHLO client.example")
         code, _ = raw.cmd(line)
         assert 500 <= code < 560 or (line == "VRFY" and code == 252)
+        if line == "BDAT":
+            return  # nobody can know how much would follow: the connection may end
         raw.ok("NOOP")
 
 
@@ -533,8 +535,8 @@ def test_a_client_that_vanishes_before_the_dot_leaves_nothing(inbox):
 
 def test_connections_over_the_limit_of_one_address_get_421(world):
     daemon = world.daemon(submission={"connections_per_address": 5})
-    held = [Raw(*daemon.open) for _ in range(5)]
-    with Raw(*daemon.open, greet=False) as raw:
+    held = [Raw(*daemon.submission) for _ in range(5)]
+    with Raw(*daemon.submission, greet=False) as raw:
         assert raw.reply()[0] in (421, 0)
     held.pop().close()
     time.sleep(0.2)
@@ -544,5 +546,5 @@ def test_connections_over_the_limit_of_one_address_get_421(world):
 
 
 def can_greet(daemon):
-    with Raw(*daemon.open, greet=False) as raw:
+    with Raw(*daemon.submission, greet=False) as raw:
         return raw.reply()[0] == 220
