@@ -1,0 +1,137 @@
+#include "webui-api/cli/attempt.h"
+
+void attempt_put_tls(struct buf *out, const json_t *a)
+{
+    const char *version = field_text(a, "tls_version");
+    bool delivered = strcmp(field_text(a, "outcome"), "delivered") == 0;
+
+    if (*version) {
+        format_safe(out, bytes_of(version));
+        buf_putc(out, ' ');
+        format_safe(out, bytes_of(field_text(a, "tls_verify")));
+    } else if (delivered) {
+        buf_puts(out, field_bool(a, "fallback")                            ? "clear: TLS failed"
+                      : strcmp(field_text(a, "tls_effective"), "off") == 0 ? "clear: by rule"
+                      : field_bool(a, "tls_offered")                       ? "clear: refused"
+                                                                           : "clear: not offered");
+    }
+}
+
+void attempt_put_reply(struct buf *out, const json_t *a)
+{
+    uint64_t code = field_count(a, "code");
+    const char *enhanced = field_text(a, "enhanced");
+
+    format_safe(out, bytes_of(field_text(a, "stage")));
+    if (code)
+        buf_putf(out, " %llu", (unsigned long long)code);
+    if (*enhanced) {
+        buf_putc(out, ' ');
+        format_safe(out, bytes_of(enhanced));
+    }
+    buf_putc(out, ' ');
+    format_safe(out, bytes_of(field_text(a, "text")));
+    if (strcmp(field_text(a, "said_by"), "us") == 0 && code)
+        buf_puts(out, " (we say)");
+    if (field_bool(a, "in_doubt"))
+        buf_puts(out, " (they may have it all the same)");
+}
+
+static void put_when_again(struct buf *out, const struct cli *cli, const json_t *a)
+{
+    int64_t due;
+
+    if (!format_parse_time(bytes_of(field_text(a, "due")), &due))
+        return;
+    buf_puts(out, "again ");
+    format_relative(out, due, cli->now_unix);
+}
+
+static void put_where(struct buf *out, const json_t *a)
+{
+    const char *mx = field_text(a, "mx"), *remote = field_text(a, "remote");
+
+    format_safe(out, bytes_of(mx));
+    if (*remote) {
+        buf_puts(out, *mx ? " [" : "[");
+        format_safe(out, bytes_of(remote));
+        buf_putc(out, ']');
+    }
+}
+
+static void put_clock(struct buf *out, const json_t *a)
+{
+    int64_t at;
+
+    if (format_parse_time(bytes_of(field_text(a, "at")), &at))
+        format_local_clock(out, at);
+    else
+        buf_puts(out, "--:--:--");
+}
+
+void attempt_put_line(struct buf *out, const struct cli *cli, const json_t *a)
+{
+    const char *outcome = field_text(a, "outcome");
+    BUF_LOCAL(tls);
+
+    buf_puts(out, term_on(&cli->term, STYLE_DIM));
+    put_clock(out, a);
+    buf_putf(out, "%s  ", term_off(&cli->term));
+    BUF_LOCAL(padded);
+    format_safe(&padded, bytes_of(outcome));
+    while (padded.len < sizeof("delivered") - 1)
+        buf_putc(&padded, ' ');
+    put_styled(out, cli, style_of_outcome(outcome), buf_str(&padded));
+    buf_puts(out, "  ");
+    format_safe(out, bytes_of(field_text(a, "address")));
+    if (*field_text(a, "mx") || *field_text(a, "remote")) {
+        buf_puts(out, " → ");
+        put_where(out, a);
+    }
+    attempt_put_tls(&tls, a);
+    if (tls.len)
+        buf_putf(out, ", %s", buf_str(&tls));
+    buf_puts(out, ", ");
+    format_span_ms(out, field_count(a, "duration_ms"));
+    buf_puts(out, ", group ");
+    format_safe(out, bytes_of(field_text(a, "group")));
+    buf_puts(out, term_on(&cli->term, STYLE_DIM));
+    buf_puts(out, " | ");
+    attempt_put_reply(out, a);
+    buf_puts(out, term_off(&cli->term));
+    if (*field_text(a, "due")) {
+        buf_puts(out, " | ");
+        put_when_again(out, cli, a);
+    }
+}
+
+void attempt_table(struct buf *out, const struct cli *cli, const json_t *attempts)
+{
+    static const struct column columns[] = {
+        {"WHEN", false, false, false},  {"RECIPIENT", false, false, false}, {"OUTCOME", false, false, false},
+        {"HOST", false, false, true},   {"TLS", false, false, true},        {"TIME", true, false, false},
+        {"GROUP", false, false, false}, {"POLICY", true, false, false},     {"REPLY", false, true, false},
+    };
+    struct table t;
+    json_t *a;
+    size_t i;
+
+    table_init(&t, columns, COUNT_OF(columns));
+    json_array_foreach((json_t *)(uintptr_t)attempts, i, a)
+    {
+        struct buf *when = table_cell(&t, STYLE_DIM);
+        int64_t at;
+        if (format_parse_time(bytes_of(field_text(a, "at")), &at))
+            format_local(when, at);
+        table_text(&t, STYLE_PLAIN, field_text(a, "address"));
+        table_text(&t, style_of_outcome(field_text(a, "outcome")), field_text(a, "outcome"));
+        put_where(table_cell(&t, STYLE_PLAIN), a);
+        attempt_put_tls(table_cell(&t, STYLE_PLAIN), a);
+        format_span_ms(table_cell(&t, STYLE_PLAIN), field_count(a, "duration_ms"));
+        table_text(&t, STYLE_PLAIN, field_text(a, "group"));
+        table_count(&t, STYLE_PLAIN, field_count(a, "policy"));
+        attempt_put_reply(table_cell(&t, STYLE_DIM), a);
+    }
+    table_print(&t, &cli->term, out);
+    table_fini(&t);
+}

@@ -1,0 +1,13 @@
+/* One delivery attempt, as the history records it, in one readable line. */
+#pragma once
+
+#include "webui-api/cli/cli.h"
+
+/* Without line end. */
+void attempt_put_line(struct buf *out, const struct cli *cli, const json_t *attempt);
+/* Many of them as a table, oldest first as they come. */
+void attempt_table(struct buf *out, const struct cli *cli, const json_t *attempts);
+/* "TLS1.3 verified-pkix", "clear: not offered", or "" when there was no transfer to speak of; appended. */
+void attempt_put_tls(struct buf *out, const json_t *attempt);
+/* "rcpt 450 4.2.0 later"; appended. */
+void attempt_put_reply(struct buf *out, const json_t *attempt);

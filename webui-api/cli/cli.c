@@ -1,0 +1,167 @@
+/* What several commands need. */
+#include "webui-api/cli/cli.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+
+#define FILE_MAX ((size_t)16 << 20) /* what the API takes */
+
+int cli_fail(int status, const char *format, ...)
+{
+    BUF_LOCAL(text);
+    BUF_LOCAL(safe);
+    va_list ap;
+
+    va_start(ap, format);
+    buf_putv(&text, format, ap);
+    va_end(ap);
+    format_safe(&safe, buf_bytes(&text));
+    fprintf(stderr, "hayauma: %s\n", buf_str(&safe));
+    return status;
+}
+
+int cli_write(struct bytes text)
+{
+    if (text.len)
+        fwrite(text.at, 1, text.len, stdout);
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return CLI_DONE;
+    return cli_fail(CLI_REFUSED, "the output cannot be written: %s", strerror(errno));
+}
+
+void put_json_safe(struct buf *out, struct bytes json)
+{
+    while (json.len) {
+        const unsigned char *p = (const unsigned char *)json.at;
+        unsigned point = 0;
+        size_t len = 1;
+        if (p[0] == 0x7f) {
+            point = p[0];
+        } else if (json.len > 1 && p[0] == 0xc2 && p[1] < 0xa0) {
+            point = p[1];
+            len = 2;
+        } else if (json.len > 2 && p[0] == 0xe2 && (p[1] == 0x80 || p[1] == 0x81)) {
+            unsigned c = 0x2000U | (p[1] & 0x3fU) << 6 | (p[2] & 0x3fU);
+            point = (c >= 0x200b && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) || c >= 0x2060 ? c : 0;
+            len = 3;
+        }
+        if (point)
+            buf_putf(out, "\\u%04x", point);
+        else
+            buf_put(out, bytes_first(json, len));
+        json = bytes_skip(json, len);
+    }
+}
+
+int cli_write_tree(const struct cli *cli, const json_t *tree)
+{
+    BUF_LOCAL(out);
+    char *text = json_dumps(tree, JSON_ENCODE_ANY | (cli->term.terminal ? JSON_INDENT(2) : JSON_COMPACT));
+
+    if (cli->term.terminal)
+        put_json_safe(&out, bytes_of(text));
+    else
+        buf_puts(&out, text);
+    free(text);
+    buf_putc(&out, '\n');
+    return cli_write(buf_bytes(&out));
+}
+
+int cli_write_json(const struct cli *cli, struct bytes json)
+{
+    if (cli->term.terminal) {
+        JSON_LOCAL(tree);
+        tree = json_loadb(json.at ? json.at : "", json.len, JSON_DECODE_ANY, NULL);
+        if (tree)
+            return cli_write_tree(cli, tree);
+    }
+    BUF_LOCAL(out);
+    buf_put(&out, json);
+    if (!out.len || out.at[out.len - 1] != '\n')
+        buf_putc(&out, '\n');
+    return cli_write(buf_bytes(&out));
+}
+
+int cli_ask(struct cli *cli, const char *method, struct buf *url, struct bytes body, json_t **out)
+{
+    ANSWER_LOCAL(answer);
+
+    if (!cli->json)
+        return client_call_json(cli->client, method, url, body, out);
+    int code = client_call(cli->client, method, url, body, &answer);
+    return code ? code : cli_write_json(cli, buf_bytes(&answer.body));
+}
+
+int cli_read_file(const char *name, struct buf *out)
+{
+    bool is_stdin = strcmp(name, "-") == 0;
+    int fd = is_stdin ? STDIN_FILENO : open(name, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : 1;
+
+    while (n > 0 && out->len <= FILE_MAX) {
+        n = read(fd, buf_reserve(out, 65536), 65536);
+        if (n > 0)
+            out->len += (size_t)n;
+        else if (n < 0 && errno == EINTR)
+            n = 1;
+    }
+    int reason = errno;
+    if (fd >= 0 && !is_stdin)
+        close(fd);
+    if (n < 0)
+        return cli_fail(CLI_REFUSED, "%s cannot be read: %s", is_stdin ? "standard input" : name,
+                        strerror(reason));
+    if (out->len > FILE_MAX)
+        return cli_fail(CLI_REFUSED, "%s is longer than 16 MiB", is_stdin ? "standard input" : name);
+    return CLI_DONE;
+}
+
+bool cli_confirm(const char *question)
+{
+    char line[32] = "";
+
+    fprintf(stderr, "%s [y/N] ", question);
+    fflush(stderr);
+    if (!fgets(line, sizeof(line), stdin)) {
+        fputc('\n', stderr);
+        return false;
+    }
+    line[strcspn(line, "\n")] = '\0';
+    return strcmp(line, "y") == 0 || strcmp(line, "Y") == 0 || strcmp(line, "yes") == 0;
+}
+
+void put_plural(struct buf *out, uint64_t n, const char *one, const char *many)
+{
+    format_count(out, n);
+    buf_putf(out, " %s", n == 1 ? one : many);
+}
+
+void put_styled(struct buf *out, const struct cli *cli, enum style style, const char *text)
+{
+    if (style == STYLE_PLAIN)
+        buf_puts(out, text);
+    else
+        buf_putf(out, "%s%s%s", term_on(&cli->term, style), text, term_off(&cli->term));
+}
+
+enum style style_of_outcome(const char *outcome)
+{
+    static const struct {
+        const char *outcome;
+        enum style style;
+    } rows[] = {
+        {"delivered", STYLE_GOOD}, {"deferred", STYLE_WARN},  {"bounced", STYLE_BAD},
+        {"expired", STYLE_BAD},    {"cancelled", STYLE_WARN},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
+        if (strcmp(rows[i].outcome, outcome) == 0)
+            return rows[i].style;
+    return STYLE_PLAIN;
+}

@@ -1,0 +1,179 @@
+/* What happens to mail for an address or domain, and why. */
+#include <stdio.h>
+
+#include "webui-api/cli/attempt.h"
+
+static void put_label(struct buf *out, const struct cli *cli, const char *label)
+{
+    buf_putf(out, "%s%-10s%s ", term_on(&cli->term, STYLE_DIM), label, term_off(&cli->term));
+}
+
+/* Why this group: what matched, and where that stands. */
+static void put_rule(struct buf *out, const struct cli *cli, const json_t *e)
+{
+    put_label(out, cli, "group");
+    buf_puts(out, term_on(&cli->term, STYLE_STRONG));
+    format_safe(out, bytes_of(field_text(e, "group")));
+    buf_puts(out, term_off(&cli->term));
+    buf_puts(out, ", by ");
+    format_safe(out, bytes_of(field_text(e, "match")));
+    if (*field_text(e, "pattern")) {
+        buf_puts(out, " match ");
+        format_safe(out, bytes_of(field_text(e, "pattern")));
+    }
+    if (field_count(e, "group_line"))
+        buf_putf(out, " (line %llu of policy version %llu)", (unsigned long long)field_count(e, "group_line"),
+                 (unsigned long long)field_count(e, "policy_version"));
+    buf_putc(out, '\n');
+    put_label(out, cli, "starttls");
+    format_safe(out, bytes_of(field_text(e, "starttls")));
+    buf_putc(out, '\n');
+    put_label(out, cli, "route");
+    format_safe(out, bytes_of(field_text(e, "route")));
+    buf_putc(out, '\n');
+}
+
+static void put_hosts(struct buf *out, const struct cli *cli, const json_t *e)
+{
+    static const struct column columns[] = {{"HOST", false, false, false},
+                                            {"PREFERENCE", true, false, false},
+                                            {"PORT", true, false, false},
+                                            {"DNS", false, false, false},
+                                            {"ADDRESSES", false, true, false}};
+    const json_t *hosts = json_object_get(e, "hosts");
+    json_t *host, *address;
+    struct table t;
+    size_t i, k;
+
+    put_label(out, cli, "MX");
+    format_safe(out, bytes_of(field_text(e, "mx_status")));
+    if (field_count(e, "mx_ttl")) {
+        buf_puts(out, ", known for another ");
+        format_span(out, field_int(e, "mx_ttl"));
+    }
+    buf_putc(out, '\n');
+    if (!json_array_size(hosts))
+        return;
+    table_init(&t, columns, COUNT_OF(columns));
+    json_array_foreach(hosts, i, host)
+    {
+        table_text(&t, STYLE_PLAIN, field_text(host, "host"));
+        buf_putf(table_cell(&t, STYLE_PLAIN), "%llu", (unsigned long long)field_count(host, "preference"));
+        buf_putf(table_cell(&t, STYLE_PLAIN), "%llu", (unsigned long long)field_count(host, "port"));
+        table_text(&t, STYLE_PLAIN, field_text(host, "status"));
+        struct buf *cell = table_cell(&t, STYLE_PLAIN);
+        json_array_foreach(json_object_get(host, "addresses"), k, address)
+        {
+            if (k)
+                buf_puts(cell, ", ");
+            format_safe(cell, bytes_of(json_string_value(address)));
+        }
+    }
+    buf_putc(out, '\n');
+    table_print(&t, &cli->term, out);
+    table_fini(&t);
+    buf_putc(out, '\n');
+}
+
+static void put_suspension(struct buf *out, const struct cli *cli, const json_t *s)
+{
+    BUF_LOCAL(text);
+
+    if (!s)
+        return;
+    put_label(out, cli, "rests");
+    buf_puts(&text, "for ");
+    format_span(&text, field_int(s, "seconds_left"));
+    buf_puts(&text, ", after ");
+    put_plural(&text, field_count(s, "failures"), "failure", "failures");
+    buf_puts(&text, ": ");
+    format_safe(&text, bytes_of(field_text(s, "stage")));
+    if (field_count(s, "code"))
+        buf_putf(&text, " %llu", (unsigned long long)field_count(s, "code"));
+    buf_putc(&text, ' ');
+    format_safe(&text, bytes_of(field_text(s, "text")));
+    put_styled(out, cli, STYLE_WARN, buf_str(&text));
+    buf_putc(out, '\n');
+}
+
+static void put_queue(struct buf *out, const struct cli *cli, const json_t *e)
+{
+    static const struct {
+        const char *field, *says;
+    } rows[] = {{"held", "held"},
+                {"dsn_owed", "owed a DSN"},
+                {"bouncing", "bouncing"},
+                {"cancelling", "being cancelled"}};
+    const json_t *queue = json_object_get(e, "queue");
+
+    put_label(out, cli, "queue");
+    format_count(out, field_count(queue, "waiting"));
+    buf_puts(out, " waiting");
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
+        if (field_count(queue, rows[i].field)) {
+            buf_puts(out, ", ");
+            format_count(out, field_count(queue, rows[i].field));
+            buf_putf(out, " %s", rows[i].says);
+        }
+    if (field_known(e, "next_due_unix") && field_count(queue, "waiting")) {
+        buf_puts(out, ", next try ");
+        format_relative(out, MAX_OF(field_int(e, "next_due_unix"), cli->now_unix), cli->now_unix);
+    }
+    if (field_count(e, "recipients_in_flight")) {
+        buf_puts(out, ", ");
+        format_count(out, field_count(e, "recipients_in_flight"));
+        buf_puts(out, " under way");
+    }
+    buf_putc(out, '\n');
+    if (field_known(e, "connections")) {
+        put_label(out, cli, "open");
+        put_plural(out, field_count(e, "connections"), "connection", "connections");
+        if (field_count(e, "connections_capped_at"))
+            buf_putf(out, ", for now at most %llu: the receiver was slow or refused",
+                     (unsigned long long)field_count(e, "connections_capped_at"));
+        buf_putc(out, '\n');
+    }
+    put_suspension(out, cli, json_object_get(e, "suspended"));
+}
+
+static void put_settings(struct buf *out, const struct cli *cli, const json_t *e)
+{
+    struct bytes text = bytes_of(field_text(e, "settings"));
+
+    if (!text.len)
+        return;
+    put_label(out, cli, "rules");
+    buf_puts(out, "in force for it:\n");
+    while (text.len) {
+        size_t end = bytes_find(text, '\n');
+        buf_puts(out, "  ");
+        format_safe(out, bytes_first(text, end));
+        buf_putc(out, '\n');
+        text = bytes_skip(text, end + 1);
+    }
+}
+
+int cmd_explain(struct cli *cli)
+{
+    JSON_LOCAL(e);
+    BUF_LOCAL(url);
+    BUF_LOCAL(out);
+
+    url_path(&url, "/api/v1/explain");
+    url_segment(&url, cli_arg(cli, 0));
+    int code = cli_ask(cli, "GET", &url, (struct bytes){0}, &e);
+    if (code || cli->json)
+        return code;
+    put_label(&out, cli, field_known(e, "address") ? "address" : "domain");
+    format_safe(&out, bytes_of(field_text(e, field_known(e, "address") ? "address" : "domain")));
+    buf_putc(&out, '\n');
+    put_rule(&out, cli, e);
+    put_hosts(&out, cli, e);
+    put_queue(&out, cli, e);
+    put_settings(&out, cli, e);
+    if (json_array_size(json_object_get(e, "attempts"))) {
+        buf_puts(&out, "\nLast attempts:\n");
+        attempt_table(&out, cli, json_object_get(e, "attempts"));
+    }
+    return cli_write(buf_bytes(&out));
+}

@@ -1,0 +1,117 @@
+/* Attempts as they happen. */
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "webui-api/cli/attempt.h"
+
+#define WAIT_MS     25000
+#define LIMIT       1000
+#define LAST_PRESET 10
+#define LAST_MAX    10000
+#define PATIENCE_S  60 /* for a daemon that restarts */
+
+/* Every line is written whole before the next request: nothing is lost by ending here. */
+static void on_interrupt(int number)
+{
+    (void)number;
+    _exit(CLI_DONE);
+}
+
+static bool wanted(const struct cli *cli, const json_t *a)
+{
+    static const struct {
+        const char *option, *field;
+    } rows[] = {{"group", "group"},
+                {"domain", "domain"},
+                {"campaign", "campaign"},
+                {"recipient", "address"},
+                {"result", "outcome"}};
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        const char *want = cli_text(cli, rows[i].option);
+        if (want && !bytes_ieq(bytes_of(want), bytes_of(field_text(a, rows[i].field))))
+            return false;
+    }
+    return true;
+}
+
+static int print_lines(struct cli *cli, struct bytes lines)
+{
+    BUF_LOCAL(out);
+
+    cli->now_unix = clock_unix();
+    while (lines.len) {
+        struct bytes line = bytes_first(lines, bytes_find(lines, '\n'));
+        JSON_LOCAL(a);
+        lines = bytes_skip(lines, line.len + 1);
+        a = line.len ? json_loadb(line.at, line.len, 0, NULL) : NULL;
+        if (!a || !wanted(cli, a))
+            continue;
+        if (!cli->json) {
+            attempt_put_line(&out, cli, a);
+            buf_putc(&out, '\n');
+        } else {
+            put_json_safe(&out, line);
+            buf_putc(&out, '\n');
+        }
+    }
+    return cli_write(buf_bytes(&out));
+}
+
+static int ask(struct cli *cli, const char *after, uint64_t limit, uint64_t wait_ms, struct answer *out)
+{
+    BUF_LOCAL(url);
+
+    url_path(&url, "/api/v1/log/follow");
+    url_param(&url, "after", after);
+    url_param_count(&url, "limit", limit);
+    url_param_count(&url, "wait_ms", wait_ms);
+    return client_call(cli->client, "GET", &url, (struct bytes){0}, out);
+}
+
+/* The daemon was there and is not: it may be restarting. */
+static int ask_patiently(struct cli *cli, const char *after, struct answer *out)
+{
+    uint64_t since = clock_now_ms();
+    int code;
+    bool said = false;
+
+    for (;;) {
+        bool last = clock_now_ms() - since > PATIENCE_S * 1000;
+        client_quiet(cli->client, !last);
+        code = ask(cli, after, LIMIT, WAIT_MS, out);
+        if (code != CLI_UNREACHABLE || last)
+            return code;
+        if (!said)
+            fprintf(stderr, "hayauma: the daemon has gone; waiting up to %d s for it to come back\n",
+                    PATIENCE_S);
+        said = true;
+        sleep(1);
+    }
+}
+
+int cmd_log_follow(struct cli *cli)
+{
+    uint64_t last = invocation_count(cli->in, "last", LAST_PRESET);
+    ANSWER_LOCAL(answer);
+    char after[sizeof(answer.next)];
+
+    if (last > LAST_MAX)
+        return cli_fail(CLI_USAGE, "--last shows %d at most", LAST_MAX);
+    signal(SIGINT, on_interrupt);
+    signal(SIGTERM, on_interrupt);
+    int code = ask(cli, last ? "0" : "now", last ? last : 1, 0, &answer);
+    for (;;) {
+        if (!code)
+            code = print_lines(cli, buf_bytes(&answer.body));
+        if (code)
+            return code;
+        if (!*answer.next)
+            return cli_fail(CLI_REFUSED,
+                            "the daemon does not say how the log goes on: is it of another version?");
+        memcpy(after, answer.next, sizeof(after));
+        code = ask_patiently(cli, after, &answer);
+    }
+}

@@ -1,0 +1,339 @@
+/* The policy: versions, checks, differences. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "webui-api/cli/cli.h"
+
+static void version_url(struct buf *url, const char *version)
+{
+    if (!version) {
+        url_path(url, "/api/v1/policy");
+        return;
+    }
+    url_path(url, "/api/v1/policy/versions");
+    url_segment(url, version);
+}
+
+static void put_about(struct buf *out, const struct cli *cli, const json_t *v)
+{
+    buf_putf(out, "version %llu, ", (unsigned long long)field_count(v, "version"));
+    format_local(out, field_int(v, "at_unix"));
+    buf_puts(out, " (");
+    format_relative(out, field_int(v, "at_unix"), cli->now_unix);
+    buf_putc(out, ')');
+    if (*field_text(v, "author")) {
+        buf_puts(out, ", by ");
+        format_safe(out, bytes_of(field_text(v, "author")));
+    }
+    if (*field_text(v, "comment")) {
+        buf_puts(out, ": ");
+        format_safe(out, bytes_of(field_text(v, "comment")));
+    }
+}
+
+/* A document as people may see it: lines stay lines, other controls do not reach the terminal. */
+static void put_document(struct buf *out, const struct cli *cli, struct bytes text)
+{
+    if (!cli->term.terminal) {
+        buf_put(out, text);
+        return;
+    }
+    while (text.len) {
+        size_t end = bytes_find(text, '\n');
+        format_safe(out, bytes_first(text, end));
+        if (end < text.len)
+            buf_putc(out, '\n');
+        text = bytes_skip(text, end + 1);
+    }
+}
+
+int cmd_policy_show(struct cli *cli)
+{
+    JSON_LOCAL(policy);
+    BUF_LOCAL(url);
+    BUF_LOCAL(out);
+
+    version_url(&url, cli_text(cli, "version"));
+    int code = cli_ask(cli, "GET", &url, (struct bytes){0}, &policy);
+    if (code || cli->json)
+        return code;
+    buf_puts(&out, term_on(&cli->term, STYLE_DIM));
+    buf_puts(&out, "# ");
+    put_about(&out, cli, policy);
+    buf_putf(&out, "%s\n", term_off(&cli->term));
+    const char *text = field_text(policy, "text");
+    put_document(&out, cli, bytes_of(text));
+    if (*text && text[strlen(text) - 1] != '\n')
+        buf_putc(&out, '\n');
+    return cli_write(buf_bytes(&out));
+}
+
+static int write_file(const char *name, struct bytes text)
+{
+    FILE *f = fopen(name, "we");
+    bool good = f && (fwrite(text.at, 1, text.len, f) == text.len);
+
+    if (f && fclose(f))
+        good = false;
+    return good ? CLI_DONE : cli_fail(CLI_REFUSED, "%s cannot be written: %s", name, strerror(errno));
+}
+
+int cmd_policy_export(struct cli *cli)
+{
+    const char *file = cli_text(cli, "output");
+    JSON_LOCAL(policy);
+    BUF_LOCAL(url);
+
+    version_url(&url, cli_text(cli, "version"));
+    int code = cli_ask(cli, "GET", &url, (struct bytes){0}, &policy);
+    if (code || cli->json)
+        return code;
+    struct bytes text = bytes_of(field_text(policy, "text"));
+    return file && strcmp(file, "-") != 0 ? write_file(file, text) : cli_write(text);
+}
+
+int cmd_policy_history(struct cli *cli)
+{
+    static const struct column columns[] = {{"VERSION", true, false, false},
+                                            {"WHEN", false, false, false},
+                                            {"", false, false, false},
+                                            {"BY", false, false, true},
+                                            {"COMMENT", false, true, true}};
+    JSON_LOCAL(root);
+    BUF_LOCAL(url);
+    BUF_LOCAL(out);
+    struct table t;
+    json_t *v;
+    size_t i;
+
+    url_path(&url, "/api/v1/policy/versions");
+    url_param(&url, "limit", cli_text(cli, "limit"));
+    url_param(&url, "before", cli_text(cli, "before"));
+    int code = cli_ask(cli, "GET", &url, (struct bytes){0}, &root);
+    if (code || cli->json)
+        return code;
+    table_init(&t, columns, COUNT_OF(columns));
+    json_array_foreach(json_object_get(root, "versions"), i, v)
+    {
+        table_count(&t, STYLE_STRONG, field_count(v, "version"));
+        format_local(table_cell(&t, STYLE_PLAIN), field_int(v, "at_unix"));
+        format_relative(table_cell(&t, STYLE_DIM), field_int(v, "at_unix"), cli->now_unix);
+        table_text(&t, STYLE_PLAIN, field_text(v, "author"));
+        table_text(&t, STYLE_PLAIN, field_text(v, "comment"));
+    }
+    table_print(&t, &cli->term, &out);
+    table_fini(&t);
+    if (field_bool(root, "more"))
+        buf_puts(&out, "There are older ones: --limit, --before\n");
+    return cli_write(buf_bytes(&out));
+}
+
+/* ---- documents from files ---- */
+
+static const char *document_name(const char *file)
+{
+    return strcmp(file, "-") == 0 ? "stdin" : file;
+}
+
+static void put_complaints(struct buf *out, const struct cli *cli, const char *name, const json_t *list,
+                           enum style style, const char *kind)
+{
+    json_t *c;
+    size_t i;
+
+    json_array_foreach(list, i, c)
+    {
+        format_safe(out, bytes_of(name));
+        if (field_count(c, "line"))
+            buf_putf(out, ":%llu:%llu", (unsigned long long)field_count(c, "line"),
+                     (unsigned long long)field_count(c, "column"));
+        buf_puts(out, ": ");
+        put_styled(out, cli, style, kind);
+        format_safe(out, bytes_of(field_text(c, "text")));
+        buf_putc(out, '\n');
+    }
+}
+
+int cmd_policy_check(struct cli *cli)
+{
+    const char *file = cli_arg(cli, 0), *name = document_name(file);
+    ANSWER_LOCAL(answer);
+    JSON_LOCAL(found);
+    BUF_LOCAL(text);
+    BUF_LOCAL(url);
+    BUF_LOCAL(out);
+
+    int code = cli_read_file(file, &text);
+    if (code)
+        return code;
+    url_path(&url, "/api/v1/policy/check");
+    code = client_call(cli->client, "POST", &url, buf_bytes(&text), &answer);
+    if (code)
+        return code;
+    found = json_loadb(answer.body.at ? answer.body.at : "", answer.body.len, 0, NULL);
+    bool good = field_bool(found, "ok");
+    if (cli->json) {
+        code = cli_write_json(cli, buf_bytes(&answer.body));
+        return code ? code : good ? CLI_DONE : CLI_REFUSED;
+    }
+    const json_t *errors = json_object_get(found, "errors");
+    put_complaints(&out, cli, name, errors, STYLE_BAD, "");
+    put_complaints(&out, cli, name, json_object_get(found, "notices"), STYLE_WARN, "notice: ");
+    format_safe(&out, bytes_of(name));
+    if (good) {
+        buf_puts(&out, ": the policy is good\n");
+    } else {
+        buf_puts(&out, ": ");
+        put_plural(&out, json_array_size(errors), "error", "errors");
+        buf_putc(&out, '\n');
+    }
+    code = cli_write(buf_bytes(&out));
+    return code ? code : good ? CLI_DONE : CLI_REFUSED;
+}
+
+/* What apply and rollback say afterwards. */
+static int say_applied(struct cli *cli, const char *name, const json_t *done)
+{
+    BUF_LOCAL(out);
+
+    put_complaints(&out, cli, name, json_object_get(done, "notices"), STYLE_WARN, "notice: ");
+    buf_putf(&out, "policy version %llu is in force\n", (unsigned long long)field_count(done, "version"));
+    return cli_write(buf_bytes(&out));
+}
+
+int cmd_policy_apply(struct cli *cli)
+{
+    const char *file = cli_arg(cli, 0);
+    JSON_LOCAL(done);
+    BUF_LOCAL(text);
+    BUF_LOCAL(url);
+
+    int code = cli_read_file(file, &text);
+    if (code)
+        return code;
+    url_path(&url, "/api/v1/policy");
+    url_param(&url, "comment", cli_text(cli, "comment"));
+    url_param(&url, "expected", cli_text(cli, "expected"));
+    client_document(cli->client, document_name(file));
+    code = cli_ask(cli, "POST", &url, buf_bytes(&text), &done);
+    return code || cli->json ? code : say_applied(cli, document_name(file), done);
+}
+
+int cmd_policy_rollback(struct cli *cli)
+{
+    BUF_LOCAL(name);
+    JSON_LOCAL(done);
+    BUF_LOCAL(url);
+    uint64_t version;
+
+    if (!bytes_parse_u64(bytes_of(cli_arg(cli, 0)), &version) || !version)
+        return cli_fail(CLI_USAGE, "a policy version is a number from 1, not '%s'", cli_arg(cli, 0));
+    buf_putf(&name, "version %llu", (unsigned long long)version);
+    url_path(&url, "/api/v1/policy/rollback");
+    url_param(&url, "to", cli_arg(cli, 0));
+    url_param(&url, "comment", cli_text(cli, "comment"));
+    url_param(&url, "expected", cli_text(cli, "expected"));
+    client_document(cli->client, buf_str(&name));
+    int code = cli_ask(cli, "POST", &url, (struct bytes){0}, &done);
+    return code || cli->json ? code : say_applied(cli, buf_str(&name), done);
+}
+
+/* ---- differences ---- */
+
+static int current_version(struct cli *cli, uint64_t *out)
+{
+    JSON_LOCAL(policy);
+    BUF_LOCAL(url);
+
+    version_url(&url, NULL);
+    int code = client_call_json(cli->client, "GET", &url, (struct bytes){0}, &policy);
+    if (!code)
+        *out = field_count(policy, "version");
+    return code;
+}
+
+/* Both sides when no document was given. */
+static int versions_to_compare(struct cli *cli, uint64_t *from, uint64_t *to)
+{
+    *from = invocation_count(cli->in, "from", 0);
+    *to = invocation_count(cli->in, "to", 0);
+    if (*from && *to)
+        return CLI_DONE;
+    if (*to) { /* what that version changed */
+        *from = *to - 1;
+    } else {
+        int code = current_version(cli, to);
+        if (code)
+            return code;
+        if (!*from)
+            *from = *to ? *to - 1 : 0;
+    }
+    return *from ? CLI_DONE
+                 : cli_fail(CLI_REFUSED, "before version %llu there was none", (unsigned long long)*to);
+}
+
+static void put_diff(struct buf *out, const struct cli *cli, struct bytes diff)
+{
+    while (diff.len) {
+        struct bytes line = bytes_first(diff, bytes_find(diff, '\n'));
+        BUF_LOCAL(safe);
+        enum style style = bytes_starts(line, BYTES("+++")) || bytes_starts(line, BYTES("---")) ? STYLE_STRONG
+                           : bytes_starts(line, BYTES("+"))                                     ? STYLE_GOOD
+                           : bytes_starts(line, BYTES("-"))                                     ? STYLE_BAD
+                           : bytes_starts(line, BYTES("@@"))                                    ? STYLE_DIM
+                                                                                                : STYLE_PLAIN;
+        format_safe(&safe, line);
+        put_styled(out, cli, style, buf_str(&safe));
+        buf_putc(out, '\n');
+        diff = bytes_skip(diff, line.len + 1);
+    }
+}
+
+static int show_diff(struct cli *cli, struct bytes diff)
+{
+    BUF_LOCAL(out);
+
+    if (cli->json) {
+        JSON_LOCAL(tree);
+        tree = json_pack("{s:b, s:o}", "equal", diff.len == 0, "diff",
+                         json_stringn(diff.at ? diff.at : "", diff.len));
+        return tree ? cli_write_tree(cli, tree) : cli_fail(CLI_REFUSED, "the difference is not UTF-8 text");
+    }
+    if (!diff.len) {
+        fputs("no difference\n", stderr);
+        return CLI_DONE;
+    }
+    if (!cli->term.terminal)
+        return cli_write(diff);
+    put_diff(&out, cli, diff);
+    return cli_write(buf_bytes(&out));
+}
+
+int cmd_policy_diff(struct cli *cli)
+{
+    const char *file = cli_arg(cli, 0);
+    ANSWER_LOCAL(answer);
+    BUF_LOCAL(text);
+    BUF_LOCAL(url);
+    uint64_t from, to;
+    int code;
+
+    if (file && cli_has(cli, "to"))
+        return cli_fail(CLI_USAGE, "the new side is FILE or --to, not both");
+    url_path(&url, "/api/v1/policy/diff");
+    if (file) {
+        code = cli_read_file(file, &text);
+        url_param(&url, "from", cli_text(cli, "from"));
+    } else {
+        code = versions_to_compare(cli, &from, &to);
+        if (!code) {
+            url_param_count(&url, "from", from);
+            url_param_count(&url, "to", to);
+        }
+    }
+    if (!code)
+        code = client_call(cli->client, "POST", &url, buf_bytes(&text), &answer);
+    return code ? code : show_diff(cli, buf_bytes(&answer.body));
+}

@@ -1,0 +1,244 @@
+/* How the daemon is. */
+#include <stdio.h>
+
+#include "webui-api/cli/cli.h"
+
+#define BACKLOG_WORRIES 100000 /* attempts not yet on record */
+
+static void put_label(struct buf *out, const struct cli *cli, const char *label)
+{
+    buf_putf(out, "%s%-11s%s ", term_on(&cli->term, STYLE_DIM), label, term_off(&cli->term));
+}
+
+static void put_alarm(struct buf *out, const struct cli *cli, enum style style, const char *text)
+{
+    buf_puts(out, term_on(&cli->term, style));
+    buf_puts(out, "! ");
+    format_safe(out, bytes_of(text));
+    buf_putf(out, "%s\n", term_off(&cli->term));
+}
+
+/* What needs attention stands first. */
+static void put_alarms(struct buf *out, const struct cli *cli, const json_t *status)
+{
+    const json_t *store = json_object_get(status, "store");
+    json_t *one;
+    size_t i;
+
+    if (field_bool(status, "draining"))
+        put_alarm(out, cli, STYLE_WARN, "draining: it takes no new mail and will end");
+    if (field_bool(store, "full"))
+        put_alarm(out, cli, STYLE_BAD, "the disk is full: new mail is refused until there is space");
+    if (*field_text(store, "last_error"))
+        put_alarm(out, cli, STYLE_BAD, field_text(store, "last_error"));
+    if (field_count(status, "history_backlog") > BACKLOG_WORRIES)
+        put_alarm(out, cli, STYLE_WARN,
+                  "records of attempts wait to be written: the disk is slow, and reports lag behind");
+    json_array_foreach(json_object_get(status, "workers"), i, one)
+    {
+        BUF_LOCAL(text);
+        buf_putf(&text, "worker %llu has stood still for %llu s",
+                 (unsigned long long)field_count(one, "worker"),
+                 (unsigned long long)field_count(one, "seconds_without_turn"));
+        if (field_bool(one, "stuck"))
+            put_alarm(out, cli, STYLE_BAD, buf_str(&text));
+    }
+    json_array_foreach(json_object_get(status, "listeners"), i, one)
+    {
+        BUF_LOCAL(text);
+        int64_t expires = field_int(one, "certificate_expires_unix");
+        buf_putf(&text, "the certificate of %s %s ", field_text(one, "address"),
+                 expires < cli->now_unix ? "expired" : "expires");
+        format_relative(&text, expires, cli->now_unix);
+        if (field_bool(one, "certificate_expires_soon"))
+            put_alarm(out, cli, expires < cli->now_unix ? STYLE_BAD : STYLE_WARN, buf_str(&text));
+    }
+}
+
+static void put_queue(struct buf *out, const struct cli *cli, const json_t *status)
+{
+    const json_t *totals = json_object_get(status, "queue");
+    static const struct {
+        const char *field, *says;
+        enum style style;
+    } rows[] = {
+        {"held", "held", STYLE_WARN},
+        {"dsn_owed", "owed a DSN", STYLE_PLAIN},
+        {"bouncing", "bouncing", STYLE_BAD},
+        {"cancelling", "being cancelled", STYLE_BAD},
+    };
+
+    put_label(out, cli, "queue");
+    format_count(out, field_count(totals, "waiting"));
+    buf_puts(out, " waiting");
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        uint64_t n = field_count(totals, rows[i].field);
+        if (!n)
+            continue;
+        buf_putf(out, ", %s", term_on(&cli->term, rows[i].style));
+        format_count(out, n);
+        buf_putf(out, " %s%s", rows[i].says, term_off(&cli->term));
+    }
+    buf_puts(out, "; ");
+    put_plural(out, field_count(totals, "messages"), "message", "messages");
+    buf_putc(out, '\n');
+}
+
+struct figure {
+    const char *field, *one, *many;
+};
+
+/* "3 connections, 12 messages" of counters. */
+static void put_figures(struct buf *out, const json_t *counters, const struct figure *figures, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (i)
+            buf_puts(out, ", ");
+        put_plural(out, field_count(counters, figures[i].field), figures[i].one, figures[i].many);
+    }
+    buf_putc(out, '\n');
+}
+
+static void put_traffic(struct buf *out, const struct cli *cli, const json_t *status)
+{
+    static const struct figure in[] = {{"messages_in", "message", "messages"},
+                                       {"connections_in_open", "connection open", "connections open"},
+                                       {"connections_refused", "turned away", "turned away"},
+                                       {"auth_failures", "failed login", "failed logins"}};
+    static const struct figure attempts[] = {{"attempts", "attempt", "attempts"},
+                                             {"delivered", "delivered", "delivered"},
+                                             {"deferred", "deferred", "deferred"},
+                                             {"bounced", "bounced", "bounced"}};
+    static const struct figure net[] = {{"connections_out_open", "connection open", "connections open"},
+                                        {"tls_handshakes_out", "TLS handshake", "TLS handshakes"},
+                                        {"tls_resumed_out", "resumed", "resumed"},
+                                        {"tls_failures_out", "failed", "failed"}};
+    const json_t *counters = json_object_get(status, "counters");
+
+    put_label(out, cli, "taken in");
+    put_figures(out, counters, in, COUNT_OF(in));
+    put_label(out, cli, "sent out");
+    put_figures(out, counters, attempts, COUNT_OF(attempts));
+    put_label(out, cli, "");
+    put_figures(out, counters, net, COUNT_OF(net));
+}
+
+static void put_process(struct buf *out, const struct cli *cli, const json_t *status)
+{
+    const json_t *store = json_object_get(status, "store");
+
+    put_label(out, cli, "disk");
+    format_size(out, field_count(store, "spool_bytes"));
+    buf_puts(out, " of mail, write-ahead log ");
+    format_size(out, field_count(store, "wal_bytes"));
+    buf_puts(out, ", largest commit ");
+    put_plural(out, field_count(store, "batch_max"), "message", "messages");
+    buf_putc(out, '\n');
+    put_label(out, cli, "process");
+    format_size(out, field_count(status, "memory_bytes"));
+    buf_putf(out, " of memory, %.1f s of CPU, ", json_number_value(json_object_get(status, "cpu_s")));
+    put_plural(out, json_array_size(json_object_get(status, "workers")), "worker", "workers");
+    buf_putc(out, '\n');
+}
+
+static void put_listeners(struct buf *out, const struct cli *cli, const json_t *status)
+{
+    json_t *one;
+    size_t i;
+
+    json_array_foreach(json_object_get(status, "listeners"), i, one)
+    {
+        put_label(out, cli, i ? "" : "listens on");
+        format_safe(out, bytes_of(field_text(one, "address")));
+        buf_puts(out, ", ");
+        format_safe(out,
+                    bytes_of(strcmp(field_text(one, "tls"), "none") ? field_text(one, "tls") : "no TLS"));
+        if (field_known(one, "certificate_expires_unix")) {
+            buf_puts(out, ", certificate until ");
+            format_local(out, field_int(one, "certificate_expires_unix"));
+            out->len -= sizeof(" 00:00:00") - 1;
+        }
+        buf_putc(out, '\n');
+    }
+}
+
+static void put_suspensions(struct buf *out, const struct cli *cli, const json_t *groups)
+{
+    json_t *group, *s;
+    const char *name;
+    size_t i;
+
+    json_object_foreach((json_t *)(uintptr_t)groups, name, group)
+    {
+        json_array_foreach(json_object_get(group, "suspended"), i, s)
+        {
+            BUF_LOCAL(text);
+            const char *mx = field_text(s, "mx");
+            buf_putf(&text, "group %s%s%s rests for ", name, *mx ? ", " : "", mx);
+            format_span(&text, field_int(s, "seconds_left"));
+            buf_puts(&text, " after ");
+            put_plural(&text, field_count(s, "failures"), "failure", "failures");
+            buf_putf(&text, ": %s", field_text(s, "stage"));
+            if (field_count(s, "code"))
+                buf_putf(&text, " %llu", (unsigned long long)field_count(s, "code"));
+            buf_putf(&text, " %s", field_text(s, "text"));
+            put_alarm(out, cli, STYLE_WARN, buf_str(&text));
+        }
+    }
+}
+
+static void put_groups(struct buf *out, const struct cli *cli, const json_t *groups)
+{
+    static const struct column columns[] = {
+        {"GROUP", false, false, false},      {"STARTTLS", false, false, false},
+        {"CONNECTIONS", true, false, false}, {"LIMIT", true, false, false},
+        {"SITES", true, false, false},       {"DOMAINS", true, false, false},
+        {"IN MEMORY", true, false, false},   {"IN FLIGHT", true, false, false},
+    };
+    const char *name;
+    struct table t;
+    json_t *g;
+
+    table_init(&t, columns, COUNT_OF(columns));
+    json_object_foreach((json_t *)(uintptr_t)groups, name, g)
+    {
+        table_text(&t, STYLE_STRONG, name);
+        table_text(&t, STYLE_PLAIN, field_text(g, "starttls"));
+        table_count(&t, STYLE_PLAIN, field_count(g, "connections"));
+        table_count(&t, STYLE_PLAIN, field_count(g, "connections_limit"));
+        table_count(&t, STYLE_PLAIN, field_count(g, "sites"));
+        table_count(&t, STYLE_PLAIN, field_count(g, "destinations"));
+        table_count(&t, STYLE_PLAIN, field_count(g, "recipients_in_memory"));
+        table_count(&t, STYLE_PLAIN, field_count(g, "recipients_in_flight"));
+    }
+    buf_putc(out, '\n');
+    table_print(&t, &cli->term, out);
+    table_fini(&t);
+}
+
+int cmd_status(struct cli *cli)
+{
+    JSON_LOCAL(status);
+    BUF_LOCAL(url);
+    BUF_LOCAL(out);
+
+    url_path(&url, "/api/v1/status");
+    int code = cli_ask(cli, "GET", &url, (struct bytes){0}, &status);
+    if (code || cli->json)
+        return code;
+    const json_t *groups = json_object_get(status, "groups");
+    buf_putf(&out, "%shayaumad %s%s on ", term_on(&cli->term, STYLE_STRONG), field_text(status, "version"),
+             term_off(&cli->term));
+    format_safe(&out, bytes_of(field_text(status, "host_name")));
+    buf_putf(&out, ", pid %llu, up ", (unsigned long long)field_count(status, "pid"));
+    format_span(&out, field_int(status, "uptime_s"));
+    buf_putf(&out, ", policy version %llu\n", (unsigned long long)field_count(status, "policy_version"));
+    put_alarms(&out, cli, status);
+    put_suspensions(&out, cli, groups);
+    put_queue(&out, cli, status);
+    put_traffic(&out, cli, status);
+    put_process(&out, cli, status);
+    put_listeners(&out, cli, status);
+    put_groups(&out, cli, groups);
+    return cli_write(buf_bytes(&out));
+}

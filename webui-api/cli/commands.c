@@ -1,0 +1,213 @@
+/* The table of all commands: a new one is a row here and a function in cmd_….c. */
+#include "webui-api/cli/cli.h"
+
+#define FLAG(name, help)                                                                                     \
+    {                                                                                                        \
+        (name), 0, OPTION_FLAG, NULL, (help), false                                                          \
+    }
+#define TEXT(name, value, help)                                                                              \
+    {                                                                                                        \
+        (name), 0, OPTION_TEXT, (value), (help), false                                                       \
+    }
+#define COUNT(name, help)                                                                                    \
+    {                                                                                                        \
+        (name), 0, OPTION_COUNT, "N", (help), false                                                          \
+    }
+#define WORD(name, words, help)                                                                              \
+    {                                                                                                        \
+        (name), 0, OPTION_WORD, (words), (help), false                                                       \
+    }
+#define REPEATED(name, value, help)                                                                          \
+    {                                                                                                        \
+        (name), 0, OPTION_TEXT, (value), (help), true                                                        \
+    }
+#define LAST                                                                                                 \
+    {                                                                                                        \
+        .name = NULL                                                                                         \
+    }
+
+/* ---- accounts ---- */
+
+#define ACCOUNT_OPTIONS                                                                                      \
+    REPEATED("sender-domain", "DOMAIN", "May send as this domain only; repeat it for more.  Preset: any"),   \
+        REPEATED("network", "NETWORK",                                                                       \
+                 "May submit from this network only, like 192.0.2.0/24; repeat it for more.  Preset: any"),  \
+        COUNT("max-connections", "Connections at a time; 0: no limit of its own"),                           \
+        COUNT("messages-per-minute", "Messages in a minute; 0: no limit")
+
+#define PASSWORD_STDIN                                                                                       \
+    FLAG("password-stdin",                                                                                   \
+         "Read the password as one line from stdin (so it is anyway when stdin is no terminal)")
+
+static const struct command_option account_add[] = {ACCOUNT_OPTIONS, PASSWORD_STDIN, LAST};
+static const struct command_option account_set[] = {
+    ACCOUNT_OPTIONS,
+    FLAG("any-sender-domain", "Takes back all --sender-domain"),
+    FLAG("any-network", "Takes back all --network"),
+    FLAG("disable", "It may not submit any more, but stays"),
+    FLAG("enable", "It may submit again"),
+    LAST,
+};
+static const struct command_option account_passwd[] = {PASSWORD_STDIN, LAST};
+
+/* ---- queue ---- */
+
+#define SELECTORS                                                                                            \
+    TEXT("message", "ID", "Recipients of this message"), TEXT("recipient", "ADDRESS", "Of this address")
+#define MORE_SELECTORS                                                                                       \
+    TEXT("group", "NAME", "Whose domains the policy puts into this group"),                                  \
+        TEXT("campaign", "ID", "Of messages with this campaign"),                                            \
+        TEXT("sender", "ADDRESS", "Of messages from this envelope sender"),                                  \
+        TEXT("account", "NAME", "Of messages that this account submitted")
+
+static const struct command_option queue_list[] = {
+    SELECTORS,
+    TEXT("domain", "DOMAIN", "Of this domain"),
+    MORE_SELECTORS,
+    WORD("state", "waiting|held|dsn-owed|bouncing|cancelling", "In this state"),
+    WORD("order", "id|due", "By acceptance (id, the preset), or what is tried next first (due)"),
+    COUNT("limit", "At most so many.  Preset: 100"),
+    TEXT("after", "TEXT", "Go on where the page before ended, as it said"),
+    FLAG("all-pages", "All of them, however many"),
+    LAST,
+};
+static const struct command_option queue_summary[] = {
+    WORD("by", "domain|campaign|group", "What a line stands for.  Preset: domain"),
+    COUNT("limit", "At most so many lines, the largest first.  Preset: 100"),
+    LAST,
+};
+#define OPERATION_SELECTORS                                                                                  \
+    SELECTORS, REPEATED("domain", "DOMAIN", "Of this domain; repeat it for more"), MORE_SELECTORS,           \
+        FLAG("all", "Everything in the queue")
+static const struct command_option queue_op[] = {OPERATION_SELECTORS, LAST};
+static const struct command_option queue_final_op[] = {
+    OPERATION_SELECTORS,
+    {"yes", 'y', OPTION_FLAG, NULL, "Do not ask for confirmation", false},
+    LAST,
+};
+#define SELECT_HELP "All options given must hold; without any, --all is needed."
+
+/* ---- policy ---- */
+
+static const struct command_option policy_show[] = {
+    COUNT("version", "This version instead of the current one"), LAST};
+static const struct command_option policy_diff[] = {
+    COUNT("from", "Old side.  Preset: the version in force"),
+    COUNT("to", "New side: a version instead of FILE"),
+    LAST,
+};
+static const struct command_option policy_apply[] = {
+    TEXT("comment", "TEXT", "Why; kept with the version"),
+    COUNT("expected", "Refuse unless version N is still in force"),
+    LAST,
+};
+static const struct command_option policy_history[] = {
+    COUNT("limit", "At most so many, the newest first.  Preset: 50"),
+    COUNT("before", "Only versions below N"),
+    LAST,
+};
+static const struct command_option policy_export[] = {
+    COUNT("version", "This version instead of the current one"),
+    {"output", 'o', OPTION_TEXT, "FILE", "Into this file instead of stdout", false},
+    LAST,
+};
+
+/* ---- reports ---- */
+
+#define REPORT_OPTIONS(sorts)                                                                                \
+    TEXT("since", "TIME", "From this time on: 2h, 7d, 2026-11-21, 2026-11-21T21:00:00Z"),                    \
+        TEXT("until", "TIME", "Up to this time, in the same forms"),                                         \
+        WORD("by", "group|domain|mx|campaign|hour", "What a line stands for.  Preset: group"),               \
+        TEXT("group", "NAME", "Only this group"), TEXT("domain", "DOMAIN", "Only this domain"),              \
+        TEXT("mx", "HOST", "Only what this MX host got or refused"),                                         \
+        TEXT("campaign", "ID", "Only this campaign; '' is mail without one"),                                \
+        WORD("sort", sorts, "The largest of it first; key: by name"),                                        \
+        COUNT("limit", "At most so many lines; the totals count everything"),                                \
+        FLAG("csv", "As CSV (RFC 4180), for spreadsheets")
+
+static const struct command_option report_delivery[] = {REPORT_OPTIONS("volume|key|failed|waiting"), LAST};
+static const struct command_option report_tls[] = {REPORT_OPTIONS("volume|key|failed|waiting|clear"), LAST};
+static const struct command_option report_reconcile[] = {
+    TEXT("campaign", "ID", "Only this campaign; '' is mail without one"),
+    WORD("by", "campaign", "One line for each campaign"),
+    LAST,
+};
+
+static const struct command_option log_follow[] = {
+    TEXT("group", "NAME", "Only this group"),
+    TEXT("domain", "DOMAIN", "Only this domain"),
+    TEXT("campaign", "ID", "Only this campaign"),
+    TEXT("recipient", "ADDRESS", "Only this recipient"),
+    WORD("result", "delivered|deferred|bounced|expired|cancelled", "Only attempts that ended so"),
+    COUNT("last", "Begin with the N newest attempts.  Preset: 10; 0: only what comes"),
+    LAST,
+};
+
+const struct command commands[] = {
+    {"status", "", 0, 0, "How the daemon is: mail, groups, listeners, and what needs attention", NULL, NULL,
+     cmd_status},
+    {"explain", "ADDRESS|DOMAIN", 1, 1,
+     "What happens to mail for it, and why: group, rule, MX hosts, queue, last attempts", NULL, NULL,
+     cmd_explain},
+
+    {"account add", "NAME", 1, 1, "Let someone submit mail by user name and password",
+     "The password is asked for on the terminal, or is one line on stdin; it never is an argument, where "
+     "others could see it.",
+     account_add, cmd_account_add},
+    {"account list", "", 0, 0, "Who may submit", NULL, NULL, cmd_account_list},
+    {"account set", "NAME", 1, 1, "Change what an account may", "What no option names stays as it is.",
+     account_set, cmd_account_set},
+    {"account passwd", "NAME", 1, 1, "Give an account another password",
+     "It is asked for on the terminal, or is one line on stdin.", account_passwd, cmd_account_passwd},
+    {"account remove", "NAME", 1, 1, "Take an account away; its mail in the queue goes on", NULL, NULL,
+     cmd_account_remove},
+
+    {"queue list", "", 0, 0, "Recipients in the queue", NULL, queue_list, cmd_queue_list},
+    {"queue summary", "", 0, 0, "How much waits, by domain, campaign or group", NULL, queue_summary,
+     cmd_queue_summary},
+    {"queue show", "ID", 1, 1, "One message: envelope, header, recipients, attempts", NULL, NULL,
+     cmd_queue_show},
+    {"queue retry", "", 0, 0, "Try waiting recipients now", SELECT_HELP, queue_op, cmd_queue_op},
+    {"queue hold", "", 0, 0, "Stop trying recipients until they are released", SELECT_HELP, queue_op,
+     cmd_queue_op},
+    {"queue release", "", 0, 0, "Let held recipients go on", SELECT_HELP, queue_op, cmd_queue_op},
+    {"queue bounce", "", 0, 0, "Give recipients up, and tell their senders",
+     SELECT_HELP "  On a terminal it asks first.", queue_final_op, cmd_queue_op},
+    {"queue cancel", "", 0, 0, "Give recipients up, and tell nobody",
+     SELECT_HELP "  On a terminal it asks first.", queue_final_op, cmd_queue_op},
+
+    {"policy show", "", 0, 0, "The policy in force, or another version", NULL, policy_show, cmd_policy_show},
+    {"policy check", "FILE", 1, 1, "Every error of a policy document, changing nothing", "FILE - is stdin.",
+     NULL, cmd_policy_check},
+    {"policy diff", "[FILE]", 0, 1, "What would change, or what did",
+     "With FILE (- is stdin): from the version in force to FILE.  Without: from --from to --to; without "
+     "these, what "
+     "the last change was.",
+     policy_diff, cmd_policy_diff},
+    {"policy apply", "FILE", 1, 1, "Make a document the policy, at once and for all workers",
+     "Errors are listed as FILE:LINE:COLUMN, and then nothing changes.  FILE - is stdin.", policy_apply,
+     cmd_policy_apply},
+    {"policy history", "", 0, 0, "Versions of the policy: when, who, why", NULL, policy_history,
+     cmd_policy_history},
+    {"policy rollback", "VERSION", 1, 1, "Apply the text of an earlier version as a new one", NULL,
+     policy_apply, cmd_policy_rollback},
+    {"policy export", "", 0, 0, "The document as it was applied, to the octet", NULL, policy_export,
+     cmd_policy_export},
+
+    {"report delivery", "", 0, 0, "Delivered, deferred, bounced", NULL, report_delivery, cmd_report_delivery},
+    {"report tls", "", 0, 0, "What went encrypted how, what in clear and why, what waits for TLS", NULL,
+     report_tls, cmd_report_tls},
+    {"report reconcile", "", 0, 0, "Is every accepted recipient accounted for?",
+     "Accepted = delivered + bounced + expired + cancelled + waiting, to the last one.  Exit status 1 when "
+     "it is not so.",
+     report_reconcile, cmd_report_reconcile},
+
+    {"log follow", "", 0, 0, "Delivery attempts as they happen",
+     "Ctrl-C ends it.  With --json one object a line.", log_follow, cmd_log_follow},
+
+    {"completion", "bash|zsh", 1, 1, "Completion of commands and options for a shell",
+     "For example: source <(hayauma completion bash)", NULL, cmd_completion},
+    {"version", "", 0, 0, "Versions of this program and of the daemon", NULL, NULL, cmd_version},
+    {"help", "[COMMAND]", 0, 2, "This list, or more about one command", NULL, NULL, cmd_help},
+    {.name = NULL},
+};

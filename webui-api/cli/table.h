@@ -1,0 +1,57 @@
+/*
+ * Text tables: columns as wide as they must be, numbers to the right, one column that gives way when the
+ * terminal is narrow, colours where there is a terminal.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+
+/* Where text goes to. */
+struct term {
+    bool terminal, colour;
+    size_t width; /* 0: no end */
+};
+struct term term_of_stdout(void);
+
+enum style { STYLE_PLAIN, STYLE_GOOD, STYLE_WARN, STYLE_BAD, STYLE_DIM, STYLE_STRONG };
+/* What switches the style on, and all of them off; "" without colour. */
+const char *term_on(const struct term *term, enum style style);
+const char *term_off(const struct term *term);
+
+struct column {
+    const char *name;
+    bool right;    /* numbers */
+    bool gives;    /* is cut when the line is too long: at most one column, better the last */
+    bool optional; /* not shown while every cell is empty or "0" */
+};
+
+struct cell {
+    struct buf text;
+    enum style style;
+};
+
+struct table {
+    const struct column *columns; /* borrowed */
+    size_t column_count;
+    size_t *widths;     /* owned; they grow from one table_print to the next */
+    bool *shown;        /* owned */
+    struct cell *cells; /* owned; row by row */
+    size_t cell_count, cell_cap;
+    size_t rule_at; /* the row above which a line is drawn; SIZE_MAX: none */
+    bool has_head;  /* was printed */
+};
+
+void table_init(struct table *t, const struct column *columns, size_t count);
+void table_fini(struct table *t);
+/* The next cell, for the caller to write: only what cannot harm a terminal. */
+struct buf *table_cell(struct table *t, enum style style);
+void table_text(struct table *t, enum style style, const char *text); /* of whomever; NULL is empty */
+void table_count(struct table *t, enum style style, uint64_t n);      /* 0 is dim whatever the style */
+void table_rule(struct table *t);                                     /* the next row stands below a line */
+size_t table_rows(const struct table *t);
+/* Appends what the table holds and empties it; the head stands above the first lines only. */
+void table_print(struct table *t, const struct term *term, struct buf *out);
