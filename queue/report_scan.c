@@ -6,6 +6,7 @@
 #include "queue/report_priv.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -347,6 +348,8 @@ enum err report_skip(const struct history_file *file, enum err e, size_t *files_
 {
     if (!e || e == ERR_TIMEOUT || e == ERR_FULL)
         return e;
+    if (access(file->path, F_OK) != 0)
+        return OK; /* deleted meanwhile: its time was over */
     (*files_skipped)++;
     log_warn(&report_log, "report.file_unreadable", LOG_STR("file", file->path), LOG_ERR(e));
     return OK;
