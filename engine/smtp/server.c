@@ -1,12 +1,15 @@
 /*
  * The inbound conversation: states, input, output, time.
  *
- *            start              EHLO            MAIL           RCPT              DATA
- *   silent ────────▶ hello ───────────▶ ready ───────▶ mail ───────▶ rcpt ───────────────▶ data ──dot──▶
- * commit ▲                │ │ ▲            │             │ BDAT     LAST                      │ done │
- * STARTTLS│ │ └────────────┴── RSET ─────┴─────▶ chunk ──────▶ commit ────────┤ └── tls ◀────────┘ │ AUTH ▲
- * │ all octets             │ done                 └───▶ auth ──▶ check                 └─ bdat │
- *                                                └────────┴──▶ ready ◀──────────────────────────────────────┘
+ *          start          EHLO          MAIL         RCPT         DATA        dot
+ *   silent ─────▶ hello ────────▶ ready ────▶ mail ──────▶ rcpt ───────▶ data ─────▶ commit ──▶ ready
+ *                   ▲             │ │ ▲         │            │ BDAT                    ▲
+ *                   │    STARTTLS │ │ │         │            ▼            LAST is in   │
+ *                   └──── tls ◀───┘ │ └── RSET ─┴─────── chunk ────────────────────────┘
+ *                          AUTH     │                     ▲ │ all octets are in
+ *                ready ◀─▶ auth ◀───┘                BDAT │ ▼
+ *                  ▲         ▼                            bdat ──RSET──▶ ready
+ *                  └─────── check
  *
  * EHLO, HELO and RSET lead from every command state back to ready; QUIT, 421 and too many mistakes lead to
  * `over`. In commit, check and tls the owner is at work: octets that come meanwhile are kept.
@@ -27,15 +30,15 @@
 
 enum timeout { TIMEOUT_NONE, TIMEOUT_COMMAND, TIMEOUT_DATA };
 
-static size_t take_line(struct smtp_server *s, struct bytes in, enum server_state *next);
-static size_t take_nothing(struct smtp_server *s, struct bytes in, enum server_state *next);
+/* Takes octets and returns how many; *next is set when that was a step. */
+typedef size_t take_fn(struct smtp_server *s, struct bytes in, enum server_state *next);
+static take_fn take_line, take_nothing;
 
 #define RESTING (BIT(SERVER_HELLO) | BIT(SERVER_READY))
 
 static const struct step {
     const char *name;
-    size_t (*take)(struct smtp_server *s, struct bytes in,
-                   enum server_state *next); /* NULL: the owner is at work */
+    take_fn *take; /* NULL: the owner is at work */
     enum timeout timeout;
     uint32_t may_go_to; /* besides itself and `over` */
 } steps[] = {

@@ -126,31 +126,52 @@ static void hear(struct owner *o)
         abort();
 }
 
-static void step(struct owner *o, struct bytes in, uint8_t how)
+/* What else happens to a session, besides octets. */
+static void happen(struct owner *o, uint8_t what)
+{
+    switch (what & 7) {
+    case 0:
+    case 1: answer(o); break;
+    case 2: smtp_server_drain(o->server, o->now_ms); break;
+    case 3: o->now_ms += 2500; break;
+    case 4: o->now_ms++; break;
+    default: o->late = !o->late; break;
+    }
+    if (smtp_server_deadline_ms(o->server) && smtp_server_deadline_ms(o->server) <= o->now_ms)
+        smtp_server_on_deadline(o->server, o->now_ms);
+    hear(o);
+}
+
+static void say(struct owner *o, struct bytes in)
 {
     static const struct smtp_tls_facts facts = {"TLS1.3", "TLS_AES_128_GCM_SHA256"};
 
-    o->now_ms += how;
     smtp_server_receive(o->server, in, o->now_ms);
     hear(o);
     if (o->handshaking && !o->closed) {
         o->handshaking = false;
         smtp_server_tls_done(o->server, &facts, o->now_ms);
+        hear(o);
     }
-    if (how & 1)
-        answer(o);
-    if (how == 0x55)
-        smtp_server_drain(o->server, o->now_ms);
-    if (smtp_server_deadline_ms(o->server) && smtp_server_deadline_ms(o->server) <= o->now_ms)
-        smtp_server_on_deadline(o->server, o->now_ms);
-    hear(o);
+}
+
+/* One event, or a piece of what the client says: a line, or `cut` octets.  Returns how much was used. */
+static size_t step(struct owner *o, struct bytes rest, size_t cut)
+{
+    if ((uint8_t)rest.at[0] >= 0xf8) {
+        happen(o, (uint8_t)rest.at[0]);
+        return 1;
+    }
+    size_t n = MIN_OF(cut ? cut : bytes_find(rest, '\n') + 1, rest.len);
+    say(o, bytes_first(rest, n));
+    return n;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct log log;
 
-    if (size < 4)
+    if (size < 2)
         return 0;
     struct smtp_listener_rules rules = {
         .host_name = "mx.example",
@@ -186,9 +207,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     o.account.iterations = 4096;
     o.server = smtp_server_create(&config, 0);
     smtp_server_start(o.server, 0);
-    size_t cut = 1 + data[1] * (size_t)(1 + data[2] % 8);
-    for (size_t at = 3; at < size && !o.closed; at += cut)
-        step(&o, bytes_make(data + at, MIN_OF(cut, size - at)), data[at]);
+    size_t cut = data[1] & 1 ? 1 + data[1] : 0; /* 0: line by line */
+    for (size_t at = 2; at < size && !o.closed;)
+        at += step(&o, bytes_make(data + at, size - at), cut);
     smtp_server_destroy(o.server);
     mem_free(o.account.name);
     return 0;
