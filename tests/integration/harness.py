@@ -197,8 +197,8 @@ class Daemon:
 
     def hayauma(self, *words, stdin="", code=0):
         self.wait_for_api()
-        done = subprocess.run([servers.program(BUILD, "hayauma"), "--socket", self.socket, *words], input=stdin,
-                              capture_output=True, text=True, timeout=60 * PATIENCE)
+        done = subprocess.run([servers.program(BUILD, "hayauma"), *words], input=stdin, capture_output=True, text=True,
+                              timeout=60 * PATIENCE, env={**os.environ, "HAYAUMA_SOCKET": self.socket})
         if code is not None:
             assert done.returncode == code, f"hayauma {' '.join(words)} → {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout

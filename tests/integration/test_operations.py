@@ -44,7 +44,7 @@ def test_a_policy_with_errors_is_refused_with_all_of_them_and_changes_nothing(wo
     daemon = world.daemon(group("p", ["p.test"], starttls="off"))
     bad = world.folder / "bad.yaml"
     bad.write_text("groups:\n  - name: p\n    match: [p.test]\n    startls: require\n    port: 99999\n")
-    said = subprocess.run([HAYAUMA, "--socket", daemon.socket, "policy", "apply", str(bad)],
+    said = subprocess.run([HAYAUMA, "policy", "apply", str(bad), "--socket", daemon.socket],
                           capture_output=True, text=True)
     text = said.stdout + said.stderr
     assert said.returncode != 0 and "starttls" in text and "port" in text and ":4:" in text and ":5:" in text
@@ -127,7 +127,7 @@ def test_the_report_adds_up_to_the_last_recipient(world):
 def test_log_follow_shows_attempts_as_they_happen(world):
     world.receiver("p", "p.test")
     daemon = world.daemon()
-    follow = subprocess.Popen([HAYAUMA, "--socket", daemon.socket, "log", "follow", "--json"],
+    follow = subprocess.Popen([HAYAUMA, "log", "follow", "--json", "--socket", daemon.socket],
                               stdout=subprocess.PIPE, text=True)
     try:
         time.sleep(0.5)

@@ -167,7 +167,8 @@ class Demo:
         for kind in (servers.Postfix, servers.Exim):
             address[kind.kind] = self.net.address()
             host = f"mx.{kind.kind}.example"
-            server = kind(f"demo-{os.getpid()}", address[kind.kind], MX_PORT, host, self.certs.good(host))
+            names = [host] + (["mx2.corp.example"] if kind is servers.Postfix else [])
+            server = kind(f"demo-{os.getpid()}", address[kind.kind], MX_PORT, host, self.certs.good(*names))
             self.parts.append(server)
             setattr(self, kind.kind, server.start())
         self.dns = dns.Nsd(self.folder / "nsd", self.net.address(), 5353, self.zones(address)).start()
@@ -213,7 +214,8 @@ class Demo:
         config.write_text(config_text(self.folder, self.submission, f"{self.dns.address}:{self.dns.port}"))
         log = open(self.folder / "hayaumad.log", "wb")
         self.daemon = subprocess.Popen([self.daemon_path, "-c", str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        if not net.wait_for_port(here, 2587, 20, lambda: self.daemon.poll() is None):
+        alive = lambda: self.daemon.poll() is None  # noqa: E731
+        if not (net.wait_for_port(here, 2587, 20, alive) and net.wait_for_socket(f"{self.folder}/api.sock", 20, alive)):
             raise RuntimeError("hayaumad did not start:\n" + (self.folder / "hayaumad.log").read_text()[-3000:])
 
     def flush(self):

@@ -59,6 +59,17 @@ def wait_for_port(address, port, seconds=10.0, alive=lambda: True):
     return False
 
 
+def wait_for_socket(path, seconds=10.0, alive=lambda: True):
+    """The same for a Unix-domain socket: a file alone does not mean that somebody is there."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and alive():
+        with socket.socket(socket.AF_UNIX) as s:
+            if s.connect_ex(path) == 0:
+                return True
+        time.sleep(0.02)
+    return False
+
+
 class BlackHole:
     """A listener that never accepts and whose backlog is full: a connect hangs, as into a dead network."""
 

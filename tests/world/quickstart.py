@@ -41,8 +41,8 @@ class Quickstart:
             print(text, flush=True)
 
     def hayauma(self, *words, stdin="", check=True):
-        done = subprocess.run([servers.program(self.build, "hayauma"), "--socket", self.state["socket"], *words],
-                              input=stdin, capture_output=True, text=True)
+        done = subprocess.run([servers.program(self.build, "hayauma"), *words], input=stdin, capture_output=True, text=True,
+                              env={**os.environ, "HAYAUMA_SOCKET": self.state["socket"]})
         if check and done.returncode:
             raise RuntimeError(f"hayauma {' '.join(words)}: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout
@@ -122,22 +122,28 @@ class Quickstart:
             self.line(f"  delivered {totals['delivered']:,}, bounced {totals['bounced']:,}, waiting {totals['waiting']:,}, "
                       f"{time.monotonic() - started:.0f} s")
             quiet = time.monotonic() - since
-            if (totals["waiting"] <= expect and quiet > 2) or quiet > 20:
-                break
+            if quiet > 20 or (totals["waiting"] <= expect and quiet > 1 and self.json("report", "reconcile")["totals"]["waiting"] <= expect):
+                break  # the second question counts the notifications too
             time.sleep(0.5)
         print()
 
     def totals(self):
         """The daemon's own count of the campaign's recipients."""
-        report = self.json("report", "delivery", "--campaign", demo.CAMPAIGN)
-        t = report["totals"]
-        return t
+        return self.json("report", "reconcile", "--campaign", demo.CAMPAIGN)["totals"]
 
     def report(self):
         self.say("Delivery report, by domain")
         print(self.hayauma("report", "delivery", "--by", "domain").rstrip())
         self.say("TLS report, by domain")
         print(self.hayauma("report", "tls", "--by", "domain").rstrip())
+        self.say("Who waits, and why: `require` forbids clear text")
+        print(self.hayauma("queue", "summary", "--by", "domain").rstrip())
+        for row in self.json("queue", "summary", "--by", "domain")["rows"]:
+            (first,) = self.json("queue", "list", "--domain", row["key"], "--limit", "1")["recipients"]
+            print(f"  {row['key']:18} {first['last_outcome']}")
+        self.say("What bounced: each sender got a delivery status notification")
+        for (status, said), count in collections.Counter(self.bounces().values()).most_common():
+            print(f"  {count:5}  {status:7} {said}")
 
     # ---- who says what, compared ----
     def mailboxes(self):
@@ -157,11 +163,15 @@ class Quickstart:
     def reconcile(self):
         self.say("Reconciliation: what was accepted, what the daemon says, and what the receivers counted")
         rows = [(r["message_id"], r["recipient"], "clear" if r["tls"] == "clear" else "TLS") for r in self.seen()]
-        boxes = [b for b in self.mailboxes() if b[1] in self.fates]
+        for _ in range(30):  # Postfix and Exim say 250 first and fill the mailbox then
+            boxes = [b for b in self.mailboxes() if b[1] in self.fates]
+            if len(rows) + len(boxes) >= self.totals()["delivered"]:
+                break
+            time.sleep(0.5)
         arrived = collections.Counter((m, r) for m, r, _ in rows + boxes)
         how = {(m, r): tls for m, r, tls in rows + boxes}
         t = self.totals()
-        bounces = self.bounces()
+        bounces = set(self.bounces())
         wanted = collections.Counter(self.fates[r] for _, r in self.accepted)
 
         def check(name, *values):
@@ -203,19 +213,28 @@ class Quickstart:
               f"{double} twice")
 
     def bounces(self):
-        """Recipients that delivery status notifications to the sender name as failed."""
+        """{recipient: (status, what was said)} of the delivery status notifications that reached the sender."""
         try:
-            text = (self.folder / "bounces.mbox").read_text(errors="replace")
+            text = (self.folder / "bounces.mbox").read_text(errors="replace").replace("\r\n", "\n")
         except OSError:
-            return set()
-        return set(re.findall(r"^Final-Recipient: *rfc822; *(\S+)\s*(?:^[^\n]+\n)*?^Action: *failed", text, re.M | re.I))
+            return {}
+        found = {}
+        for block in re.findall(r"^Final-Recipient:.*\n(?:.+\n)*", text, re.M | re.I):
+            fields = {k.lower(): v for k, v in re.findall(r"^([\w-]+): *(.*(?:\n[ \t].*)*)", block, re.M)}
+            if fields["action"].strip().lower() == "failed":
+                said = " ".join(fields.get("diagnostic-code", "").partition(";")[2].split())
+                recipient = fields["final-recipient"].partition(";")[2].strip()
+                # The text may name the recipient: without it equal refusals are one row.
+                found[recipient] = (fields["status"].strip(), said.replace(recipient, "…").replace(recipient.partition("@")[2], "…"))
+        return found
 
     # ---- end ----
     def hints(self):
-        here = os.path.relpath(servers.program(self.build, "hayauma"))
-        hayauma = f"{here} --socket {self.state['socket']}"
+        here = servers.program(self.build, "hayauma")
+        hayauma = "hayauma"
         self.say("It keeps running. Try")
-        print(f"""  send a message      swaks --server {self.state['submission'].replace(':', ' --port ')} -tls --auth PLAIN --auth-user {USER} \\
+        print(f"""  first               export HAYAUMA_SOCKET={self.state['socket']}; alias hayauma={here}
+  send a message      swaks --server {self.state['submission'].replace(':', ' --port ')} -tls --auth PLAIN --auth-user {USER} \\
                         --auth-password "$(cat {self.folder / 'password'})" --from {demo.SENDER} --to you@gmail.test
   look at it          {hayauma} status
                       {hayauma} log follow
