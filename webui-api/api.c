@@ -20,9 +20,8 @@
 #define IDLE_S          60U
 #define HEADERS_BYTES   ((size_t)64 * 1024)
 #define HEADERS_MAX     100
-#define DISCARD_MAX                                                                                          \
-    (4 * HTTP_BODY_MAX) /* of a body that is too large anyway, before the connection is cut                  \
-                         */
+/* Of a body that is too large anyway, before the connection is cut. */
+#define DISCARD_MAX (4 * HTTP_BODY_MAX)
 
 struct door { /* one listening socket */
     struct api *api;
