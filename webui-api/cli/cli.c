@@ -38,24 +38,15 @@ int cli_write(struct bytes text)
 void put_json_safe(struct buf *out, struct bytes json)
 {
     while (json.len) {
-        const unsigned char *p = (const unsigned char *)json.at;
-        unsigned point = 0;
-        size_t len = 1;
-        if (p[0] == 0x7f) {
-            point = p[0];
-        } else if (json.len > 1 && p[0] == 0xc2 && p[1] < 0xa0) {
-            point = p[1];
-            len = 2;
-        } else if (json.len > 2 && p[0] == 0xe2 && (p[1] == 0x80 || p[1] == 0x81)) {
-            unsigned c = 0x2000U | (p[1] & 0x3fU) << 6 | (p[2] & 0x3fU);
-            point = (c >= 0x200b && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) || c >= 0x2060 ? c : 0;
-            len = 3;
-        }
-        if (point)
-            buf_putf(out, "\\u%04x", point);
+        uint32_t c = 0;
+        size_t len = format_take_point(json, &c);
+        if (len == 0 || c < 0x20 || !format_is_obeyed(c)) /* line ends and indentation are below 0x20 */
+            buf_put(out, bytes_first(json, MAX_OF(len, (size_t)1)));
+        else if (c < 0x10000)
+            buf_putf(out, "\\u%04x", c);
         else
-            buf_put(out, bytes_first(json, len));
-        json = bytes_skip(json, len);
+            buf_putf(out, "\\u%04x\\u%04x", 0xd7c0 + (c >> 10), 0xdc00 + (c & 0x3ff));
+        json = bytes_skip(json, MAX_OF(len, (size_t)1));
     }
 }
 

@@ -167,7 +167,6 @@ static int unreachable(const struct client *c, CURLcode code)
 
 static void print_detail(const struct client *c, const json_t *detail)
 {
-    const char *text = field_text(detail, "text"), *field = field_text(detail, "field");
     uint64_t line = field_count(detail, "line");
     BUF_LOCAL(out);
 
@@ -176,11 +175,9 @@ static void print_detail(const struct client *c, const json_t *detail)
     if (line)
         buf_putf(&out, "%s%llu:%llu", c->document ? ":" : "line ", (unsigned long long)line,
                  (unsigned long long)field_count(detail, "column"));
-    if (*field)
-        format_safe(&out, bytes_of(field));
     if (out.len)
         buf_puts(&out, ": ");
-    format_safe(&out, bytes_of(text));
+    format_safe(&out, bytes_of(field_text(detail, "text")));
     fprintf(stderr, "%s\n", buf_str(&out));
 }
 
@@ -193,9 +190,15 @@ static int refused(const struct client *c, const struct answer *a)
 
     root = json_loadb(a->body.at ? a->body.at : "", a->body.len, 0, NULL);
     const json_t *error = json_object_get(root, "error");
-    if (c->errors_as_json && error)
-        printf("%.*s\n", (int)a->body.len, a->body.at);
-    json_array_foreach(json_object_get(error, "details"), i, detail) print_detail(c, detail);
+    if (c->errors_as_json && error) {
+        fwrite(a->body.at, 1, a->body.len, stdout);
+        if (a->body.at[a->body.len - 1] != '\n')
+            putchar('\n');
+    }
+    json_array_foreach(json_object_get(error, "details"), i,
+                       detail) if (field_count(detail, "line") ||
+                                   !*field_text(detail, "field")) /* the message tells of fields */
+        print_detail(c, detail);
     if (error)
         format_safe(&message, bytes_of(field_text(error, "message")));
     else

@@ -69,6 +69,8 @@ static void put_header(struct buf *out, const struct cli *cli, const json_t *m)
             line.len--;
         if (line.len) {
             BUF_LOCAL(safe);
+            for (; line.len && *line.at == '\t'; line = bytes_skip(line, 1)) /* a folded line */
+                buf_puts(&safe, "        ");
             format_safe(&safe, line);
             if (cli->term.width)
                 format_cut(out, buf_bytes(&safe), cli->term.width);

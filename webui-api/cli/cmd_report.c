@@ -123,7 +123,7 @@ static void put_table(struct cli *cli, const json_t *report, const struct column
         put_key(&t, report, row);
         put_row(&t, row);
     }
-    if (json_array_size(rows) != 1) {
+    if (field_count(report, "rows_in_all") != 1) { /* of one line the total is the same line */
         table_rule(&t);
         table_text(&t, STYLE_STRONG, "total");
         put_row(&t, totals);
@@ -350,9 +350,9 @@ static void put_verdict(struct cli *cli, const json_t *root, struct buf *out)
     }
     buf_putc(out, '\n');
     if (since) {
-        buf_puts(out, "mail accepted since ");
-        format_local(out, since);
-        buf_puts(out, "; older records are no longer complete\n");
+        buf_puts(out, "counted is mail accepted since ");
+        put_moment(out, since);
+        buf_puts(out, "; of older mail the records are no longer whole\n");
     }
 }
 

@@ -152,8 +152,7 @@ bool format_parse_time(struct bytes text, int64_t *unix_seconds)
 
 /* ---- text ---- */
 
-/* The code point at the start of s and its octets; 0 octets: not UTF-8 (RFC 3629 §4). */
-static size_t take_point(struct bytes s, uint32_t *point)
+size_t format_take_point(struct bytes s, uint32_t *point)
 {
     const unsigned char *p = (const unsigned char *)s.at;
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
@@ -210,20 +209,23 @@ static const struct range combining[] = {
     {0xfe20, 0xfe2f},
 };
 
+bool format_is_obeyed(uint32_t c)
+{
+    return c < 0x20 || (c >= 0x7f && c < 0xa0) || in_ranges(c, formatting, COUNT_OF(formatting));
+}
+
 void format_safe(struct buf *out, struct bytes text)
 {
     while (text.len) {
         uint32_t c = 0;
-        size_t len = take_point(text, &c);
+        size_t len = format_take_point(text, &c);
         if (len == 0) {
             buf_putf(out, "\\x%02x", (unsigned char)*text.at);
             len = 1;
         } else if (c == '\n' || c == '\t' || c == '\r') {
             buf_puts(out, c == '\n' ? "\\n" : c == '\t' ? "\\t" : "\\r");
-        } else if (c < 0x20 || (c >= 0x7f && c < 0xa0)) {
-            buf_putf(out, "\\x%02x", c);
-        } else if (in_ranges(c, formatting, COUNT_OF(formatting))) {
-            buf_putf(out, "\\u{%x}", c);
+        } else if (format_is_obeyed(c)) {
+            buf_putf(out, c < 0xa0 ? "\\x%02x" : "\\u{%x}", c);
         } else {
             buf_put(out, bytes_first(text, len));
         }
@@ -235,7 +237,7 @@ void format_safe(struct buf *out, struct bytes text)
 static size_t take_character(struct bytes text, size_t *columns)
 {
     uint32_t c = 0;
-    size_t len = take_point(text, &c);
+    size_t len = format_take_point(text, &c);
 
     *columns = 1;
     if (len == 0)

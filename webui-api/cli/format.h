@@ -23,6 +23,11 @@ void format_local_clock(struct buf *out, int64_t unix_seconds); /* "22:35:12" */
 /* RFC 3339, as the API writes times; a fraction is dropped. */
 bool format_parse_time(struct bytes text, int64_t *unix_seconds);
 
+/* The code point at the start of s (not empty), and its octets; 0: that is not UTF-8 (RFC 3629 §4). */
+size_t format_take_point(struct bytes s, uint32_t *point);
+/* Would a terminal obey it rather than show it?  Controls, and what turns, joins or hides writing. */
+bool format_is_obeyed(uint32_t point);
+
 /*
  * Nothing in it moves the cursor, changes colours or turns the direction of writing: controls (C0, DEL, C1)
  * and octets that are not UTF-8 become "\x1b", line ends "\n", and formatting characters (U+200E, U+202E, …)
