@@ -327,8 +327,6 @@ static bool say_data(struct smtp_client *c, struct smtp_txn *t)
         client_say_chunk(c, t);
         return true;
     }
-    if (!client_is_pipelining(c) && c->state != CLIENT_DATA)
-        return false; /* the last RCPT's reply may make it pointless */
     buf_puts(&c->cmd, "DATA\r\n");
     c->unanswered++;
     t->phase = SAY_BODY;

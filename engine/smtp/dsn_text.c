@@ -63,27 +63,12 @@ static const struct advice advices[CLASS_COUNT_] = {
 
 static struct advice advice_for(const struct outcome *o)
 {
-    enum outcome_class class = classify_outcome(o);
-    struct advice a = advices[class];
+    struct advice a = advices[classify_outcome(o)];
 
     if (!a.what)
         a = (struct advice){"The receiving host refused the message.",
                             "Read its words below, and ask its postmaster."};
-    if (o->kind == OUTCOME_EXPIRED && class != CLASS_EXPIRED)
-        a.todo = "We have given up. If the address is right, send the message again later.";
     return a;
-}
-
-const char *dsn_subject(const struct dsn *d)
-{
-    switch (d->rcpt_count ? d->rcpts[0].action : DSN_FAILED) {
-    case DSN_FAILED: return "Your message could not be delivered";
-    case DSN_DELAYED: return "Your message is delayed (no action needed)";
-    case DSN_RELAYED: return "Your message was passed on";
-    case DSN_DELIVERED: return "Your message was delivered";
-    case DSN_EXPANDED: return "Your message was passed on to the members of a list";
-    }
-    return "Your message";
 }
 
 static void put_line(struct buf *out, const char *indent, const char *text)
@@ -93,6 +78,21 @@ static void put_line(struct buf *out, const char *indent, const char *text)
     buf_puts(out, text);
     dsn_fold(out, from, indent);
     buf_puts(out, "\r\n");
+}
+
+static void put_failure(struct buf *out, const struct outcome *o)
+{
+    struct advice a = advice_for(o);
+
+    put_line(out, "    ", a.what);
+    if (o->kind == OUTCOME_EXPIRED) { /* age ended it; the last try tells what kept it */
+        struct outcome last = *o;
+        last.kind = OUTCOME_DEFERRED;
+        const char *what = advices[classify_outcome(&last)].what;
+        if (what && what != a.what)
+            put_line(out, "    ", what);
+    }
+    put_line(out, "    ", a.todo);
 }
 
 static void put_reply(struct buf *out, const struct dsn_rcpt *r)
@@ -127,12 +127,7 @@ static void put_rcpt(struct buf *out, const struct dsn_rcpt *r)
     dsn_put_clean(out, bytes_of(r->address), true, 900);
     buf_puts(out, ">\r\n");
     switch (r->action) {
-    case DSN_FAILED: {
-        struct advice a = advice_for(r->outcome);
-        put_line(out, "    ", a.what);
-        put_line(out, "    ", a.todo);
-        break;
-    }
+    case DSN_FAILED: put_failure(out, r->outcome); break;
     case DSN_DELAYED:
         put_line(out, "    ", advice_for(r->outcome).what);
         if (r->retry_until_unix)
@@ -149,35 +144,63 @@ static void put_rcpt(struct buf *out, const struct dsn_rcpt *r)
     put_reply(out, r);
 }
 
-static void put_opening(const struct dsn *d, struct buf *out)
-{
-    enum dsn_action action = d->rcpt_count ? d->rcpts[0].action : DSN_FAILED;
-    char date[CLOCK_TEXT_BYTES];
+/* ---- the whole ---- */
 
-    buf_puts(out, "This is the mail system at ");
-    dsn_put_clean(out, bytes_of(d->reporting_mta), false, 255);
-    buf_puts(out, ".\r\n\r\n");
-    if (action == DSN_FAILED)
-        put_line(out, "",
-                 "Your message could not be delivered to the recipients below. It is not tried again.");
-    else if (action == DSN_DELAYED)
-        put_line(out, "",
-                 "Your message has not been delivered to the recipients below yet. It is still being tried; "
-                 "you need not send it again.");
-    else
-        put_line(out, "", "You asked to be told what became of your message. It has reached the following:");
-    if (d->arrival_unix > 0)
-        buf_putf(out, "We got it on %s.\r\n", clock_format_mail(d->arrival_unix, date));
+/* The order in which the parts of a mixed notification are told; the first that occurs gives the subject. */
+static const struct {
+    const char *subject, *opening;
+} parts[] = {
+    [DSN_FAILED] = {"Your message could not be delivered",
+                    "Your message could not be delivered to the following. It is not tried again."},
+    [DSN_DELAYED] =
+        {"Your message is delayed (no action needed)",
+         "Your message has not been delivered to the following yet. It is still being tried; you need not "
+         "send it again."},
+    [DSN_RELAYED] = {"Your message was passed on",
+                     "You asked to be told what became of your message. It was passed on to:"},
+    [DSN_DELIVERED] = {"Your message was delivered",
+                       "You asked to be told what became of your message. It was delivered to:"},
+    [DSN_EXPANDED] = {"Your message was passed on to the members of a list",
+                      "You asked to be told what became of your message. It went to the members of:"},
+};
+
+static size_t count_of(const struct dsn *d, enum dsn_action action)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < d->rcpt_count; i++)
+        n += d->rcpts[i].action == action;
+    return n;
+}
+
+const char *dsn_subject(const struct dsn *d)
+{
+    for (size_t i = 0; i < COUNT_OF(parts); i++)
+        if (count_of(d, (enum dsn_action)i))
+            return parts[i].subject;
+    return parts[DSN_FAILED].subject;
 }
 
 void dsn_put_text(const struct dsn *d, struct buf *out)
 {
     size_t shown = MIN_OF(d->rcpt_count, (size_t)DSN_RCPTS_MAX);
+    char date[CLOCK_TEXT_BYTES];
 
-    put_opening(d, out);
-    for (size_t i = 0; i < shown; i++)
-        put_rcpt(out, &d->rcpts[i]);
+    buf_puts(out, "This is the mail system at ");
+    dsn_put_clean(out, bytes_of(d->reporting_mta), false, 255);
+    buf_puts(out, ".\r\n");
+    if (d->arrival_unix > 0)
+        buf_putf(out, "It took your message on %s.\r\n", clock_format_mail(d->arrival_unix, date));
+    for (size_t a = 0; a < COUNT_OF(parts); a++) {
+        if (!count_of(d, (enum dsn_action)a))
+            continue;
+        buf_puts(out, "\r\n");
+        put_line(out, "", parts[a].opening);
+        for (size_t i = 0; i < shown; i++)
+            if (d->rcpts[i].action == (enum dsn_action)a)
+                put_rcpt(out, &d->rcpts[i]);
+    }
     if (shown < d->rcpt_count)
-        buf_putf(out, "\r\n… and %zu more recipients.\r\n", d->rcpt_count - shown);
-    buf_puts(out, "\r\nThe details for programs and the message's header follow.\r\n");
+        buf_putf(out, "\r\n… and %zu more.\r\n", d->rcpt_count - shown);
+    buf_puts(out, "\r\nThe details for programs, and the message or its header, follow.\r\n");
 }

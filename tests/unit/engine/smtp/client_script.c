@@ -100,7 +100,9 @@ static void on_starttls(void *arg, bool accepted, bool clean, const struct outco
     note(o, "starttls %s: %u", accepted ? "accepted" : clean ? "refused" : "unclean", reply->code);
     if (accepted)
         o->tls = true;
-    if (accepted)
+    if (accepted && o->sc->quits_in_handshake)
+        smtp_client_quit(o->client, o->now_ms);
+    else if (accepted)
         smtp_client_tls_done(o->client, o->now_ms);
     else if (clean)
         smtp_client_go_on(o->client, o->now_ms);

@@ -39,7 +39,8 @@ struct script_case {
     const struct script_message *messages; /* up to sender NULL; NULL: one plain message */
     enum smtp_pipelining pipelining;
     bool use_chunking;
-    bool starttls;               /* the owner asks for it when it is offered, and the handshake succeeds */
+    bool starttls; /* the owner asks for it when it is offered, and the handshake succeeds */
+    bool quits_in_handshake;
     const char *user, *password; /* the owner asks for AUTH */
     bool by_hand;                /* transactions only at "submit" */
     bool stay;                   /* no quit when nothing is left to submit */

@@ -168,6 +168,11 @@ static void starttls_goes_on_only_after_a_lone_220(void **state)
          .starttls = true,
          .lines = LINES(HELLO, TLS_LIST, "C STARTTLS", "S 220 go", "C EHLO me.example", "close"),
          .want = "starttls accepted: 220\nover: deferred ehlo 421 4.4.2"},
+        {.name = "quit while the handshake is the owner's",
+         .starttls = true,
+         .quits_in_handshake = true,
+         .lines = LINES(HELLO, TLS_LIST, "C STARTTLS", "S 220 go"),
+         .want = "starttls accepted: 220\nover: delivered queue 0"},
         {.name = "HELO inside TLS",
          .starttls = true,
          .lines = LINES(HELLO, TLS_LIST, "C STARTTLS", "S 220 go", "C EHLO me.example", "S 500 what?",
@@ -271,6 +276,17 @@ static void nothing_of_the_clear_ehlo_is_left_after_the_handshake(void **state)
     smtp_client_destroy(log.c);
 }
 
+#define TENS "0123456789"
+#define LONG                                                                                                 \
+    TENS TENS TENS TENS TENS TENS TENS TENS TENS TENS TENS TENS TENS TENS TENS TENS TENS TENS TENS TENS
+#define LONG_PLAIN                                                                                           \
+    "ADAxMjM0NTY3ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4"                       \
+    "OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4"                       \
+    "OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4"                       \
+    "OTAxMjM0NTY3ODkwMTIzNDU2Nzg5ADAxMjM0NTY3ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3"                       \
+    "ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3"                       \
+    "ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3"                       \
+    "ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5"
 #define AUTH_LIST(mechanisms) "S 250-mx", "S 250 AUTH " mechanisms
 
 static void auth_takes_the_strongest_mechanism_and_gives_nothing_else(void **state)
@@ -313,6 +329,42 @@ static void auth_takes_the_strongest_mechanism_and_gives_nothing_else(void **sta
          .lines = LINES(HELLO, AUTH_LIST("LOGIN"), "C AUTH LOGIN", "S 334 VXNlcm5hbWU6", "C dGlt", "S 535 no",
                         "C QUIT", "S 221 bye"),
          .want = "auth failed: deferred auth 535\nover: delivered queue 0"},
+        {.name = "LOGIN, asked for more than there is",
+         .user = "tim",
+         .password = "secret",
+         .lines = LINES(HELLO, AUTH_LIST("LOGIN"), "C AUTH LOGIN", "S 334", "C dGlt", "S 334", "C c2VjcmV0",
+                        "S 334", "C *", "S 501 ok", "C QUIT", "S 221 bye"),
+         .want = "auth failed: deferred auth 451 4.7.0\nover: delivered queue 0"},
+        {.name = "going on after it was cancelled",
+         .user = "tim",
+         .password = "x",
+         .lines = LINES(HELLO, AUTH_LIST("PLAIN"), "C AUTH PLAIN AHRpbQB4", "S 334", "C AHRpbQB4", "S 334",
+                        "C *", "S 334"),
+         .want = "over: deferred auth 451 4.5.0"},
+        {.name = "235 after it was cancelled",
+         .user = "tim",
+         .password = "x",
+         .lines = LINES(HELLO, AUTH_LIST("PLAIN"), "C AUTH PLAIN AHRpbQB4", "S 334", "C AHRpbQB4", "S 334",
+                        "C *", "S 235 ok", "C QUIT", "S 221 bye"),
+         .want = "auth failed: deferred auth 451 4.7.0\nover: delivered queue 0"},
+        {.name = "what does not fit into a command line waits for the 334",
+         .user = LONG,
+         .password = LONG,
+         .lines =
+             LINES(HELLO, AUTH_LIST("PLAIN"), "C AUTH PLAIN", "S 334", "C " LONG_PLAIN, "S 235 ok", SENDS_A),
+         .want = "auth ok: deferred auth 235\n" SENT_A},
+        {.name = "SCRAM, a challenge that is no base64",
+         .user = "tim",
+         .password = "x",
+         .one_way = true,
+         .lines = LINES(HELLO, AUTH_LIST("SCRAM-SHA-256"), "= 79", "C ", "S 334 !", "C *", "S 501 ok",
+                        "C QUIT", "S 221 bye"),
+         .want = "auth failed: deferred auth 451 4.7.0\nover: delivered queue 0"},
+        {.name = "an empty password is not sent",
+         .user = "tim",
+         .password = "",
+         .lines = LINES(HELLO, AUTH_LIST("PLAIN"), "C QUIT", "S 221 bye"),
+         .want = "auth failed: deferred auth 451 4.7.0\nover: delivered queue 0"},
         {.name = "none in common",
          .user = "tim",
          .password = "secret",

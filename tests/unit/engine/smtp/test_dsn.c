@@ -179,6 +179,61 @@ static void each_recipient_has_a_group_of_its_own(void **state)
     mem_free(text);
 }
 
+static void what_expired_tells_also_what_kept_it(void **state)
+{
+    (void)state;
+    struct outcome o = remote(452, "4.2.2 mailbox full");
+    o.kind = OUTCOME_EXPIRED;
+    struct dsn_rcpt r = {.action = DSN_FAILED, .address = "r@d.example", .outcome = &o};
+    struct dsn d = base_dsn(&r, 1);
+    char *text = format(&d);
+
+    assert_has(
+        text,
+        "    All tries during the message's lifetime failed.\r\n    The recipient's mailbox is full.\r\n");
+    assert_has(text, "Action: failed\r\nStatus: 4.2.2\r\n");
+    mem_free(text);
+}
+
+static void a_mixed_notification_begins_with_the_failures(void **state)
+{
+    (void)state;
+    struct outcome unknown = remote(550, "5.1.1 no"), done;
+    outcome_from_reply(&done, STAGE_DOT, 250, BYTES("2.0.0 ok"));
+    struct dsn_rcpt r[] = {
+        {.action = DSN_RELAYED, .address = "r1@d.example", .outcome = &done},
+        {.action = DSN_FAILED, .address = "r2@d.example", .outcome = &unknown},
+    };
+    struct dsn d = base_dsn(r, COUNT_OF(r));
+    d.ret = DSN_RET_FULL;
+    d.full = bytes_of(whole);
+    char *text = format(&d);
+
+    assert_has(text, "Subject: Your message could not be delivered\r\n");
+    const char *failed = strstr(text, "<r2@d.example>"), *relayed = strstr(text, "<r1@d.example>");
+    assert_true(failed && relayed && failed < relayed);
+    assert_has(text, "Final-Recipient: rfc822; r1@d.example\r\nAction: relayed\r\n");
+    assert_has(text, "Final-Recipient: rfc822; r2@d.example\r\nAction: failed\r\n");
+    assert_has(text, "Secret text");
+    mem_free(text);
+}
+
+static void more_recipients_than_can_be_told_are_counted(void **state)
+{
+    (void)state;
+    struct outcome unknown = remote(550, "5.1.1 no");
+    struct dsn_rcpt *r = mem_zalloc((DSN_RCPTS_MAX + 7) * sizeof(*r));
+    for (size_t i = 0; i < DSN_RCPTS_MAX + 7; i++)
+        r[i] = (struct dsn_rcpt){.action = DSN_FAILED, .address = "r@d.example", .outcome = &unknown};
+    struct dsn d = base_dsn(r, DSN_RCPTS_MAX + 7);
+    char *text = format(&d);
+
+    assert_int_equal(count_of(text, "Final-Recipient: "), DSN_RCPTS_MAX);
+    assert_has(text, "and 7 more.\r\n");
+    mem_free(text);
+    mem_free(r);
+}
+
 static void the_kinds_differ_in_subject_action_and_words(void **state)
 {
     (void)state;
@@ -261,9 +316,13 @@ static void hostile_words_stay_inside_their_field(void **state)
 {
     (void)state;
     static const char *const words[] = {
-        "no\r\nBcc: victim@v.example\r\n\r\nforged",     "no\nStatus: 2.0.0\nAction: delivered",
-        "no\r\n\r\n--=_0123456789abcdef_0--\r\nforged",  "\r\n.\r\nMAIL FROM:<evil@v.example>",
-        "\x1b[31mred\x07\x7f\x01 \xe2\x80\xae mirrored", "bad utf-8 \xff\xfe\xc3( end",
+        "no\r\nBcc: victim@v.example\r\n\r\nforged",
+        "\xc2\x85 next line \xe2\x81\xa6 isolate",
+        "no\nStatus: 2.0.0\nAction: delivered",
+        "no\r\n\r\n--=_0123456789abcdef_0--\r\nforged",
+        "\r\n.\r\nMAIL FROM:<evil@v.example>",
+        "\x1b[31mred\x07\x7f\x01 \xe2\x80\xae mirrored",
+        "bad utf-8 \xff\xfe\xc3( end",
     };
     for (size_t i = 0; i < COUNT_OF(words); i++) {
         /* As if nobody had cleaned it before. */
@@ -282,6 +341,9 @@ static void hostile_words_stay_inside_their_field(void **state)
         assert_has_not(text, "\r\nBcc:");
         assert_has_not(text, "\r\nMAIL FROM");
         assert_has_not(text, "\x1b");
+        assert_has_not(text, "\xe2\x80\xae");
+        assert_has_not(text, "\xc2\x85");
+        assert_has_not(text, "\xe2\x81\xa6");
         assert_int_equal(count_of(text, "\r\nStatus: "), 1);
         assert_int_equal(count_of(text, "\r\nAction: "), 1);
         const char *boundary = strstr(top, "boundary=\"") + strlen("boundary=\"");
@@ -409,6 +471,9 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_failure_says_who_why_and_what_to_do),
         cmocka_unit_test(each_recipient_has_a_group_of_its_own),
+        cmocka_unit_test(what_expired_tells_also_what_kept_it),
+        cmocka_unit_test(a_mixed_notification_begins_with_the_failures),
+        cmocka_unit_test(more_recipients_than_can_be_told_are_counted),
         cmocka_unit_test(the_kinds_differ_in_subject_action_and_words),
         cmocka_unit_test(the_message_comes_back_whole_only_when_asked_for_and_small),
         cmocka_unit_test(hostile_words_stay_inside_their_field),
