@@ -84,7 +84,8 @@ bool client_auth_begin(struct smtp_client *c, const char *user, const char *pass
 {
     const struct smtp_offer *o = &c->offer;
 
-    if (!user || !*user || !password || strlen(user) > CREDENTIAL_MAX || strlen(password) > CREDENTIAL_MAX)
+    if (!user || !*user || !password || !*password || strlen(user) > CREDENTIAL_MAX ||
+        strlen(password) > CREDENTIAL_MAX)
         return give_up(c,
                        "the credentials of this route cannot be sent: name or password is empty or too long");
     if (!o->auth_scram_sha256 && !o->auth_plain && !o->auth_login)

@@ -55,7 +55,7 @@ static const struct advice advices[CLASS_COUNT_] = {
                    "Check the part behind the @. If it is right, the domain's owner must repair its DNS."},
     [CLASS_SYSTEM] = {"The receiving host is busy or out of order.", "Try again later."},
     [CLASS_PROTOCOL] = {"The receiving host and ours did not understand each other.",
-                        "Your mail administrator can find the details in the log under the message's id."},
+                        "Your mail administrator can find the details in the log."},
     [CLASS_EXPIRED] = {"All tries during the message's lifetime failed.",
                        "Check the address. If it is right, send the message again later."},
     [CLASS_CANCELLED] = {"An operator cancelled the delivery.", "Ask your mail administrator."},

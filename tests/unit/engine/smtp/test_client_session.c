@@ -459,7 +459,6 @@ static struct smtp_client *begin_scram(struct scram_log *log, struct buf *first)
         .events = {.on_ehlo = scram_on_ehlo, .on_auth = scram_on_auth},
         .arg = log,
     };
-    BUF_LOCAL(nothing);
 
     *log = (struct scram_log){.ok = -1};
     log->c = smtp_client_create(&config);
