@@ -330,6 +330,8 @@ static void pass_on(struct link *link)
     conn_flush(link->conn);
     if (link->dead || !link->conn || !link->client)
         return;
+    if (conn_tls(link->conn) && !link->tls_up)
+        return; /* the handshake has its own deadline */
     uint64_t at = smtp_client_deadline_ms(link->client);
     if (!list_is_empty(&link->idle_node) && link->idle_deadline_ms && (!at || link->idle_deadline_ms < at))
         at = link->idle_deadline_ms;

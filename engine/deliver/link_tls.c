@@ -4,7 +4,7 @@
 #include "base/mem.h"
 #include "engine/deliver/deliver_priv.h"
 
-#define HANDSHAKE_LIMIT_MS 60000
+#define HANDSHAKE_LIMIT_MS 60000 /* and never longer than the EHLO around it may take */
 
 struct tls_facts link_tls_facts(const struct link *link)
 {
@@ -83,7 +83,7 @@ void link_start_tls(struct link *link)
         failed(link, why);
         return;
     }
-    conn_set_deadline(link->conn, worker_now_ms(link->d->w) + HANDSHAKE_LIMIT_MS);
+    conn_set_deadline(link->conn, worker_now_ms(link->d->w) + MIN_OF(group->timeouts.ehlo_ms, (uint32_t)HANDSHAKE_LIMIT_MS));
     conn_start_tls(link->conn, session);
 }
 

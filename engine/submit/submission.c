@@ -1,6 +1,7 @@
 #include "engine/submit/submission.h"
 
 #include <stdio.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -174,10 +175,14 @@ void submission_open(struct submit *s, struct listener *l, int fd, const struct 
     submission_enter(c);
     c->server = smtp_server_create(&config, worker_now_ms(w));
     conn_set_output(c->conn, smtp_server_output(c->server));
-    if (listener_rules(l)->implicit_tls)
+    if (listener_rules(l)->implicit_tls) {
         start_tls(c);
-    else
+    } else {
+        ssize_t early = recv(fd, w->pool->in, 64, MSG_PEEK | MSG_DONTWAIT);
+        if (early > 0) /* it talks before the greeting: the conversation answers 554 */
+            smtp_server_receive(c->server, bytes_make(w->pool->in, (size_t)early), worker_now_ms(w));
         smtp_server_start(c->server, worker_now_ms(w));
+    }
     submission_leave(c);
 }
 
@@ -274,8 +279,12 @@ const struct account *submission_find_account(struct submission *c, const char *
 {
     struct worker *w = c->submit->w;
 
+    struct client_limits limits = client_limits_of(w);
+
     accounts_unref(c->accounts);
     c->accounts = accounts_ref(w->accounts);
+    if (client_auth_blocked(w->shared->limits, c->address_key, &limits, clock_now_ms()))
+        return NULL; /* whatever the mechanism: this address has guessed enough for now */
     const struct account *a = accounts_find(c->accounts, bytes_of(user));
     if (!a || a->disabled)
         return NULL;
