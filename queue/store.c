@@ -192,7 +192,7 @@ static void destroy(struct store *s)
         mem_free(s->wakes[i].items);
     mem_free(s->wakes);
     mem_free(s->accepts);
-    mem_free(s->hot);
+    mem_free(s->accepted_rcpts);
     mem_free(s->ends);
     mem_free(s->new_domains);
     if (s->reserve_fd >= 0)

@@ -38,103 +38,37 @@ static struct accepted *add(struct store *s, struct store_accept *a)
         s->accepts = mem_realloc(s->accepts, s->accept_cap * sizeof(*s->accepts));
     }
     struct accepted *x = &s->accepts[s->accept_count++];
-    *x = (struct accepted){.a = a, .first_hot = s->hot_count};
-    size_t need = s->hot_count + (a->message ? a->message->rcpt_count : 0);
-    if (need > s->hot_cap) {
-        s->hot_cap = MAX_OF(need, MAX_OF(s->hot_cap * 2, (size_t)256));
-        s->hot = mem_realloc(s->hot, s->hot_cap * sizeof(*s->hot));
+    *x = (struct accepted){.a = a, .first_rcpt = s->accepted_rcpt_count};
+    size_t need = s->accepted_rcpt_count + (a->message ? a->message->rcpt_count : 0);
+    if (need > s->accepted_rcpt_cap) {
+        s->accepted_rcpt_cap = MAX_OF(need, MAX_OF(s->accepted_rcpt_cap * 2, (size_t)256));
+        s->accepted_rcpts = mem_realloc(s->accepted_rcpts, s->accepted_rcpt_cap * sizeof(*s->accepted_rcpts));
     }
-    s->hot_count = need;
+    s->accepted_rcpt_count = need;
     return x;
 }
 
-static enum err add_message_row(struct store *s, const struct message *m, const struct spool_place *place)
-{
-    sqlite3_stmt *st = s->st[ST_MESSAGE_ADD];
-
-    sql_bind_int(st, 1, (int64_t)m->id);
-    sql_bind_int(st, 2, m->flags);
-    sql_bind_int(st, 3, m->accepted_unix);
-    sql_bind_text(st, 4, m->sender);
-    sql_bind_text(st, 5, m->campaign);
-    sql_bind_text(st, 6, m->envid);
-    sql_bind_text(st, 7, m->account);
-    sql_bind_int(st, 8, m->ret);
-    sql_bind_int(st, 9, m->rcpt_total);
-    sql_bind_int(st, 10, (int64_t)place->segment);
-    sql_bind_int(st, 11, (int64_t)place->offset);
-    sql_bind_int(st, 12, (int64_t)m->body->size_bytes);
-    sql_bind_int(st, 13, m->body->header_bytes);
-    sql_bind_int(st, 14, m->body->flags);
-    sql_bind_int(st, 15, m->body->checksum);
-    return sql_run(st);
-}
-
-static enum err add_rcpt_row(struct store *s, uint64_t id, const struct rcpt *r, int64_t domain_id, bool hot,
-                             int64_t due_unix)
-{
-    sqlite3_stmt *st = s->st[ST_RCPT_ADD];
-
-    sql_bind_int(st, 1, (int64_t)id);
-    sql_bind_int(st, 2, r->no);
-    sql_bind_int(st, 3, domain_id);
-    sql_bind_int(st, 4, hot ? ROW_FRESH : ROW_READY);
-    sql_bind_int(st, 5, due_unix);
-    sql_bind_int(st, 6, r->attempts);
-    sql_bind_int(st, 7, r->notify);
-    sql_bind_int(st, 8, r->delay_notified);
-    sql_bind_text(st, 9, r->address);
-    sql_bind_text(st, 10, r->orcpt);
-    sql_bind_text(st, 11, r->last_text);
-    return sql_run(st);
-}
-
-/* All recipients; neighbours of one domain share its lookup. */
-static enum err add_rcpt_rows(struct store *s, struct accepted *x)
+/* Where each recipient goes is decided now, in the order of the notes; neighbours of one domain share its
+ * lookup. */
+static enum err route(struct store *s, struct accepted *x)
 {
     const struct message *m = x->a->message;
+    struct accepted_rcpt *rows = &s->accepted_rcpts[x->first_rcpt];
     bool later = x->a->not_before_unix > s->now_unix;
-    int64_t due = later ? x->a->not_before_unix : s->now_unix;
     struct store_domain *d = NULL;
-    enum err e = OK;
 
-    for (uint32_t i = 0; !e && i < m->rcpt_count; i++) {
+    x->due_unix = later ? x->a->not_before_unix : s->now_unix;
+    for (uint32_t i = 0; i < m->rcpt_count; i++) {
         const struct rcpt *r = &m->rcpts[i];
         if (!d || (r->domain != m->rcpts[i - 1].domain && strcmp(r->domain, d->name) != 0)) {
             d = store_domain(s, bytes_of(r->domain));
-            e = store_domain_need(s, d);
+            enum err e = store_domain_need(s, d);
             if (e)
                 return e;
         }
-        bool hot = !later && !d->cold;
-        s->hot[x->first_hot + i] = hot;
-        e = add_rcpt_row(s, m->id, r, d->id, hot, due);
-        if (e)
-            return e;
-        s->count_change[hot ? ROW_FRESH : ROW_READY]++;
-        if (later)
-            store_add_wake(s, d, due);
+        rows[i] = (struct accepted_rcpt){d, !later && !d->cold};
     }
-    return e;
-}
-
-/* Recipient numbers that occur twice: our caller's mistake, and no reason to fail the others of this batch.
- */
-static enum err take_out(struct store *s, const struct accepted *x)
-{
-    const struct message *m = x->a->message;
-    sqlite3_stmt *rcpts = s->st[ST_RCPT_DELETE_ALL], *message = s->st[ST_MESSAGE_DELETE];
-
-    sql_bind_int(rcpts, 1, (int64_t)m->id);
-    enum err e = sql_run(rcpts);
-    int gone = sqlite3_changes(s->db);
-    if (!e) {
-        sql_bind_int(message, 1, (int64_t)m->id);
-        e = sql_run(message);
-    }
-    for (uint32_t i = 0; i < m->rcpt_count && gone > 0; i++, gone--)
-        s->count_change[s->hot[x->first_hot + i] ? ROW_FRESH : ROW_READY]--;
-    return e;
+    return OK;
 }
 
 static enum err settle(struct store *s, const struct store_accept *a)
@@ -233,31 +167,16 @@ void store_forget_tally(struct store *s)
     s->tally.last = NULL;
 }
 
-/* ERR_EXISTS and ERR_INVALID concern this message alone; anything else the whole transaction. */
-static enum err put(struct store *s, struct accepted *x)
+static enum err put_body(struct store *s, struct accepted *x)
 {
     const struct message *m = x->a->message;
     enum err e = spool_put(s->spool, m->id, m->body, &x->place);
 
     if (e)
-        return e == ERR_EXISTS ? ERR_IO : e;
-    int64_t octets = (int64_t)m->body->size_bytes + SPOOL_RECORD_BYTES;
+        return e;
     s->put_bytes += m->body->mem ? m->body->size_bytes : 0;
-    if (m->body->mem || body_is_new_file(m->body))
-        store_segment_change(s, x->place.segment, 0, octets); /* there, whatever becomes of the message */
-    e = add_message_row(s, m, &x->place);
-    if (e)
-        return e;
-    e = add_rcpt_rows(s, x);
-    if (e == ERR_EXISTS) {
-        e = take_out(s, x);
-        return e ? ERR_IO : ERR_INVALID;
-    }
-    if (e)
-        return e;
-    store_segment_change(s, x->place.segment, octets, 0);
-    s->messages_change++;
-    add_to_tally(s, m);
+    if (m->body->mem || body_is_new_file(m->body)) /* there, whatever becomes of the message */
+        store_segment_change(s, x->place.segment, 0, (int64_t)m->body->size_bytes + SPOOL_RECORD_BYTES);
     return OK;
 }
 
@@ -273,31 +192,112 @@ void store_take_accept(struct note *note, void *store)
     else if (m && (!m->rcpt_count || !m->id || m->id > INT64_MAX || !body_is_there(s, m->body)))
         x->result = ERR_INVALID;
     store_begin(s);
-    if (x->result || s->failed)
+    if (x->result || s->failed || !m)
         return;
-    enum err e = m ? put(s, x) : OK;
-    if (e == ERR_EXISTS || e == ERR_INVALID) {
-        x->result = e;
-        return;
-    }
+    enum err e = put_body(s, x);
     if (!e)
-        e = settle(s, a);
+        e = route(s, x);
     if (e)
         store_fail(s, e);
+}
+
+/* The accepts [from, to); ERR_EXISTS: an id is there already, or a recipient number twice, and nothing was
+ * inserted. */
+static enum err insert(struct store *s, size_t from, size_t to, bool *messages_are_in)
+{
+    s->rows_from = from;
+    s->rows_to = to;
+    *messages_are_in = false;
+    enum err e = sql_run(s->st[ST_MESSAGES_ADD]);
+    if (e)
+        return e;
+    *messages_are_in = true;
+    return sql_run(s->st[ST_RCPTS_ADD]);
+}
+
+static enum err take_out(struct store *s, size_t from, size_t to)
+{
+    sqlite3_stmt *st = s->st[ST_MESSAGE_DELETE];
+    enum err e = OK;
+
+    for (size_t i = from; !e && i < to; i++) {
+        if (s->accepts[i].result || !s->accepts[i].a->message)
+            continue;
+        sql_bind_int(st, 1, (int64_t)s->accepts[i].a->message->id);
+        e = sql_run(st);
+    }
+    return e;
+}
+
+/* Somebody's id or recipient number is not unique: no reason to fail the others of this turn. */
+static enum err insert_singly(struct store *s)
+{
+    enum err e = OK;
+
+    for (size_t i = 0; !e && i < s->accept_count; i++) {
+        struct accepted *x = &s->accepts[i];
+        bool message_is_in;
+        if (x->result || !x->a->message)
+            continue;
+        e = insert(s, i, i + 1, &message_is_in);
+        if (e != ERR_EXISTS)
+            continue;
+        e = message_is_in ? take_out(s, i, i + 1) : OK;
+        x->result = message_is_in ? ERR_INVALID : ERR_EXISTS;
+    }
+    return e;
+}
+
+/* The rows are in: sums, wakes, and what the accept settles. */
+static enum err count(struct store *s, const struct accepted *x)
+{
+    const struct message *m = x->a->message;
+
+    if (m) {
+        for (uint32_t i = 0; i < m->rcpt_count; i++) {
+            const struct accepted_rcpt *r = &s->accepted_rcpts[x->first_rcpt + i];
+            s->count_change[r->hot ? ROW_FRESH : ROW_READY]++;
+            if (x->due_unix > s->now_unix)
+                store_add_wake(s, r->domain, x->due_unix);
+        }
+        store_segment_change(s, x->place.segment, (int64_t)m->body->size_bytes + SPOOL_RECORD_BYTES, 0);
+        s->messages_change++;
+        add_to_tally(s, m);
+    }
+    return x->a->settle_count ? settle(s, x->a) : OK;
+}
+
+void store_insert_accepts(struct store *s)
+{
+    bool messages_are_in;
+
+    if (s->failed || !s->accept_count)
+        return;
+    enum err e = insert(s, 0, s->accept_count, &messages_are_in);
+    if (e == ERR_EXISTS) {
+        e = messages_are_in ? take_out(s, 0, s->accept_count) : OK;
+        if (!e)
+            e = insert_singly(s);
+    }
+    for (size_t i = 0; !e && i < s->accept_count; i++)
+        if (!s->accepts[i].result)
+            e = count(s, &s->accepts[i]);
+    if (e)
+        store_fail(s, e == ERR_EXISTS ? ERR_CORRUPT : e);
 }
 
 /* The jobs of one message: a run of recipients of one hot domain each. */
 static void hand_out(struct store *s, const struct accepted *x, struct store_jobs **jobs)
 {
     struct message *m = x->a->message;
-    const bool *hot = s->hot + x->first_hot;
+    const struct accepted_rcpt *rows = &s->accepted_rcpts[x->first_rcpt];
 
     for (uint32_t from = 0, to; from < m->rcpt_count; from = to) {
         const char *domain = m->rcpts[from].domain;
-        for (to = from + 1; to < m->rcpt_count && hot[to] == hot[from] &&
+        for (to = from + 1; to < m->rcpt_count && rows[to].hot == rows[from].hot &&
                             (m->rcpts[to].domain == domain || strcmp(m->rcpts[to].domain, domain) == 0);)
             to++;
-        if (!hot[from])
+        if (!rows[from].hot)
             continue;
         for (uint32_t i = from; i < to; i++) {
             struct lease *l = leases_take(&s->leases, m->id, m->rcpts[i].no);
@@ -306,7 +306,7 @@ static void hand_out(struct store *s, const struct accepted *x, struct store_job
             l->size_bytes = m->body->size_bytes;
             l->fresh = true;
         }
-        unsigned owner = store_owner(bytes_of(domain), s->config.workers);
+        unsigned owner = rows[from].domain->owner;
         if (!jobs[owner]) {
             jobs[owner] = MEM_NEW(struct store_jobs);
             jobs[owner]->note.run = s->config.on_jobs;

@@ -23,7 +23,7 @@ enum request_type { REQ_ACCEPT, REQ_PAGE, REQ_OP, REQ_FINAL_PAGE, REQ_POLICY, RE
 /* One row of store_sql.c each. */
 enum statement {
     ST_BEGIN, ST_BEGIN_READ, ST_COMMIT,
-    ST_MESSAGE_ADD, ST_RCPT_ADD, ST_MESSAGE_DELETE, ST_RCPT_DELETE, ST_RCPT_DELETE_ALL,
+    ST_MESSAGES_ADD, ST_RCPTS_ADD, ST_MESSAGE_DELETE, ST_RCPT_DELETE,
     ST_RCPT_STATE, ST_RCPT_ANY, ST_MESSAGE_PLACE, ST_MESSAGE_MOVE,
     ST_RCPT_DEFER, ST_RCPT_SET_STATE, ST_RCPT_GIVE_BACK, ST_RCPT_DELAY_NOTIFIED,
     ST_FINAL_PUT, ST_FINAL_GET, ST_FINAL_DELETE,
@@ -69,7 +69,12 @@ struct accepted {
     struct store_accept *a;
     struct spool_place place;
     enum err result;
-    size_t first_hot; /* index into hot of its first recipient */
+    int64_t due_unix;
+    size_t first_rcpt; /* index into accepted_rcpts */
+};
+struct accepted_rcpt {
+    struct store_domain *domain; /* borrowed: the cache is swept between turns */
+    bool hot;
 };
 
 /* Accepted in this transaction, by UTC day and campaign. */
@@ -131,8 +136,9 @@ struct store {
     int64_t count_change[ROW_STATES], messages_change;
     struct accepted *accepts;
     size_t accept_count, accept_cap;
-    bool *hot;              /* per recipient of all accepts */
-    size_t hot_count, hot_cap;
+    size_t rows_from, rows_to; /* of the accepts, those whose rows are being inserted */
+    struct accepted_rcpt *accepted_rcpts; /* per recipient of all accepts */
+    size_t accepted_rcpt_count, accepted_rcpt_cap;
     struct row_key *ends;   /* leases that end with the commit */
     size_t end_count, end_cap;
     struct store_segment *touched;
@@ -201,7 +207,13 @@ void store_end_lease(struct store *s, uint64_t message_id, uint32_t no, bool rem
 void store_count(struct store *s, enum row_state from, enum row_state to);
 struct waiting *store_wait(struct list *l, struct store_request *r);
 
+/* store_rows.c: the accepts of a turn as tables that can be inserted from */
+#define STORE_ACCEPT_MESSAGE "accept_message"
+#define STORE_ACCEPT_RCPT    "accept_rcpt"
+MUST_CHECK enum err store_make_row_tables(struct store *s);
+
 /* store_accept.c */
+void store_insert_accepts(struct store *s); /* once they are all taken */
 void store_take_accept(struct note *note, void *store);
 void store_finish_accepts(struct store *s);             /* committed */
 void store_fail_accepts(struct store *s, enum err e);   /* taken back */

@@ -8,16 +8,14 @@ static const char *const texts[ST_COUNT] = {
     [ST_BEGIN_READ] = "BEGIN",
     [ST_COMMIT] = "COMMIT",
 
-    [ST_MESSAGE_ADD] =
+    [ST_MESSAGES_ADD] =
         "INSERT INTO message(id, flags, accepted, sender, campaign, envid, account, ret, total, segment,"
-        " offset, size, header_bytes, body_flags, checksum)"
-        " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
-    [ST_RCPT_ADD] =
+        " offset, size, header_bytes, body_flags, checksum) SELECT * FROM " STORE_ACCEPT_MESSAGE,
+    [ST_RCPTS_ADD] =
         "INSERT INTO rcpt(message_id, no, domain_id, state, due, attempts, notify, delay_notified, address,"
-        " orcpt, last_text) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        " orcpt, last_text) SELECT * FROM " STORE_ACCEPT_RCPT,
     [ST_MESSAGE_DELETE] = "DELETE FROM message WHERE id = ?1",
     [ST_RCPT_DELETE] = "DELETE FROM rcpt" RCPT_KEY " AND state = ?3",
-    [ST_RCPT_DELETE_ALL] = "DELETE FROM rcpt WHERE message_id = ?1",
     [ST_RCPT_STATE] = "SELECT state FROM rcpt" RCPT_KEY,
     [ST_RCPT_ANY] = "SELECT 1 FROM rcpt WHERE message_id = ?1 LIMIT 1",
     [ST_MESSAGE_PLACE] = "SELECT segment, size, offset FROM message WHERE id = ?1",
@@ -96,6 +94,10 @@ static const char *const texts[ST_COUNT] = {
 
 enum err store_prepare(struct store *s)
 {
+    enum err made = store_make_row_tables(s);
+
+    if (made)
+        return made;
     for (int i = 0; i < ST_COUNT; i++) {
         enum err e = sql_prepare(s->db, &s->st[i], texts[i]);
         if (e) {

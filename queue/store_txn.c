@@ -193,7 +193,7 @@ static void forget_changes(struct store *s)
     memset(s->count_change, 0, sizeof(s->count_change));
     s->messages_change = 0;
     s->end_count = 0;
-    s->hot_count = 0;
+    s->accepted_rcpt_count = 0;
     s->put_bytes = 0;
     store_forget_tally(s);
 }
@@ -337,6 +337,7 @@ void store_turn(struct store *s, struct note *chain)
         chain = next;
     }
     s->rest = chain;
+    store_insert_accepts(s);
     if (!s->failed && s->accept_count)
         store_fail(s, spool_flush(s->spool)); /* the disk works while the results are applied */
     if (due && !s->failed)

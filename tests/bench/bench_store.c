@@ -109,7 +109,7 @@ static void on_accepted(struct note *note, void *owner)
 {
     struct bench *b = owner;
     struct store_accept *a = CONTAINER_OF(note, struct store_accept, req.note);
-    uint64_t n = (uint64_t)strtoull(a->message->campaign, NULL, 10);
+    uint64_t n = (uint64_t)strtoull(a->message->envid, NULL, 10);
 
     b->latency_us[b->accepted + b->failed] = clock_now_us() - b->started_us[n];
     if (a->req.result)
@@ -134,7 +134,8 @@ static void send_one(struct bench *b)
     struct message m = {.id = message_id_make(0),
                         .accepted_unix = clock_unix(),
                         .sender = "news@sender.example",
-                        .campaign = text,
+                        .campaign = "spring",
+                        .envid = text,
                         .account = "bench",
                         .body = body,
                         .rcpt_count = 1,

@@ -1,4 +1,5 @@
-/* A store in a directory of its own, played by the test as its only thread: workers are inboxes that it drains. */
+/* A store in a directory of its own, played by the test as its only thread: workers are inboxes that it
+ * drains. */
 #pragma once
 
 #include "queue/browse.h"
@@ -17,14 +18,17 @@ struct world {
     struct inbox *inbox_list[WORLD_WORKERS];
     struct doorbell bell;
     struct store_config config;
-    struct list jobs;      /* handed out after accept */
-    size_t wrong_owner;    /* jobs that came to the wrong worker */
-    struct { char domain[64]; int64_t due_unix; } wakes[4096];
+    struct list jobs;   /* handed out after accept */
+    size_t wrong_owner; /* jobs that came to the wrong worker */
+    struct {
+        char domain[64];
+        int64_t due_unix;
+    } wakes[4096];
     size_t wake_count, final_notes;
-    int64_t row;           /* of the last results */
+    int64_t row; /* of the last results */
 };
 
-void world_init(struct world *w);  /* a new directory; nothing open */
+void world_init(struct world *w); /* a new directory; nothing open */
 enum err world_open(struct world *w, char **why);
 void world_must_open(struct world *w);
 void world_close(struct world *w); /* drops all jobs: as a stopped daemon would */
@@ -33,8 +37,8 @@ void world_forget_jobs(struct world *w);
 
 struct body *world_body(const char *text); /* measured */
 /* Accepts one message to all of rcpts (count of them), waits for the answer. */
-enum err world_accept_at(struct world *w, const struct world_rcpt *rcpts, uint32_t count, int64_t not_before_unix,
-                         struct body *body, uint64_t *id);
+enum err world_accept_at(struct world *w, const struct world_rcpt *rcpts, uint32_t count,
+                         int64_t not_before_unix, struct body *body, uint64_t *id);
 enum err world_accept(struct world *w, const char *address, const char *domain, uint64_t *id);
 /* Waits until everything posted so far was dealt with. */
 void world_sync(struct world *w);
