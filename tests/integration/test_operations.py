@@ -47,7 +47,7 @@ def test_a_policy_with_errors_is_refused_with_all_of_them_and_changes_nothing(wo
     said = subprocess.run([HAYAUMA, "policy", "apply", str(bad), "--socket", daemon.socket],
                           capture_output=True, text=True)
     text = said.stdout + said.stderr
-    assert said.returncode != 0 and "starttls" in text and "port" in text and ":4:" in text and ":5:" in text
+    assert said.returncode != 0 and "starttls" in text and "99999" in text and ":4:" in text and ":5:" in text
     daemon.send("a@p.test")
     assert world.got(1)[0].tls == "clear"
 
@@ -167,8 +167,9 @@ def test_sighup_with_a_bad_file_keeps_the_old_and_says_why(world):
     daemon = world.daemon()
     daemon.config_file.write_text("lissteners: []\nworkers: many\n")
     daemon.reload()
-    wait_until(lambda: "listeners" in daemon.log() and "workers" in daemon.log(), what="the complaint")
-    assert "did you mean" in daemon.log()
+    wait_until(lambda: "stays in force" in daemon.log(), what="the complaint")
+    for word in ("did you mean 'listeners'", f"{daemon.config_file}:1:", f"{daemon.config_file}:2:"):
+        assert word in daemon.log()
     daemon.send("a@p.test")
     world.got(1)
     daemon.write_config()
@@ -266,19 +267,17 @@ def test_a_database_that_is_not_ours_is_refused_and_left_alone(world, case):
         extra.unlink()
     if case == "foreign":
         file.unlink()
-        with sqlite3.connect(file) as db:
-            db.execute("create table somebody_elses (x)")
+        db = sqlite3.connect(file)
+        db.execute("create table somebody_elses (x)")
+        db.close()
     elif case == "damaged":
         file.write_bytes(os.urandom(file.stat().st_size))
     elif case == "zeroed head":
         file.write_bytes(bytes(100) + file.read_bytes()[100:])
     elif case == "newer":
-        with sqlite3.connect(file) as db:
-            db.execute("pragma user_version = 9999")
-            for table, in db.execute("select name from sqlite_master where type='table'").fetchall():
-                columns = [c[1] for c in db.execute(f"pragma table_info({table})")]
-                if "version" in columns and "schema" in table:
-                    db.execute(f"update {table} set version = 9999")
+        db = sqlite3.connect(file)
+        db.execute("pragma user_version = 9999")
+        db.close()
     else:
         file.write_bytes(file.read_bytes()[:5000])
     before = file.read_bytes()
