@@ -15,9 +15,9 @@
 #define ANSWER_MAX ((size_t)1 << 30)
 
 struct client {
-    CURL *curl;           /* owned */
-    const char *socket;   /* borrowed */
-    const char *document; /* borrowed, or NULL */
+    CURL *curl;               /* owned */
+    const char *socket;       /* borrowed */
+    struct document document; /* borrowed texts */
     bool errors_as_json, quiet;
 };
 
@@ -56,9 +56,9 @@ void client_errors_as_json(struct client *c)
     c->errors_as_json = true;
 }
 
-void client_document(struct client *c, const char *name)
+void client_document(struct client *c, const struct document *document)
 {
-    c->document = name;
+    c->document = *document;
 }
 
 void client_quiet(struct client *c, bool quiet)
@@ -165,26 +165,11 @@ static int unreachable(const struct client *c, CURLcode code)
     return CLI_UNREACHABLE;
 }
 
-static void print_detail(const struct client *c, const json_t *detail)
-{
-    uint64_t line = field_count(detail, "line");
-    BUF_LOCAL(out);
-
-    if (c->document)
-        format_safe(&out, bytes_of(c->document));
-    if (line)
-        buf_putf(&out, "%s%llu:%llu", c->document ? ":" : "line ", (unsigned long long)line,
-                 (unsigned long long)field_count(detail, "column"));
-    if (out.len)
-        buf_puts(&out, ": ");
-    format_safe(&out, bytes_of(field_text(detail, "text")));
-    fprintf(stderr, "%s\n", buf_str(&out));
-}
-
 static int refused(const struct client *c, const struct answer *a)
 {
     JSON_LOCAL(root);
     BUF_LOCAL(message);
+    BUF_LOCAL(details);
     size_t i;
     json_t *detail;
 
@@ -195,10 +180,13 @@ static int refused(const struct client *c, const struct answer *a)
         if (a->body.at[a->body.len - 1] != '\n')
             putchar('\n');
     }
-    json_array_foreach(json_object_get(error, "details"), i,
-                       detail) if (field_count(detail, "line") ||
-                                   !*field_text(detail, "field")) /* the message tells of fields */
-        print_detail(c, detail);
+    json_array_foreach(json_object_get(error, "details"), i, detail)
+    {
+        bool is_of_field = *field_text(detail, "field") && !field_count(detail, "line");
+        if (!is_of_field) /* of fields the message tells */
+            complaint_put(&details, &c->document, detail, "");
+    }
+    fputs(buf_str(&details), stderr);
     if (error)
         format_safe(&message, bytes_of(field_text(error, "message")));
     else

@@ -10,6 +10,7 @@
 
 #include "base/bytes.h"
 #include "base/macros.h"
+#include "webui-api/cli/complaint.h"
 
 /* Exit statuses; calls return them too. */
 enum { CLI_DONE = 0, CLI_REFUSED = 1, CLI_USAGE = 2, CLI_UNREACHABLE = 3 };
@@ -30,8 +31,8 @@ DEFINE_CLEANUP(struct client *, client_destroy)
 const char *client_socket(const struct client *c);
 /* Errors are also printed on stdout, as the API's JSON: for programs. */
 void client_errors_as_json(struct client *c);
-/* What complaints with line and column are about; borrowed, NULL for nothing. */
-void client_document(struct client *c, const char *name);
+/* What complaints with line and column are about; it is borrowed until the next call of this. */
+void client_document(struct client *c, const struct document *document);
 void client_quiet(struct client *c, bool quiet); /* says nothing about a daemon that cannot be reached */
 
 /* A path with parameters, in a buffer: url_path(&url, "/api/v1/queue/messages"), url_segment, url_param. */

@@ -132,112 +132,108 @@ int cmd_policy_history(struct cli *cli)
 
 /* ---- documents from files ---- */
 
-static const char *document_name(const char *file)
+/* `text` holds it, as long as `doc` is used. */
+static int read_document(const char *file, struct buf *text, struct document *doc)
 {
-    return strcmp(file, "-") == 0 ? "stdin" : file;
+    int code = cli_read_file(file, text);
+
+    *doc = (struct document){strcmp(file, "-") == 0 ? "stdin" : file, buf_bytes(text)};
+    return code;
 }
 
-static void put_complaints(struct buf *out, const struct cli *cli, const char *name, const json_t *list,
-                           enum style style, const char *kind)
+static void put_complaints(struct buf *out, const struct document *doc, const json_t *list, const char *kind)
 {
     json_t *c;
     size_t i;
 
     json_array_foreach(list, i, c)
     {
-        format_safe(out, bytes_of(name));
-        if (field_count(c, "line"))
-            buf_putf(out, ":%llu:%llu", (unsigned long long)field_count(c, "line"),
-                     (unsigned long long)field_count(c, "column"));
-        buf_puts(out, ": ");
-        put_styled(out, cli, style, kind);
-        format_safe(out, bytes_of(field_text(c, "text")));
-        buf_putc(out, '\n');
+        complaint_put(out, doc, c, kind);
     }
+}
+
+static void put_verdict(struct buf *out, const struct document *doc, const json_t *found)
+{
+    const json_t *errors = json_object_get(found, "errors");
+
+    put_complaints(out, doc, errors, "");
+    put_complaints(out, doc, json_object_get(found, "notices"), "notice: ");
+    format_safe(out, bytes_of(doc->name));
+    buf_puts(out, ": ");
+    if (field_bool(found, "ok"))
+        buf_puts(out, "the policy is good");
+    else
+        put_plural(out, json_array_size(errors), "error", "errors");
+    buf_putc(out, '\n');
 }
 
 int cmd_policy_check(struct cli *cli)
 {
-    const char *file = cli_arg(cli, 0), *name = document_name(file);
-    ANSWER_LOCAL(answer);
+    struct document doc;
     JSON_LOCAL(found);
     BUF_LOCAL(text);
     BUF_LOCAL(url);
     BUF_LOCAL(out);
 
-    int code = cli_read_file(file, &text);
+    int code = read_document(cli_arg(cli, 0), &text, &doc);
     if (code)
         return code;
     url_path(&url, "/api/v1/policy/check");
-    code = client_call(cli->client, "POST", &url, buf_bytes(&text), &answer);
+    client_document(cli->client, &doc);
+    code = client_call_json(cli->client, "POST", &url, doc.text, &found);
     if (code)
         return code;
-    found = json_loadb(answer.body.at ? answer.body.at : "", answer.body.len, 0, NULL);
-    bool good = field_bool(found, "ok");
     if (cli->json) {
-        code = cli_write_json(cli, buf_bytes(&answer.body));
-        return code ? code : good ? CLI_DONE : CLI_REFUSED;
-    }
-    const json_t *errors = json_object_get(found, "errors");
-    put_complaints(&out, cli, name, errors, STYLE_BAD, "");
-    put_complaints(&out, cli, name, json_object_get(found, "notices"), STYLE_WARN, "notice: ");
-    format_safe(&out, bytes_of(name));
-    if (good) {
-        buf_puts(&out, ": the policy is good\n");
+        code = cli_write_tree(cli, found);
     } else {
-        buf_puts(&out, ": ");
-        put_plural(&out, json_array_size(errors), "error", "errors");
-        buf_putc(&out, '\n');
+        put_verdict(&out, &doc, found);
+        code = cli_write(buf_bytes(&out));
     }
-    code = cli_write(buf_bytes(&out));
-    return code ? code : good ? CLI_DONE : CLI_REFUSED;
+    return code || field_bool(found, "ok") ? code : CLI_REFUSED;
 }
 
-/* What apply and rollback say afterwards. */
-static int say_applied(struct cli *cli, const char *name, const json_t *done)
+/* Applies, and says what there is to say afterwards. */
+static int apply(struct cli *cli, struct buf *url, const struct document *doc, struct bytes body)
 {
+    JSON_LOCAL(done);
     BUF_LOCAL(out);
 
-    put_complaints(&out, cli, name, json_object_get(done, "notices"), STYLE_WARN, "notice: ");
+    url_param(url, "comment", cli_text(cli, "comment"));
+    url_param(url, "expected", cli_text(cli, "expected"));
+    client_document(cli->client, doc);
+    int code = cli_ask(cli, "POST", url, body, &done);
+    if (code || cli->json)
+        return code;
+    put_complaints(&out, doc, json_object_get(done, "notices"), "notice: ");
     buf_putf(&out, "policy version %llu is in force\n", (unsigned long long)field_count(done, "version"));
     return cli_write(buf_bytes(&out));
 }
 
 int cmd_policy_apply(struct cli *cli)
 {
-    const char *file = cli_arg(cli, 0);
-    JSON_LOCAL(done);
+    struct document doc;
     BUF_LOCAL(text);
     BUF_LOCAL(url);
 
-    int code = cli_read_file(file, &text);
+    int code = read_document(cli_arg(cli, 0), &text, &doc);
     if (code)
         return code;
     url_path(&url, "/api/v1/policy");
-    url_param(&url, "comment", cli_text(cli, "comment"));
-    url_param(&url, "expected", cli_text(cli, "expected"));
-    client_document(cli->client, document_name(file));
-    code = cli_ask(cli, "POST", &url, buf_bytes(&text), &done);
-    return code || cli->json ? code : say_applied(cli, document_name(file), done);
+    return apply(cli, &url, &doc, doc.text);
 }
 
 int cmd_policy_rollback(struct cli *cli)
 {
-    BUF_LOCAL(name);
-    JSON_LOCAL(done);
+    const char *version = cli_arg(cli, 0);
+    struct document doc = {.name = "that version"};
     BUF_LOCAL(url);
-    uint64_t version;
+    uint64_t number;
 
-    if (!bytes_parse_u64(bytes_of(cli_arg(cli, 0)), &version) || !version)
-        return cli_fail(CLI_USAGE, "a policy version is a number from 1, not '%s'", cli_arg(cli, 0));
-    buf_putf(&name, "version %llu", (unsigned long long)version);
+    if (!bytes_parse_u64(bytes_of(version), &number) || !number)
+        return cli_fail(CLI_USAGE, "a policy version is a number from 1, not '%s'", version);
     url_path(&url, "/api/v1/policy/rollback");
-    url_param(&url, "to", cli_arg(cli, 0));
-    url_param(&url, "comment", cli_text(cli, "comment"));
-    url_param(&url, "expected", cli_text(cli, "expected"));
-    client_document(cli->client, buf_str(&name));
-    int code = cli_ask(cli, "POST", &url, (struct bytes){0}, &done);
-    return code || cli->json ? code : say_applied(cli, buf_str(&name), done);
+    url_param(&url, "to", version);
+    return apply(cli, &url, &doc, (struct bytes){0});
 }
 
 /* ---- differences ---- */
