@@ -235,7 +235,7 @@ static void an_operator_holds_and_releases(void **state)
 {
     uint64_t id = 0, changed = 0;
     struct queue_selector none = {0};
-    char *domains[] = {"h.example"};
+    char domain[] = "h.example", *domains[] = {domain};
 
     (void)state;
     assert_int_equal(world_op(&w, QUEUE_HOLD, none, &changed), ERR_INVALID); /* "all" must be said */

@@ -3,6 +3,7 @@
  * the functions below, which fail when a test says so: SQLite's calls too, as the program's symbols come
  * first.
  */
+#undef _FILE_OFFSET_BITS /* else pwrite and pwrite64 below become one symbol, defined twice */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
