@@ -16,7 +16,8 @@
 #include "webui-api/listen.h"
 #include "webui-api/routes.h"
 
-#define CONNECTIONS_MAX 64U
+#define CONNECTIONS_MAX 128U
+#define STOP_MS         1000U
 #define IDLE_S          60U
 #define HEADERS_BYTES   ((size_t)64 * 1024)
 #define HEADERS_MAX     100
@@ -35,6 +36,7 @@ struct api {
     struct listen_socket socket;
     uid_t uid;
     _Atomic(bool) stopping;
+    atomic_uint open; /* requests under way */
 };
 
 struct exchange { /* one request under way */
@@ -42,6 +44,7 @@ struct exchange { /* one request under way */
     struct http_field headers[HEADERS_MAX];
     size_t header_count;
     const char *bad; /* why the gate refuses, static */
+    size_t target_len;
     bool begun, too_large, close;
     size_t discarded;
     uint64_t began_ms;
@@ -164,7 +167,9 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *c)
     x->r.engine = door->api->engine;
     x->r.stopping = &door->api->stopping;
     x->began_ms = clock_now_ms();
+    x->target_len = strlen(target);
     x->bad = http_target_parse(bytes_of(target), &x->r.arena, &x->r.target);
+    atomic_fetch_add(&door->api->open, 1);
     return x;
 }
 
@@ -199,6 +204,17 @@ static void too_large(struct exchange *x)
     reply_error(&x->r, 413, "too_large", "a body may have 16 MiB at most");
 }
 
+/* libmicrohttpd tells what it understood; this tells whether that is all that was said. */
+static bool is_plain(struct MHD_Connection *c, const struct exchange *x, const char *method,
+                     const char *version)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(c, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    size_t line = strlen(method) + 1 + x->target_len + 1 + strlen(version);
+
+    return info && info->header_size == http_head_bytes(line, x->headers, x->header_count);
+}
+
 /* The headers are there.  True: the body may come; else there is a reply already, after which we close. */
 static bool admit(const struct door *door, struct MHD_Connection *c, struct exchange *x, const char *method,
                   const char *version)
@@ -207,6 +223,10 @@ static bool admit(const struct door *door, struct MHD_Connection *c, struct exch
     (void)MHD_get_connection_values_n(c, MHD_HEADER_KIND, on_header, x);
     if (!x->bad)
         x->bad = http_gate(bytes_of(version), x->headers, x->header_count);
+    if (!x->bad && !is_plain(c, x, method, version))
+        x->bad =
+            "the head of the request is not in the plain form: one blank between words and after each colon, "
+            "CRLF after each line, no folded lines, no NUL";
     bool known = http_method_parse(method, &x->r.method);
     bool allowed = may_ask(door, c, x);
     x->close = true;
@@ -253,13 +273,14 @@ static void on_completed(void *cls, struct MHD_Connection *c, void **con_cls,
                          enum MHD_RequestTerminationCode how)
 {
     struct exchange *x = *con_cls;
+    struct door *door = cls;
 
-    (void)cls;
     (void)c;
     (void)how;
     if (!x)
         return;
     request_fini(&x->r);
+    atomic_fetch_sub(&door->api->open, 1);
     mem_free(x);
     *con_cls = NULL;
 }
@@ -299,7 +320,7 @@ static enum err open_door(struct door *door, int fd, char **why)
             MHD_USE_ERROR_LOG,
         0, NULL, NULL, on_request, door, MHD_OPTION_EXTERNAL_LOGGER, on_complaint, NULL,
         MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_URI_LOG_CALLBACK, on_target, door,
-        MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
+        MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, door,
         MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_S,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEADERS_BYTES, MHD_OPTION_THREAD_STACK_SIZE, (size_t)512 * 1024,
         MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
@@ -343,6 +364,8 @@ void api_stop(struct api *api)
     if (!api)
         return;
     atomic_store(&api->stopping, true);
+    for (uint64_t until = clock_now_ms() + STOP_MS; atomic_load(&api->open) && clock_now_ms() < until;)
+        usleep(5000); /* followers have their answer; what is slower is cut */
     if (api->local.daemon)
         MHD_stop_daemon(api->local.daemon);
     if (api->loopback.daemon)

@@ -82,6 +82,15 @@ const char *http_gate(struct bytes version, const struct http_field *headers, si
     return NULL;
 }
 
+size_t http_head_bytes(size_t request_line_bytes, const struct http_field *headers, size_t count)
+{
+    size_t sum = request_line_bytes + 2;
+
+    for (size_t i = 0; i < count; i++)
+        sum += headers[i].name.len + 2 + headers[i].value.len + 2;
+    return sum + 2;
+}
+
 /* ---- the target ---- */
 
 static int hex(char c)

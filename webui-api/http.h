@@ -33,6 +33,12 @@ struct http_field {
  * request pass, else what is wrong (static).
  */
 const char *http_gate(struct bytes version, const struct http_field *headers, size_t count);
+/*
+ * How many octets the head has that says just this in the plain form: one blank between words and after each
+ * colon, CRLF at the ends of lines.  What a reader below us dropped (what follows a NUL, a folded line, a
+ * bare LF) makes the head that came longer or shorter than this.
+ */
+size_t http_head_bytes(size_t request_line_bytes, const struct http_field *headers, size_t count);
 
 /* The request-target: path segments and parameters, percent-decoded (RFC 3986; '+' is a blank in parameters).
  */

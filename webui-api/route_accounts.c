@@ -223,7 +223,8 @@ static bool take_field(struct request *r, const char *field, const json_t *v, st
 static json_t *read_object(struct request *r)
 {
     json_error_t error;
-    json_t *body = json_loadb(r->body.at ? r->body.at : "", r->body.len, JSON_REJECT_DUPLICATES, &error);
+    json_t *body = json_loadb(r->body.at ? r->body.at : "", r->body.len,
+                              JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
 
     if (!body)
         reply_error(r, 400, "invalid", "the body is not JSON (line %d, column %d), or says a name twice",

@@ -156,7 +156,8 @@ void post_queue_ops(struct request *r)
     json_t *value;
     bool good = true;
     CLEANUP(json_decref)
-    json_t *body = json_loadb(r->body.at ? r->body.at : "", r->body.len, JSON_REJECT_DUPLICATES, &error);
+    json_t *body = json_loadb(r->body.at ? r->body.at : "", r->body.len,
+                              JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
 
     if (!json_is_object(body)) {
         reply_error(

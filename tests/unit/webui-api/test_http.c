@@ -92,6 +92,15 @@ static void a_nul_in_a_header_is_refused(void **state)
     assert_non_null(http_gate(BYTES("HTTP/1.1"), name, 2));
 }
 
+static void the_plain_form_of_a_head_has_one_length(void **state)
+{
+    static const char head[] = "GET /a?b=c HTTP/1.1\r\nHost: x\r\nX-A: \r\n\r\n";
+    static const struct http_field fields[] = {{{"Host", 4}, {"x", 1}}, {{"X-A", 3}, {"", 0}}};
+
+    (void)state;
+    assert_int_equal(http_head_bytes(strlen("GET /a?b=c HTTP/1.1"), fields, 2), strlen(head));
+}
+
 /* ---- the target ---- */
 
 /* "a|b?c=d&e=" or NULL */
@@ -242,6 +251,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_can_be_read_in_one_way_only_passes),
         cmocka_unit_test(a_nul_in_a_header_is_refused),
+        cmocka_unit_test(the_plain_form_of_a_head_has_one_length),
         cmocka_unit_test(targets_become_segments_and_parameters),
         cmocka_unit_test(parameters_have_a_bound),
         cmocka_unit_test(a_body_is_whole_however_it_comes_and_ends_at_its_limit),
