@@ -60,14 +60,14 @@ static bool ask(const char *prompt, char *line)
     struct termios quiet;
     bool good;
 
-    fputs(prompt, stderr);
-    fflush(stderr);
     tcgetattr(STDIN_FILENO, &echo_was);
     quiet = echo_was;
     quiet.c_lflag &= ~(tcflag_t)ECHO;
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
     tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet);
+    fputs(prompt, stderr); /* only now: who answers at once is not seen either */
+    fflush(stderr);
     good = read_line(line);
     tcsetattr(STDIN_FILENO, TCSAFLUSH, &echo_was);
     signal(SIGINT, SIG_DFL);
