@@ -1,0 +1,232 @@
+#include "tests/bench/daemon.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/ip.h"
+#include "tests/bench/wire.h"
+
+#define START_LIMIT_MS 20000
+#define STOP_LIMIT_MS  30000
+
+static const struct ip loopback = {4, {127, 0, 0, 1}};
+
+static void pause_ms(unsigned ms)
+{
+    usleep(ms * 1000);
+}
+
+bool daemon_prepare(struct daemon *d)
+{
+    const char *temp = getenv("TMPDIR");
+    char cert[160], key[160];
+
+    snprintf(d->folder, sizeof d->folder, "%.100s/hayauma-bench.XXXXXX", temp && *temp ? temp : "/tmp");
+    if (!mkdtemp(d->folder)) {
+        fprintf(stderr, "hayauma-bench: %s: %s\n", d->folder, strerror(errno));
+        d->folder[0] = 0;
+        return false;
+    }
+    snprintf(cert, sizeof cert, "%s/cert.pem", d->folder);
+    snprintf(key, sizeof key, "%s/key.pem", d->folder);
+    return wire_make_cert("peer.example", cert, key);
+}
+
+static bool write_file(const struct daemon *d, const char *name, struct buf *text)
+{
+    char path[160];
+
+    snprintf(path, sizeof path, "%s/%s", d->folder, name);
+    FILE *f = fopen(path, "we");
+    if (!f)
+        return false;
+    bool written = fwrite(text->at, 1, text->len, f) == text->len;
+    return fclose(f) == 0 && written;
+}
+
+static bool write_config(const struct daemon *d, const struct daemon_opts *opts)
+{
+    BUF_LOCAL(conf);
+    BUF_LOCAL(policy);
+
+    buf_putf(&conf,
+             "host_name: peer.example\ndata_dir: %s/data\npolicy_file: %s/policy.yaml\n"
+             "listeners:\n  - address: 127.0.0.1:%u\n    tls: %s\n    auth: none\n    require_tls: false\n"
+             "    trusted_networks: [127.0.0.0/8]\n"
+             "tls:\n  certificate: %s/cert.pem\n  key: %s/key.pem\n"
+             "dns:\n  servers: [127.0.0.1:9]\napi:\n  socket: %s/api.sock\n",
+             d->folder, d->folder, d->port, opts->tls_in ? "starttls" : "none", d->folder, d->folder,
+             d->folder);
+    buf_putf(&policy,
+             "groups:\n  - name: default\n    starttls: %s\n    route:\n      smarthost: [\"127.0.0.1:%u\"]\n"
+             "    limits: {connections: 100, connections_per_host: 100, messages_per_connection: 0,"
+             " recipients_per_transaction: 50}\n"
+             "    retry: {schedule: [2s, 5s, 10s], jitter: \"10%%\"}\n",
+             opts->tls_out ? "require" : "off", opts->sink_port);
+    return write_file(d, "hayauma.yaml", &conf) && write_file(d, "policy.yaml", &policy);
+}
+
+/* A port nobody has now.  Somebody may take it before the daemon does; then the daemon says so. */
+static bool choose_port(uint16_t *port)
+{
+    *port = 0;
+    int fd = wire_listen(&loopback, port);
+    if (fd < 0)
+        return false;
+    close(fd);
+    return true;
+}
+
+static void become_daemon(const struct daemon *d, const char *build)
+{
+    char program[4096], conf[160], log[160];
+
+    snprintf(program, sizeof program, "%s/hayaumad", build);
+    snprintf(conf, sizeof conf, "%s/hayauma.yaml", d->folder);
+    snprintf(log, sizeof log, "%s/hayauma.log", d->folder);
+    int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    if (fd < 0 || dup2(fd, STDOUT_FILENO) < 0 || dup2(fd, STDERR_FILENO) < 0)
+        _exit(126);
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    setpgid(0, 0); /* a Ctrl-C is for us; we stop it in order */
+    execl(program, program, "-c", conf, (char *)NULL);
+    fprintf(stderr, "%s: %s\n", program, strerror(errno));
+    _exit(127);
+}
+
+static bool greets(uint16_t port)
+{
+    struct sockaddr_storage to;
+    socklen_t len = ip_to_sockaddr(&loopback, port, &to);
+    struct timeval limit = {.tv_sec = 2};
+    char banner[4];
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return false;
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    bool yes = connect(fd, (struct sockaddr *)&to, len) == 0 && recv(fd, banner, 4, 0) == 4 &&
+               memcmp(banner, "220 ", 4) == 0;
+    close(fd);
+    return yes;
+}
+
+bool daemon_start(struct daemon *d, const struct daemon_opts *opts)
+{
+    uint64_t until_ms = clock_now_ms() + START_LIMIT_MS;
+
+    if (!choose_port(&d->port) || !write_config(d, opts)) {
+        fprintf(stderr, "hayauma-bench: no configuration in %s: %s\n", d->folder, strerror(errno));
+        return false;
+    }
+    d->pid = fork();
+    if (d->pid == 0)
+        become_daemon(d, opts->build);
+    while (d->pid > 0 && clock_now_ms() < until_ms) {
+        if (greets(d->port))
+            return true;
+        if (waitpid(d->pid, NULL, WNOHANG) == d->pid) {
+            d->pid = 0;
+            break;
+        }
+        pause_ms(50);
+    }
+    fprintf(stderr, "hayauma-bench: hayaumad does not answer; its log is %s/hayauma.log\n", d->folder);
+    return false;
+}
+
+static bool read_cpu(pid_t pid, struct daemon_usage *out)
+{
+    char path[64], line[1024];
+    unsigned long long user, system;
+    uint64_t tick_us = 1000000 / (uint64_t)sysconf(_SC_CLK_TCK);
+
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return false;
+    size_t n = fread(line, 1, sizeof line - 1, f);
+    fclose(f);
+    line[n] = 0;
+    /* fields 14 and 15; the name in field 2 may hold blanks and ends at the last bracket */
+    const char *rest = strrchr(line, ')');
+    if (!rest ||
+        sscanf(rest + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) != 2)
+        return false;
+    out->user_us = user * tick_us;
+    out->system_us = system * tick_us;
+    return true;
+}
+
+static bool read_pss(pid_t pid, struct daemon_usage *out)
+{
+    char path[64], line[256];
+    unsigned long long kb;
+    bool found = false;
+
+    snprintf(path, sizeof path, "/proc/%d/smaps_rollup", (int)pid);
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return false;
+    while (!found && fgets(line, sizeof line, f))
+        found = sscanf(line, "Pss: %llu kB", &kb) == 1;
+    fclose(f);
+    if (found)
+        out->pss_bytes = kb * 1024;
+    return found;
+}
+
+bool daemon_usage(const struct daemon *d, struct daemon_usage *out)
+{
+    struct daemon_usage u = {0};
+
+    if (d->pid == 0 || !read_cpu(d->pid, &u) || !read_pss(d->pid, &u))
+        return false;
+    *out = u;
+    return true;
+}
+
+bool daemon_stop(struct daemon *d)
+{
+    uint64_t until_ms = clock_now_ms() + STOP_LIMIT_MS;
+    int status = 0;
+
+    if (d->pid <= 0)
+        return false;
+    kill(d->pid, SIGTERM);
+    while (waitpid(d->pid, &status, WNOHANG) == 0) {
+        if (clock_now_ms() > until_ms) {
+            fprintf(stderr, "hayauma-bench: hayaumad did not stop in %d s\n", STOP_LIMIT_MS / 1000);
+            kill(d->pid, SIGKILL);
+        }
+        pause_ms(20);
+    }
+    d->pid = 0;
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+    (void)st;
+    (void)type;
+    (void)at;
+    return remove(path);
+}
+
+void daemon_remove(struct daemon *d)
+{
+    if (d->folder[0])
+        nftw(d->folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    d->folder[0] = 0;
+}
