@@ -33,7 +33,11 @@ struct store_jobs { /* freshly accepted mail for hot domains that this worker ow
     struct list jobs; /* struct job, in order of acceptance */
 };
 void store_jobs_destroy(struct store_jobs *j); /* with the jobs left in it */
-struct store_wake { /* domains with mail on disk (at start, after release or retry, scheduled mail) */
+/*
+ * Domains with mail on disk: at start, after release or retry, scheduled or deferred mail, and when the wall clock was
+ * set (times that a worker remembers are then worthless: a page says the new ones).
+ */
+struct store_wake {
     struct note note;
     size_t count;
     struct { char *domain; int64_t due_unix; } *items;

@@ -24,7 +24,7 @@ bool store_has_background(const struct store *s)
 {
     if (!atomic_load(&s->started))
         return false;
-    return !s->fresh_done || !s->domains_done || !list_is_empty(&s->ops) ||
+    return !s->fresh_done || !s->domains_done || s->clock_pass.under_way || !list_is_empty(&s->ops) ||
            (s->mover && !spool_is_full(s->spool));
 }
 

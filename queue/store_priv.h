@@ -32,7 +32,7 @@ enum statement {
     ST_COUNTER_PUT, ST_META_PUT, ST_TALLY_ADD, ST_TALLY_PRUNE,
     ST_PAGE_DUE, ST_PAGE_NEXT, ST_PAGE_MESSAGE, ST_PAGE_RCPT,
     ST_FINAL_DUE,
-    ST_FRESH_LEFT, ST_NEXT_DOMAIN,
+    ST_FRESH_LEFT, ST_NEXT_DOMAIN, ST_CLOCK_ROWS,
     ST_OP_BY_MESSAGE, ST_OP_BY_DOMAIN, ST_OP_OTHER, ST_OP_ALL, ST_RCPT_OP_DUE,
     ST_POLICY_CURRENT, ST_POLICY_ADD,
     ST_ACCOUNT_PUT, ST_ACCOUNT_DELETE, ST_ACCOUNT_ALL,
@@ -110,6 +110,17 @@ struct waiting { /* a request on one of the lists below */
     struct store_request *req;
 };
 
+struct clock_place {
+    int64_t domain_id, due, message_id;
+    uint32_t no;
+};
+struct clock_pass { /* the wall clock was set: store_clock.c */
+    bool under_way, over;
+    int64_t before, now;
+    int64_t due; /* in each domain, rows due after this are looked at */
+    struct clock_place at, saved;
+};
+
 struct store_job; /* an operation under way: store_ops.c */
 struct mover;     /* stragglers being copied: store_segments.c */
 
@@ -126,7 +137,10 @@ struct store {
     struct doorbell bell;
     atomic_bool stop, started;
 
-    int64_t now_unix;       /* store_now: never steps back by a little */
+    int64_t now_unix;       /* store_now: never goes back, unless the wall clock is set */
+    int64_t wall_unix;      /* the wall clock when it was read last, and the monotonic one then */
+    uint64_t wall_read_ms;
+    struct clock_pass clock_pass;
     uint64_t turn;          /* counts transactions */
     struct note *rest;      /* taken from the inbox, not begun */
 
@@ -260,6 +274,11 @@ void store_mover_look(struct store *s); /* begins with a segment, if one is wort
 void store_mover_step(struct store *s); /* bounded, inside the transaction */
 void store_mover_done(struct store *s, bool kept);
 void store_mover_destroy(struct store *s);
+
+/* store_clock.c */
+void store_update_now(struct store *s);
+void store_clock_step(struct store *s); /* a chunk, inside the transaction */
+void store_clock_done(struct store *s, bool kept);
 
 /* store_ops.c */
 void store_step_ops(struct store *s);       /* one chunk of the first operation, inside the transaction */

@@ -65,6 +65,10 @@ static const char *const texts[ST_COUNT] = {
     [ST_NEXT_DOMAIN] = "SELECT domain_id, due FROM rcpt WHERE state = 1 AND domain_id > ?1"
                        " ORDER BY domain_id, due LIMIT 1",
 
+    [ST_CLOCK_ROWS] =
+        "SELECT message_id, no, due, attempts FROM rcpt WHERE state = 1 AND domain_id = ?1"
+        " AND (due, message_id, no) > (?2, ?3, ?4) AND due < ?5 ORDER BY due, message_id, no LIMIT ?6",
+
     [ST_OP_BY_MESSAGE] = "SELECT message_id, no, domain_id, state, due, address FROM rcpt"
                          " WHERE message_id = ?1 AND no > ?2 ORDER BY no LIMIT ?3",
     [ST_OP_BY_DOMAIN] =

@@ -210,6 +210,7 @@ static void take_back(struct store *s, bool commit_failed)
     spool_undo(s->spool, commit_failed);
     store_keep_segments(s, false);
     store_mover_done(s, false);
+    store_clock_done(s, false);
     store_domains_taken_back(s);
     store_ops_taken_back(s);
     forget_wakes(s);
@@ -232,6 +233,7 @@ static void keep(struct store *s, uint64_t took_us)
     spool_keep(s->spool);
     store_keep_segments(s, true);
     store_mover_done(s, true);
+    store_clock_done(s, true);
     pthread_mutex_lock(&s->shared_lock);
     s->stats.commits++;
     s->stats.commit_us_total += took_us;
@@ -257,6 +259,8 @@ static void apply_rest(struct store *s)
         store_apply_admins(s);
     if (!s->failed)
         (void)store_step_start(s);
+    if (!s->failed)
+        store_clock_step(s);
     if (!s->failed)
         store_step_ops(s);
     if (!s->failed)
@@ -298,18 +302,6 @@ static void postpone(struct store *s, enum err e)
     store_finish_ops(s, e);
 }
 
-static void update_now(struct store *s)
-{
-    int64_t wall = clock_unix();
-
-    if (wall >= s->now_unix)
-        s->now_unix = wall;
-    else if (wall < s->now_unix - 5) { /* no slewing: somebody set the clock back */
-        log_warn(NULL, "store.clock", LOG_INT("back_s", s->now_unix - wall));
-        s->now_unix = wall;
-    }
-}
-
 static void update_stats(struct store *s)
 {
     pthread_mutex_lock(&s->shared_lock);
@@ -330,7 +322,7 @@ void store_turn(struct store *s, struct note *chain)
     bool due = !s->retry_at_ms || clock_now_ms() >= s->retry_at_ms;
 
     s->turn++;
-    update_now(s);
+    store_update_now(s);
     for (unsigned n = 0; chain && n < TURN_NOTES && s->put_bytes < TURN_PUT_BYTES; n++) {
         struct note *next = chain->next;
         chain->run(chain, s);
