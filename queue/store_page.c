@@ -163,7 +163,7 @@ static void lease_all(struct store *s, const struct row_key *keys, uint32_t coun
         (void)leases_take(&s->leases, keys[i].message_id, keys[i].no);
 }
 
-static enum err serve(struct store *s, struct store_page *p, struct row_key *keys)
+static enum err serve(struct store *s, struct store_page *p, bool then_cold, struct row_key *keys)
 {
     struct store_domain *d = store_domain(s, bytes_of(p->domain));
     uint32_t count = 0;
@@ -190,7 +190,7 @@ static enum err serve(struct store *s, struct store_page *p, struct row_key *key
         return e;
     }
     lease_all(s, keys, count);
-    store_set_cold(s, d, p->more);
+    store_set_cold(s, d, p->more || then_cold);
     return OK;
 }
 
@@ -209,7 +209,7 @@ void store_serve_pages(struct store *s)
             room = p->limit;
             keys = mem_realloc(keys, room * sizeof(*keys));
         }
-        enum err e = begun ? begun : serve(s, p, keys);
+        enum err e = begun ? begun : serve(s, p, w->then_cold, keys);
         if (e)
             store_note_error(s, "page", e);
         mem_free(w);

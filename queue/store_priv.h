@@ -108,6 +108,7 @@ struct results { /* store_post_results; lies in the batch's arena */
 struct waiting { /* a request on one of the lists below */
     struct list node;
     struct store_request *req;
+    bool then_cold; /* a page: store_cold was posted after it, and is to have the last word */
 };
 
 struct clock_place {

@@ -50,6 +50,11 @@ static void take_cold(struct note *note, void *store)
     struct cold_note *cold = CONTAINER_OF(note, struct cold_note, note);
 
     store_set_cold(s, store_domain(s, bytes_of(cold->domain)), true);
+    LIST_FOREACH (node, &s->pages) { /* read only after the commit, and so after this note */
+        struct waiting *w = LIST_ENTRY(node, struct waiting, node);
+        if (strcmp(CONTAINER_OF(w->req, struct store_page, req)->domain, cold->domain) == 0)
+            w->then_cold = true;
+    }
     mem_free(cold);
 }
 
@@ -289,6 +294,7 @@ static enum err put_position(struct store *s, int64_t day, int64_t row)
 
 static enum err give_back(struct store *s, const struct job *j)
 {
+    struct store_domain *d = j->rcpt_count ? store_domain(s, bytes_of(j->rcpts[0].domain)) : NULL;
     sqlite3_stmt *st = s->st[ST_RCPT_GIVE_BACK];
     enum err e = OK;
 
@@ -305,6 +311,8 @@ static enum err give_back(struct store *s, const struct job *j)
         s->final_new |= state == ROW_BOUNCE || state == ROW_CANCEL || state == ROW_DSN;
         store_end_lease(s, j->message->id, j->rcpts[i].no, false);
     }
+    if (d && !d->cold) /* nobody pages a hot domain: its worker must know */
+        store_add_wake(s, d, s->now_unix);
     return e;
 }
 

@@ -68,7 +68,7 @@ void store_reply(struct store_request *r, enum err e)
 
 struct waiting *store_wait(struct list *l, struct store_request *r)
 {
-    struct waiting *w = mem_alloc(sizeof(*w));
+    struct waiting *w = MEM_NEW(struct waiting);
 
     w->req = r;
     list_push_back(l, &w->node);

@@ -104,6 +104,22 @@ static void mail_of_a_cold_domain_waits_for_pages(void **state)
     assert_int_equal(world_stats(&w).domains_cold, 0);
 }
 
+static void a_call_to_be_cold_after_a_page_has_the_last_word(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 50; i++) {
+        char domain[32];
+        struct store_page *p = MEM_NEW(struct store_page);
+        snprintf(domain, sizeof(domain), "o%d.example", i);
+        p->domain = mem_strdup(domain);
+        p->limit = 10;
+        store_post_page(w.store, p); /* nobody waits for it */
+        store_post_cold(w.store, domain);
+        assert_int_equal(world_accept(&w, "a@o.example", domain, NULL), OK);
+        assert_int_equal(world_job_count(&w.jobs), 0);
+    }
+}
+
 static void scheduled_mail_is_not_handed_out_but_announced(void **state)
 {
     int64_t due, when = clock_unix() + 3600;
@@ -565,6 +581,7 @@ int main(void)
         ROW(an_accepted_message_goes_to_the_owners_of_its_domains),
         ROW(the_same_id_twice_is_refused_and_harms_nobody),
         ROW(mail_of_a_cold_domain_waits_for_pages),
+        ROW(a_call_to_be_cold_after_a_page_has_the_last_word),
         ROW(scheduled_mail_is_not_handed_out_but_announced),
         ROW(results_remove_defer_or_owe_a_dsn),
         ROW(a_dsn_settles_what_it_reports_in_its_own_transaction),
