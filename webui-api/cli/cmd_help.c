@@ -10,6 +10,10 @@ int cmd_help(struct cli *cli)
     BUF_LOCAL(name);
     BUF_LOCAL(out);
 
+    if (cli_has(cli, "man")) {
+        command_manual(commands, &out);
+        return cli_write(buf_bytes(&out));
+    }
     if (!first) {
         command_help_all(commands, &out);
         return cli_write(buf_bytes(&out));

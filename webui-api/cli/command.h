@@ -87,6 +87,8 @@ bool command_is_family(const struct command *table, struct bytes name);
 /* Appends " (did you mean 'x'?)" when a command or family is near. */
 void command_suggest(const struct command *table, struct bytes family, struct bytes word, struct buf *out);
 
+void command_manual(const struct command *table, struct buf *out); /* hayauma(1), as troff */
+
 /* Completion scripts. */
 void command_completion_bash(const struct command *table, struct buf *out);
 void command_completion_zsh(const struct command *table, struct buf *out);

@@ -133,6 +133,9 @@ static const struct command_option report_reconcile[] = {
     LAST,
 };
 
+static const struct command_option help[] = {FLAG("man", "The manual page hayauma(1) instead, for man -l -"),
+                                             LAST};
+
 static const struct command_option log_follow[] = {
     TEXT("group", "NAME", "Only this group"),
     TEXT("domain", "DOMAIN", "Only this domain"),
@@ -197,7 +200,7 @@ const struct command commands[] = {
     {"report delivery", "", 0, 0, "Delivered, deferred, bounced", NULL, report_delivery, cmd_report_delivery},
     {"report tls", "", 0, 0, "What went encrypted how, what in clear and why, what waits for TLS", NULL,
      report_tls, cmd_report_tls},
-    {"report reconcile", "", 0, 0, "Is every accepted recipient accounted for?",
+    {"report reconcile", "", 0, 0, "Whether every accepted recipient is accounted for",
      "Accepted = delivered + bounced + expired + cancelled + waiting, to the last one.  Exit status 1 when "
      "it is not so.",
      report_reconcile, cmd_report_reconcile},
@@ -208,6 +211,6 @@ const struct command commands[] = {
     {"completion", "bash|zsh", 1, 1, "Completion of commands and options for a shell",
      "For example: source <(hayauma completion bash)", NULL, cmd_completion},
     {"version", "", 0, 0, "Versions of this program and of the daemon", NULL, NULL, cmd_version},
-    {"help", "[COMMAND]", 0, 2, "This list, or more about one command", NULL, NULL, cmd_help},
+    {"help", "[COMMAND]", 0, 2, "This list, or more about one command", NULL, help, cmd_help},
     {.name = NULL},
 };

@@ -186,6 +186,7 @@ static void every_command_has_a_handler_help_and_options_of_its_own_names(void *
         BUF_LOCAL(help);
         assert_non_null(c->run);
         assert_true(c->summary && *c->summary);
+        assert_null(strchr(".?!", c->summary[strlen(c->summary) - 1])); /* help and manual end the sentence */
         assert_true(c->args_min <= c->args_max);
         assert_int_equal(c->args_max > 0, *c->arguments != '\0');
         assert_ptr_equal(command_find(commands, bytes_of(c->name)), c);
@@ -210,6 +211,25 @@ static void completion_knows_every_command_and_option(void **state)
             for (const struct command_option *o = c->options; o && o->name; o++)
                 assert_non_null(strstr(buf_str(&out), o->name));
         }
+    }
+}
+
+static void the_manual_tells_of_every_command_and_no_text_becomes_a_request(void **state)
+{
+    BUF_LOCAL(out);
+
+    command_manual(commands, &out);
+    for (const struct command *c = commands; c->name; c++) {
+        BUF_LOCAL(heading);
+        buf_putf(&heading, ".SS hayauma %s", c->name);
+        assert_non_null(strstr(buf_str(&out), buf_str(&heading)));
+    }
+    for (struct bytes rest = buf_bytes(&out); rest.len;) {
+        struct bytes line = bytes_first(rest, bytes_find(rest, '\n'));
+        if (line.len && *line.at == '.')
+            assert_true(line.len > 1 && line.at[1] >= 'A' && line.at[1] <= 'Z');
+        assert_true(!line.len || *line.at != '\'');
+        rest = bytes_skip(rest, line.len + 1);
     }
 }
 
@@ -285,6 +305,7 @@ int main(void)
         cmocka_unit_test(repeated_options_keep_their_order),
         cmocka_unit_test(every_command_has_a_handler_help_and_options_of_its_own_names),
         cmocka_unit_test(completion_knows_every_command_and_option),
+        cmocka_unit_test(the_manual_tells_of_every_command_and_no_text_becomes_a_request),
         cmocka_unit_test(the_socket_follows_the_daemons_configuration),
         cmocka_unit_test(addresses_are_encoded),
         cmocka_unit_test(json_for_a_terminal_stays_json),
