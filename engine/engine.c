@@ -10,8 +10,6 @@
 #include "engine/engine_priv.h"
 #include "engine/privileges.h"
 
-#define WATCHDOG_BEATS 10 /* seconds without a turn of a worker's loop before we say so */
-
 static void on_answer(struct note *note, void *owner)
 {
     (void)note;
@@ -28,8 +26,9 @@ void engine_wait_begin(struct engine_wait *wait, struct store_request *req)
 
 void engine_wait_end(struct engine_wait *wait)
 {
-    while (inbox_drain(&wait->inbox) == 0)
+    do /* the ring first: it comes after the note, and the bell is ours only when it has rung */
         doorbell_wait(&wait->bell, -1);
+    while (inbox_drain(&wait->inbox) == 0);
     doorbell_fini(&wait->bell);
 }
 
@@ -331,11 +330,11 @@ void engine_watch(struct engine *e)
     for (unsigned i = 0; i < e->worker_count; i++) {
         unsigned long beats = atomic_load_explicit(&e->workers[i]->counters.loop_beats, memory_order_relaxed);
         if (beats != e->beats_seen[i]) {
-            if (e->beats_missed[i] >= WATCHDOG_BEATS)
-                log_warn(NULL, "watchdog.back", LOG_INT("worker", i), LOG_INT("seconds", e->beats_missed[i]));
-            e->beats_missed[i] = 0;
-        } else if (++e->beats_missed[i] == WATCHDOG_BEATS) {
-            log_error(NULL, "watchdog.stuck", LOG_INT("worker", i), LOG_INT("seconds", e->beats_missed[i]));
+            unsigned missed = atomic_exchange(&e->beats_missed[i], 0);
+            if (missed >= WATCHDOG_BEATS)
+                log_warn(NULL, "watchdog.back", LOG_INT("worker", i), LOG_INT("seconds", missed));
+        } else if (atomic_fetch_add(&e->beats_missed[i], 1) + 1 == WATCHDOG_BEATS) {
+            log_error(NULL, "watchdog.stuck", LOG_INT("worker", i), LOG_INT("seconds", WATCHDOG_BEATS));
         }
         e->beats_seen[i] = beats;
     }

@@ -10,6 +10,8 @@
 #include "engine/worker.h"
 #include "queue/browse.h"
 
+#define WATCHDOG_BEATS 10 /* seconds without a turn of a worker's loop before we say so */
+
 struct conf_kept { /* a configuration that somebody may still read */
     struct conf conf;
     struct conf_kept *older;
@@ -29,7 +31,7 @@ struct engine {
     int64_t started_unix;
     _Atomic(bool) draining;
     unsigned long *beats_seen; /* watchdog */
-    unsigned *beats_missed;
+    atomic_uint *beats_missed; /* main counts, whoever shows status reads */
 };
 
 /* Posts a request of the store and waits for its answer.  Not from a worker. */

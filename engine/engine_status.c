@@ -113,6 +113,11 @@ static void worker_status(struct worker *w, void *arg)
     deliver_status(w->deliver, arg);
 }
 
+static bool is_stuck(struct engine *e, unsigned worker)
+{
+    return atomic_load(&e->beats_missed[worker]) >= WATCHDOG_BEATS;
+}
+
 /* A group's numbers are over all workers; its limit stands beside them. */
 static json_t *groups_json(struct engine *e)
 {
@@ -126,7 +131,8 @@ static json_t *groups_json(struct engine *e)
                                       "connections_limit", (json_int_t)g->limits.connections, "suspended"));
     }
     for (unsigned i = 0; i < e->worker_count; i++)
-        worker_call(e->workers[i], worker_status, groups);
+        if (!is_stuck(e, i)) /* it would not answer, and status must say so */
+            worker_call(e->workers[i], worker_status, groups);
     policy_unref(p);
     return groups;
 }
@@ -142,7 +148,7 @@ json_t *engine_status(struct engine *e)
     for (unsigned i = 0; i < e->worker_count; i++)
         json_array_append_new(workers,
                               json_pack("{s:i, s:i, s:b}", "worker", (int)i, "seconds_without_turn",
-                                        (int)e->beats_missed[i], "stuck", (int)(e->beats_missed[i] >= 10)));
+                                        (int)atomic_load(&e->beats_missed[i]), "stuck", (int)is_stuck(e, i)));
     getrusage(RUSAGE_SELF, &usage);
     struct policy *p = engine_policy(e);
     json_t *status = json_pack(
