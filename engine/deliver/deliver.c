@@ -23,6 +23,15 @@ void deliver_flush(struct deliver *d)
         store_post_give_back(d->w->shared->store, &d->give_back);
 }
 
+void deliver_forget_chunking(struct deliver *d)
+{
+    char *remote;
+
+    for (size_t at = 0; (remote = map_next(&d->no_chunking, &at));)
+        mem_free(remote);
+    map_fini(&d->no_chunking);
+}
+
 /* Copies of all values, because walking and changing the map do not go together. */
 static void **snapshot(const struct map *m, size_t *count)
 {
@@ -201,6 +210,7 @@ void deliver_destroy(struct deliver *d)
         return;
     finaliser_destroy(d->finaliser);
     alarm_clock_fini(&d->clock);
+    deliver_forget_chunking(d);
     map_fini(&d->dests);
     map_fini(&d->sites);
     mem_free(d);

@@ -16,6 +16,7 @@ struct deliver {
     struct map dests;      /* struct dest by domain */
     struct map sites;      /* struct site by key; stale ones are not in it */
     struct list all_sites; /* also the stale */
+    struct map no_chunking;  /* owned texts: "192.0.2.1:25" of peers whose BDAT does not work */
     struct alarm_clock clock;
     struct list give_back;       /* jobs to be returned to the store at the end of this event */
     struct finaliser *finaliser; /* worker 0 only */
@@ -24,6 +25,7 @@ struct deliver {
     bool stalled; /* history holds up results: nothing new is sent */
 };
 bool deliver_is_stalled(struct deliver *d);
+void deliver_forget_chunking(struct deliver *d);
 
 /* A reason to leave a destination or site alone for a while. */
 struct suspension {

@@ -333,13 +333,41 @@ static void bind_to(struct dest *dest, const struct group *group, const struct d
     }
 }
 
-static void on_mx(void *arg, const struct dns_mx *mx)
+/* How many hosts come before ourselves: those of our preference or worse would send it back, RFC 5321 §5.1. */
+static size_t hosts_before_us(const struct worker *w, const struct dns_mx *mx)
+{
+    uint16_t ours = 0;
+    bool found = false;
+    size_t count = 0;
+
+    for (size_t i = 0; i < mx->count && !found; i++) {
+        found = bytes_ieq(bytes_of(mx->hosts[i].name), bytes_of(w->shared->host_name));
+        ours = mx->hosts[i].preference;
+    }
+    while (count < mx->count && (!found || mx->hosts[count].preference < ours))
+        count++;
+    return count;
+}
+
+static void on_mx(void *arg, const struct dns_mx *answer)
 {
     struct dest *dest = arg;
     struct worker *w = dest->d->w;
+    struct dns_mx cut = *answer;
+    const struct dns_mx *mx = &cut;
     struct outcome o;
 
     dest->query = NULL;
+    cut.count = hosts_before_us(w, answer);
+    if (answer->status == DNS_OK && answer->count && !cut.count) {
+        outcome_local(&o, OUTCOME_BOUNCED, STAGE_DNS, 554, "5.4.6", "mail for %s loops back to this host, %s",
+                      dest->domain, w->shared->host_name);
+        if (dest->site)
+            dest_unbind(dest);
+        rest(dest, &o);
+        dest_kick(dest);
+        return;
+    }
     if (mx->status != DNS_OK || mx->null_mx || mx->count == 0) {
         outcome_of_mx(dest->domain, mx, &o);
         if (dest->site)

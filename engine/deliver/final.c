@@ -178,7 +178,10 @@ static bool notify(struct finaliser *f, struct final_message *about)
     }
     dsn.rcpts = rcpts;
     dsn.rcpt_count = about->count;
-    read_original(d, about->message, rcpts[0].action, &original, &dsn);
+    enum dsn_action gravest = DSN_RELAYED; /* one failure makes it a failure's notification */
+    for (uint32_t i = 0; i < about->count; i++)
+        gravest = rcpts[i].action == DSN_FAILED ? DSN_FAILED : gravest;
+    read_original(d, about->message, gravest, &original, &dsn);
     struct message *message = make_message(d, about->message, &dsn);
     mem_free(rcpts);
     if (!message)

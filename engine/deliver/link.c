@@ -14,6 +14,8 @@
 #include "base/mem.h"
 #include "engine/deliver/deliver_priv.h"
 
+#define NO_CHUNKING_MAX 1000
+
 static void next_host(struct link *link);
 static void next_address(struct link *link);
 static const struct conn_events conn_events;
@@ -345,6 +347,20 @@ static enum err read_body(void *arg, const struct body *b, uint64_t from, size_t
     return spool_read(store_spool(link->d->w->shared->store), b, from, len, out);
 }
 
+/* Peers that offer CHUNKING but do not know BDAT, by address; bounded, forgotten all at once. */
+static void remember_chunking(struct link *link)
+{
+    struct map *m = &link->d->no_chunking;
+
+    if (!smtp_client_chunking_failed(link->client) || map_find(m, bytes_of(link->remote)))
+        return;
+    log_info(&link->log, "host.no_chunking", LOG_STR("mx", link->host->name), LOG_STR("remote", link->remote));
+    if (m->count >= NO_CHUNKING_MAX)
+        deliver_forget_chunking(link->d);
+    char *key = mem_strdup(link->remote);
+    map_put(m, bytes_of(key), key);
+}
+
 static void start_client(struct link *link)
 {
     const struct group *group = link->site->group;
@@ -359,7 +375,7 @@ static void start_client(struct link *link)
                      .dot_ms = group->timeouts.dot_ms},
         .pipelining = worker_conf(link->d->w)->delivery.pipelining_full ? SMTP_PIPELINING_FULL
                                                                         : SMTP_PIPELINING_COMMANDS,
-        .use_chunking = true,
+        .use_chunking = !map_find(&link->d->no_chunking, bytes_of(link->remote)),
         .body_read = read_body,
         .body_read_arg = link,
         .events = client_events,
@@ -659,21 +675,14 @@ static void on_ready(void *arg)
     leave(link);
 }
 
-/* Not attempted, or lost before this connection ever answered a MAIL: then it is the host that failed. */
-static bool was_not_sent(const struct link *link, const struct outcome *o)
+/* Tried again at once, without counting an attempt: what the client says was not attempted, and what was lost before this
+ * connection ever answered a MAIL: then it is the host that failed. */
+static bool is_for_again(const struct link *link, const struct smtp_txn *txn, uint32_t i)
 {
-    if (o->kind != OUTCOME_DEFERRED)
-        return false;
-    if (o->stage == STAGE_QUEUE && o->code == 0)
-        return true;
-    return !link->mail_answered && !o->remote && !o->in_doubt && o->stage == STAGE_MAIL;
-}
+    const struct outcome *o = &txn->outcomes[i];
 
-/* The server takes only so many recipients at once: the others follow in the next transaction, RFC 5321
- * §4.5.3.1.10. */
-static bool was_one_too_many(const struct outcome *o)
-{
-    return o->stage == STAGE_RCPT && o->code == 452 && strcmp(o->enhanced, "4.5.3") == 0;
+    return smtp_txn_retry_at_once(txn, i) || (!link->mail_answered && o->kind == OUTCOME_DEFERRED && !o->remote &&
+                                              !o->in_doubt && o->stage == STAGE_MAIL);
 }
 
 static void on_txn_done(void *arg, struct smtp_txn *txn)
@@ -686,19 +695,17 @@ static void on_txn_done(void *arg, struct smtp_txn *txn)
     bool any_sent = false;
 
     enter(link);
-    for (uint32_t i = 0; i < txn->rcpt_count; i++) {
-        const struct outcome *o = &txn->outcomes[i];
-        link->mail_answered |= o->stage > STAGE_MAIL || (o->stage == STAGE_MAIL && o->remote);
-        any_sent |= !was_not_sent(link, o) && !was_one_too_many(o);
-    }
+    link->mail_answered = smtp_client_in_session(link->client);
+    remember_chunking(link);
     for (uint32_t i = 0; i < txn->rcpt_count; i++) {
         struct outcome *o = &txn->outcomes[i];
-        if (was_not_sent(link, o) || (was_one_too_many(o) && any_sent)) {
+        if (is_for_again(link, txn, i)) {
             struct rcpt keep = job->rcpts[i];
             job->rcpts[i] = job->rcpts[again];
             job->rcpts[again++] = keep;
             continue;
         }
+        any_sent = true;
         record_attempt(dest, link, job, &job->rcpts[i], o, t->started_ms, txn->dsn_not_passed_on[i]);
     }
     if (any_sent && conn_tls(link->conn))
@@ -721,6 +728,8 @@ static void on_over(void *arg, const struct outcome *why)
     struct outcome o = *why;
 
     enter(link);
+    link->mail_answered = smtp_client_in_session(link->client);
+    remember_chunking(link);
     if (link->quitting || (link->mail_answered && link->ready)) {
         link_close(link);
     } else if (link->ready && link->messages == 0) {
