@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import fcntl
 import json
 import os
 import pathlib
@@ -22,7 +23,7 @@ class Quickstart:
     def __init__(self, arguments):
         self.top = servers.TOP
         self.build = pathlib.Path(arguments.build)
-        self.folder = servers.WORLD / "demo"
+        self.folder = pathlib.Path(arguments.folder).resolve()
         self.keep = arguments.keep
         self.keeper = None
         self.tty = sys.stdout.isatty()
@@ -52,10 +53,14 @@ class Quickstart:
 
     # ---- the steps ----
     def start(self):
+        self._lock = open(f"{self.folder}.lock", "w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(f"another quickstart is at work in {self.folder}") from None
         stop_old(self.folder)
         self.say("Starting the world: NSD, Postfix, Exim, nine scripted receivers, and hayaumad")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        log = open(servers.WORLD / "demo.log", "w")
+        log = open(f"{self.folder}.log", "w")
         command = [sys.executable, "-m", "world.demo", str(self.folder), servers.program(self.build, "hayaumad")]
         self.keeper = subprocess.Popen(
             command + (["--detached"] if self.keep else []), cwd=self.top / "tests", start_new_session=True,
@@ -64,7 +69,7 @@ class Quickstart:
         end = time.monotonic() + 60
         while not file.exists():
             if self.keeper.poll() is not None or time.monotonic() > end:
-                raise RuntimeError("the world did not start: " + (servers.WORLD / "demo.log").read_text().strip())
+                raise RuntimeError("the world did not start: " + pathlib.Path(f"{self.folder}.log").read_text().strip())
             time.sleep(0.05)
         self.state = json.loads(file.read_text())
         print(f"hayaumad (pid {self.state['daemon']}) takes mail on {self.state['submission']}, STARTTLS, self-signed certificate")
@@ -308,11 +313,12 @@ def stop_old(folder):
 def main():
     parser = argparse.ArgumentParser(prog="scripts/quickstart", description=__doc__)
     parser.add_argument("--build", default=str(servers.TOP / "build"), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", default=str(servers.WORLD / "demo"), help="where it keeps its files (build-world/demo)")
     parser.add_argument("--keep", action="store_true", help="leave everything running afterwards")
     parser.add_argument("--stop", action="store_true", help="stop what --keep left running")
     arguments = parser.parse_args()
     if arguments.stop:
-        print("stopped" if stop_old(servers.WORLD / "demo") else "nothing was running")
+        print("stopped" if stop_old(pathlib.Path(arguments.folder).resolve()) else "nothing was running")
         return 0
     return Quickstart(arguments).run()
 
