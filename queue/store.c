@@ -218,6 +218,7 @@ static struct store *create(const struct store_config *config)
     s->dir = mem_strdup(config->dir);
     s->config.dir = s->dir;
     s->lock_fd = s->reserve_fd = -1;
+    s->forget_every_ms = 3600 * 1000;
     s->now_unix = clock_unix();
     s->wakes = mem_zalloc(s->config.workers * sizeof(*s->wakes));
     struct list *const lists[] = {&s->results, &s->returned, &s->admins, &s->pages, &s->final_pages, &s->ops};

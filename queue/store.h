@@ -34,8 +34,9 @@ struct store_jobs { /* freshly accepted mail for hot domains that this worker ow
 };
 void store_jobs_destroy(struct store_jobs *j); /* with the jobs left in it */
 /*
- * Domains with mail on disk: at start, after release or retry, scheduled or deferred mail, jobs given back while the domain is hot, and when the wall clock was
- * set (times that a worker remembers are then worthless: a page says the new ones).
+ * Domains with mail on disk: at start, after release or retry, scheduled or deferred mail, jobs given back while the
+ * domain is hot, and when the wall clock was set (times that a worker remembers are then worthless: a page says the
+ * new ones).
  */
 struct store_wake {
     struct note note;

@@ -24,8 +24,8 @@ bool store_has_background(const struct store *s)
 {
     if (!atomic_load(&s->started))
         return false;
-    return !s->fresh_done || !s->domains_done || s->clock_pass.under_way || !list_is_empty(&s->ops) ||
-           (s->mover && !spool_is_full(s->spool));
+    return !s->fresh_done || !s->domains_done || s->clock_pass.under_way || s->forget_wanted ||
+           !list_is_empty(&s->ops) || (s->mover && !spool_is_full(s->spool));
 }
 
 /* Mail that was with a worker when the last run ended, as ready rows with a wake. */
@@ -177,6 +177,8 @@ void store_housekeeping(struct store *s)
     store_checkpoint(s);
     check_space(s);
     store_mover_look(s);
+    s->forget_wanted = s->domains_done && s->fresh_done &&
+                       (!s->forgot_all_ms || now - s->forgot_all_ms > s->forget_every_ms);
 }
 
 /* ---- the WAL ---- */

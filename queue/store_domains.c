@@ -2,8 +2,10 @@
  * Destinations known to the store thread: name, row id, owner, hot or cold.  A cache with a bound: a hot
  * domain can always be looked up again; a cold one must stay, being cold is only written here.
  */
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "queue/store_priv.h"
 
@@ -111,5 +113,97 @@ void store_domains_sweep(struct store *s)
             continue;
         map_remove(&s->domains, bytes_make(d->name, d->name_len));
         mem_free(d);
+    }
+}
+
+/* ---- rows that no recipient refers to any more ---- */
+
+#define FORGET_ROWS   500
+#define FORGET_OTHERS 2000 /* with more rows that are not READY the look is put off: it would take too long  \
+                            */
+
+static int by_id(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static enum err find_others(struct store *s, int64_t *ids, size_t *count)
+{
+    sqlite3_stmt *st = s->st[ST_DOMAIN_OTHERS];
+    enum err e;
+    bool row;
+
+    *count = 0;
+    while (!(e = sql_step(st, &row)) && row) {
+        if (*count == FORGET_OTHERS) {
+            (void)sqlite3_reset(st);
+            return ERR_FULL;
+        }
+        ids[(*count)++] = sqlite3_column_int64(st, 0);
+    }
+    return e;
+}
+
+static enum err forget(struct store *s, int64_t id, struct bytes name)
+{
+    sqlite3_stmt *ready = s->st[ST_DOMAIN_IS_READY], *gone = s->st[ST_DOMAIN_DELETE];
+    struct store_domain *d = map_find(&s->domains, name);
+    bool used;
+
+    sql_bind_int(ready, 1, id);
+    enum err e = sql_step(ready, &used);
+    if (e)
+        return e;
+    (void)sqlite3_reset(ready);
+    if (used)
+        return OK;
+    if (d)
+        d->id = 0; /* whatever becomes of this transaction: it is looked up again */
+    sql_bind_int(gone, 1, id);
+    return sql_run(gone);
+}
+
+void store_domains_forget_step(struct store *s)
+{
+    sqlite3_stmt *st = s->st[ST_DOMAIN_AFTER];
+    int64_t others[FORGET_OTHERS], ids[FORGET_ROWS];
+    char *names[FORGET_ROWS];
+    size_t other_count = 0, count = 0;
+    int64_t not_ready = 0;
+    bool row;
+
+    for (int i = 0; i < ROW_STATES; i++)
+        not_ready += i == ROW_READY ? 0 : s->counts[i] + s->count_change[i];
+    if (!s->forget_wanted)
+        return;
+    s->forget_wanted = false;
+    if (not_ready > FORGET_OTHERS || !list_is_empty(&s->ops)) /* an operation holds ids over several turns */
+        return;
+    store_begin(s);
+    if (s->failed)
+        return;
+    enum err e = find_others(s, others, &other_count);
+    if (e == ERR_FULL)
+        return;
+    sql_bind_int(st, 1, s->forget_after_id);
+    sql_bind_int(st, 2, FORGET_ROWS);
+    while (!e && !(e = sql_step(st, &row)) && row) {
+        ids[count] = sqlite3_column_int64(st, 0);
+        names[count++] = mem_dup(sqlite3_column_text(st, 1), (size_t)sqlite3_column_bytes(st, 1));
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!e && !bsearch(&ids[i], others, other_count, sizeof(*others), by_id))
+            e = forget(s, ids[i], bytes_of(names[i]));
+        mem_free(names[i]);
+    }
+    if (e) {
+        store_fail(s, e);
+        return;
+    }
+    s->forget_after_id = count ? ids[count - 1] : 0;
+    if (count < FORGET_ROWS) {
+        s->forget_after_id = 0;
+        s->forgot_all_ms = clock_now_ms();
     }
 }

@@ -36,7 +36,7 @@ enum statement {
     ST_OP_BY_MESSAGE, ST_OP_BY_DOMAIN, ST_OP_OTHER, ST_OP_ALL, ST_RCPT_OP_DUE,
     ST_POLICY_CURRENT, ST_POLICY_ADD,
     ST_ACCOUNT_PUT, ST_ACCOUNT_DELETE, ST_ACCOUNT_ALL,
-    ST_DOMAIN_SWEEP,
+    ST_DOMAIN_AFTER, ST_DOMAIN_IS_READY, ST_DOMAIN_OTHERS, ST_DOMAIN_DELETE,
     ST_COUNT
 };
 
@@ -178,6 +178,10 @@ struct store {
     struct leases leases;
     struct map domains;     /* name → store_domain */
     size_t sweep_at;
+    bool forget_wanted;     /* a step of forgetting unused domains is due */
+    int64_t forget_after_id;
+    uint64_t forget_every_ms; /* an hour */
+    uint64_t forgot_all_ms; /* when the last round ended; 0: none yet */
     struct map segments;    /* id → store_segment */
     uint64_t spool_current;
     int64_t counts[ROW_STATES], messages;
@@ -259,7 +263,8 @@ MUST_CHECK enum err store_domain_find(struct store *s, struct store_domain *d); 
 MUST_CHECK enum err store_domain_need(struct store *s, struct store_domain *d);  /* adds it, in the transaction */
 MUST_CHECK enum err store_domain_by_id(struct store *s, int64_t id, struct store_domain **out);
 void store_domains_taken_back(struct store *s);
-void store_domains_sweep(struct store *s);
+void store_domains_sweep(struct store *s);      /* the cache */
+void store_domains_forget_step(struct store *s); /* rows that no recipient refers to: a few, inside the transaction */
 void store_set_cold(struct store *s, struct store_domain *d, bool cold);
 
 /* store_segments.c */

@@ -91,9 +91,10 @@ static const char *const texts[ST_COUNT] = {
     [ST_ACCOUNT_DELETE] = "DELETE FROM account WHERE name = ?1",
     [ST_ACCOUNT_ALL] = "SELECT name, salt, iterations, stored_key, server_key, sender_domains, networks,"
                        " max_connections, messages_per_minute, disabled, created FROM account ORDER BY name",
-    [ST_DOMAIN_SWEEP] = "DELETE FROM domain WHERE id > ?1 AND id <= ?2"
-                        " AND NOT EXISTS(SELECT 1 FROM rcpt WHERE state = 1 AND domain_id = domain.id)"
-                        " AND NOT EXISTS(SELECT 1 FROM rcpt WHERE state <> 1 AND domain_id = domain.id)",
+    [ST_DOMAIN_AFTER] = "SELECT id, name FROM domain WHERE id > ?1 ORDER BY id LIMIT ?2",
+    [ST_DOMAIN_IS_READY] = "SELECT 1 FROM rcpt WHERE state = 1 AND domain_id = ?1 LIMIT 1",
+    [ST_DOMAIN_OTHERS] = "SELECT DISTINCT domain_id FROM rcpt WHERE state <> 1 ORDER BY domain_id",
+    [ST_DOMAIN_DELETE] = "DELETE FROM domain WHERE id = ?1",
 };
 
 enum err store_prepare(struct store *s)

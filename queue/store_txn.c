@@ -264,6 +264,8 @@ static void apply_rest(struct store *s)
     if (!s->failed)
         store_step_ops(s);
     if (!s->failed)
+        store_domains_forget_step(s);
+    if (!s->failed)
         store_mover_step(s);
 }
 

@@ -10,6 +10,8 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include <sqlite3.h>
+
 #include "tests/unit/queue/world.h"
 
 static struct world w;
@@ -454,6 +456,56 @@ static void what_is_left_in_a_dead_segment_moves_unless_somebody_holds_it(void *
     assert_int_equal(spool_read(store_spool(w.store), &probe, 0, 1, &c), ERR_NOT_FOUND);
 }
 
+static int known_domains(void)
+{
+    sqlite3 *db;
+    sqlite3_stmt *st;
+    char path[100];
+
+    snprintf(path, sizeof(path), "%s/queue.db", w.dir);
+    assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+    sqlite3_busy_timeout(db, 2000);
+    assert_int_equal(sqlite3_prepare_v2(db, "SELECT count(*) FROM domain", -1, &st, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+    int n = sqlite3_column_int(st, 0);
+    sqlite3_finalize(st);
+    sqlite3_close(db);
+    return n;
+}
+
+static void domains_that_nobody_writes_to_any_more_are_forgotten(void **state)
+{
+    uint64_t id = 0;
+    char domain[32];
+
+    (void)state;
+    for (int i = 0; i < 30; i++) {
+        id = 0;
+        snprintf(domain, sizeof(domain), "f%d.example", i);
+        assert_int_equal(world_accept(&w, "a@f.example", domain, &id), OK);
+        if (i == 3)
+            world_result(&w, id, 0, domain, THEN_DEFER, OUTCOME_DEFERRED, clock_unix() + 1000);
+        else if (i == 4)
+            world_op(&w, QUEUE_HOLD, (struct queue_selector){.message_id = id}, NULL);
+        else if (i != 5)
+            world_result(&w, id, 0, domain, THEN_REMOVE, OUTCOME_DELIVERED, 0);
+    }
+    world_forget_jobs(&w);
+    world_sync(&w);
+    for (int i = 0; i < 100 && known_domains() != 3; i++)
+        usleep(50000);
+    assert_int_equal(known_domains(), 3); /* deferred, held, in flight */
+    assert_int_equal(world_accept(&w, "a@f.example", "f0.example", NULL), OK);
+    assert_int_equal(world_accept(&w, "a@f.example", "f5.example", NULL), OK);
+    assert_int_equal(known_domains(), 4);
+    world_close(&w);
+    world_must_open(&w);
+    world_sync(&w);
+    struct store_page *p = world_page(&w, "f5.example", 10);
+    assert_int_equal(world_job_count(&p->jobs), 2);
+    store_page_destroy(p);
+}
+
 static void policies_and_accounts_are_remembered(void **state)
 {
     struct store_policy_save *p;
@@ -592,6 +644,7 @@ int main(void)
         ROW(more_fresh_rows_than_a_step_come_back_after_a_restart),
         ROW(a_large_body_lies_alone_and_goes_with_its_message),
         ROW(what_is_left_in_a_dead_segment_moves_unless_somebody_holds_it),
+        ROW(domains_that_nobody_writes_to_any_more_are_forgotten),
         ROW(policies_and_accounts_are_remembered),
         ROW(what_history_holds_as_final_is_not_sent_again),
     };
