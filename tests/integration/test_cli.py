@@ -161,7 +161,7 @@ def columns(text):
     return sum(2 if c >= "\u2e80" else 1 for c in text)
 
 
-@pytest.mark.parametrize("width", [110, 140, 200])
+@pytest.mark.parametrize("width", [80, 110, 140, 200])
 def test_a_list_fits_the_terminal(busy, width):
     status, shown = Terminal("queue", "list", "--socket", busy.socket, width=width, env={"NO_COLOR": "1"}).end()
     lines = shown.splitlines()

@@ -108,9 +108,11 @@ void attempt_put_line(struct buf *out, const struct cli *cli, const json_t *a)
 void attempt_table(struct buf *out, const struct cli *cli, const json_t *attempts)
 {
     static const struct column columns[] = {
-        {"WHEN", false, false, false},  {"RECIPIENT", false, false, false}, {"OUTCOME", false, false, false},
-        {"HOST", false, false, true},   {"TLS", false, false, true},        {"TIME", true, false, false},
-        {"GROUP", false, false, false}, {"POLICY", true, false, false},     {"REPLY", false, true, false},
+        {"WHEN", COLUMN_LEFT},    {"RECIPIENT", COLUMN_GIVES},
+        {"OUTCOME", COLUMN_LEFT}, {"HOST", COLUMN_GIVES | COLUMN_OPTIONAL},
+        {"TLS", COLUMN_OPTIONAL}, {"TIME", COLUMN_RIGHT | COLUMN_SPARE},
+        {"GROUP", COLUMN_SPARE},  {"POLICY", COLUMN_RIGHT | COLUMN_SPARE},
+        {"REPLY", COLUMN_GIVES},
     };
     struct table t;
     json_t *a;

@@ -253,13 +253,9 @@ static void put_limit(struct table *t, uint64_t n)
 int cmd_account_list(struct cli *cli)
 {
     static const struct column columns[] = {
-        {"ACCOUNT", false, false, false},
-        {"SENDER DOMAINS", false, false, false},
-        {"NETWORKS", false, false, false},
-        {"CONNECTIONS", true, false, false},
-        {"MESSAGES/MIN", true, false, false},
-        {"CREATED", false, false, false},
-        {"", false, false, true},
+        {"ACCOUNT", COLUMN_LEFT},      {"SENDER DOMAINS", COLUMN_LEFT}, {"NETWORKS", COLUMN_LEFT},
+        {"CONNECTIONS", COLUMN_RIGHT}, {"MESSAGES/MIN", COLUMN_RIGHT},  {"CREATED", COLUMN_LEFT},
+        {"", COLUMN_OPTIONAL},
     };
     JSON_LOCAL(root);
     BUF_LOCAL(url);

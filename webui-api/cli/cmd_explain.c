@@ -35,11 +35,11 @@ static void put_rule(struct buf *out, const struct cli *cli, const json_t *e)
 
 static void put_hosts(struct buf *out, const struct cli *cli, const json_t *e)
 {
-    static const struct column columns[] = {{"HOST", false, false, false},
-                                            {"PREFERENCE", true, false, false},
-                                            {"PORT", true, false, false},
-                                            {"DNS", false, false, false},
-                                            {"ADDRESSES", false, true, false}};
+    static const struct column columns[] = {{"HOST", COLUMN_LEFT},
+                                            {"PREFERENCE", COLUMN_RIGHT},
+                                            {"PORT", COLUMN_RIGHT},
+                                            {"DNS", COLUMN_LEFT},
+                                            {"ADDRESSES", COLUMN_GIVES}};
     const json_t *hosts = json_object_get(e, "hosts");
     json_t *host, *address;
     struct table t;

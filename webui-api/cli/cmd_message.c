@@ -87,8 +87,11 @@ static void put_header(struct buf *out, const struct cli *cli, const json_t *m)
 static void put_recipients(struct buf *out, const struct cli *cli, const json_t *m)
 {
     static const struct column columns[] = {
-        {"RECIPIENT", false, false, false}, {"STATE", false, false, false},    {"TRIES", true, false, false},
-        {"NEXT TRY", true, false, false},   {"LAST REPLY", false, true, true},
+        {"RECIPIENT", COLUMN_LEFT},
+        {"STATE", COLUMN_LEFT},
+        {"TRIES", COLUMN_RIGHT},
+        {"NEXT TRY", COLUMN_RIGHT},
+        {"LAST REPLY", COLUMN_GIVES | COLUMN_OPTIONAL},
     };
     const json_t *list = json_object_get(m, "recipients");
     struct table t;

@@ -96,11 +96,11 @@ int cmd_policy_export(struct cli *cli)
 
 int cmd_policy_history(struct cli *cli)
 {
-    static const struct column columns[] = {{"VERSION", true, false, false},
-                                            {"WHEN", false, false, false},
-                                            {"", false, false, false},
-                                            {"BY", false, false, true},
-                                            {"COMMENT", false, true, true}};
+    static const struct column columns[] = {{"VERSION", COLUMN_RIGHT},
+                                            {"WHEN", COLUMN_LEFT},
+                                            {"", COLUMN_LEFT},
+                                            {"BY", COLUMN_OPTIONAL},
+                                            {"COMMENT", COLUMN_GIVES | COLUMN_OPTIONAL}};
     JSON_LOCAL(root);
     BUF_LOCAL(url);
     BUF_LOCAL(out);

@@ -15,9 +15,15 @@ static enum style style_of_state(const char *state)
 /* ---- list ---- */
 
 static const struct column list_columns[] = {
-    {"MESSAGE", false, false, false}, {"RECIPIENT", false, false, false}, {"STATE", false, false, false},
-    {"NEXT TRY", true, false, false}, {"TRIES", true, false, false},      {"AGE", true, false, false},
-    {"SIZE", true, false, false},     {"CAMPAIGN", false, false, true},   {"LAST REPLY", false, true, true},
+    {"MESSAGE", COLUMN_LEFT},
+    {"RECIPIENT", COLUMN_GIVES},
+    {"STATE", COLUMN_LEFT},
+    {"NEXT TRY", COLUMN_RIGHT},
+    {"TRIES", COLUMN_RIGHT},
+    {"AGE", COLUMN_RIGHT | COLUMN_SPARE},
+    {"SIZE", COLUMN_RIGHT | COLUMN_SPARE},
+    {"CAMPAIGN", COLUMN_OPTIONAL | COLUMN_SPARE},
+    {"LAST REPLY", COLUMN_GIVES | COLUMN_OPTIONAL},
 };
 
 static void put_due(struct table *t, const struct cli *cli, const json_t *r)
@@ -191,10 +197,8 @@ int cmd_queue_summary(struct cli *cli)
 {
     const char *by = cli_text(cli, "by") ? cli_text(cli, "by") : "domain";
     const char *name = strcmp(by, "domain") == 0 ? "DOMAIN" : strcmp(by, "group") == 0 ? "GROUP" : "CAMPAIGN";
-    const struct column columns[] = {{name, false, false, false},
-                                     {"WAITING", true, false, false},
-                                     {"HELD", true, false, false},
-                                     {"NEXT TRY", true, false, false}};
+    const struct column columns[] = {
+        {name, COLUMN_LEFT}, {"WAITING", COLUMN_RIGHT}, {"HELD", COLUMN_RIGHT}, {"NEXT TRY", COLUMN_RIGHT}};
     JSON_LOCAL(root);
     BUF_LOCAL(url);
     BUF_LOCAL(out);

@@ -180,11 +180,15 @@ int cmd_report_delivery(struct cli *cli)
     if (code || !report)
         return code;
     const struct column columns[] = {
-        {key_title(report), false, false, false}, {"ATTEMPTS", true, false, false},
-        {"DELIVERED", true, false, false},        {"DEFERRED", true, false, false},
-        {"BOUNCED", true, false, false},          {"EXPIRED", true, false, true},
-        {"CANCELLED", true, false, true},         {"VOLUME", true, false, false},
-        {"MEAN TIME", true, false, false},
+        {key_title(report), COLUMN_GIVES},
+        {"ATTEMPTS", COLUMN_RIGHT},
+        {"DELIVERED", COLUMN_RIGHT},
+        {"DEFERRED", COLUMN_RIGHT},
+        {"BOUNCED", COLUMN_RIGHT},
+        {"EXPIRED", COLUMN_RIGHT | COLUMN_OPTIONAL},
+        {"CANCELLED", COLUMN_RIGHT | COLUMN_OPTIONAL},
+        {"VOLUME", COLUMN_RIGHT},
+        {"MEAN TIME", COLUMN_RIGHT},
     };
     const json_t *totals = json_object_get(report, "totals");
     put_span(&out, cli, report);
@@ -219,10 +223,10 @@ static void put_tls_row(struct table *t, const json_t *row)
 
 static void put_ciphers(struct cli *cli, const json_t *totals, struct buf *out)
 {
-    static const struct column columns[] = {{"VERSION", false, false, false},
-                                            {"CIPHER", false, false, false},
-                                            {"DELIVERED", true, false, false},
-                                            {"SHARE", true, false, false}};
+    static const struct column columns[] = {{"VERSION", COLUMN_LEFT},
+                                            {"CIPHER", COLUMN_LEFT},
+                                            {"DELIVERED", COLUMN_RIGHT},
+                                            {"SHARE", COLUMN_RIGHT}};
     const json_t *ciphers = json_object_get(totals, "ciphers");
     uint64_t encrypted = field_count(totals, "delivered") -
                          MIN_OF(field_count(totals, "clear"), field_count(totals, "delivered"));
@@ -274,11 +278,11 @@ static void put_verdicts(struct cli *cli, const json_t *totals, struct buf *out)
 
 static void put_levels(struct cli *cli, const json_t *totals, struct buf *out)
 {
-    static const struct column columns[] = {{"STARTTLS ASKED FOR", false, false, false},
-                                            {"DELIVERED", true, false, false},
-                                            {"ENCRYPTED", true, false, false},
-                                            {"VERIFIED", true, false, false},
-                                            {"HELD FOR TLS", true, false, false}};
+    static const struct column columns[] = {{"STARTTLS ASKED FOR", COLUMN_LEFT},
+                                            {"DELIVERED", COLUMN_RIGHT},
+                                            {"ENCRYPTED", COLUMN_RIGHT},
+                                            {"VERIFIED", COLUMN_RIGHT},
+                                            {"HELD FOR TLS", COLUMN_RIGHT}};
     json_t *wanted = json_object_get(totals, "wanted"), *level;
     const char *name;
     struct table t;
@@ -309,12 +313,17 @@ int cmd_report_tls(struct cli *cli)
     if (code || !report)
         return code;
     const struct column columns[] = {
-        {key_title(report), false, false, false}, {"DELIVERED", true, false, false},
-        {"TLS 1.3", true, false, false},          {"TLS 1.2", true, false, false},
-        {"OLDER TLS", true, false, true},         {"VERIFIED", true, false, false},
-        {"CLEAR: CHOICE", true, false, false},    {"LACK", true, false, false},
-        {"FALLBACK", true, false, false},         {"HELD FOR TLS", true, false, false},
-        {"FAILED FOR TLS", true, false, true},
+        {key_title(report), COLUMN_GIVES},
+        {"DELIVERED", COLUMN_RIGHT},
+        {"TLS 1.3", COLUMN_RIGHT},
+        {"TLS 1.2", COLUMN_RIGHT},
+        {"OLDER TLS", COLUMN_RIGHT | COLUMN_OPTIONAL},
+        {"VERIFIED", COLUMN_RIGHT},
+        {"CLEAR: CHOICE", COLUMN_RIGHT},
+        {"LACK", COLUMN_RIGHT},
+        {"FALLBACK", COLUMN_RIGHT},
+        {"HELD FOR TLS", COLUMN_RIGHT},
+        {"FAILED FOR TLS", COLUMN_RIGHT | COLUMN_OPTIONAL},
     };
     const json_t *totals = json_object_get(report, "totals");
     put_span(&out, cli, report);
@@ -373,11 +382,15 @@ static void put_sum_row(struct table *t, const json_t *row)
 static void put_campaigns(struct cli *cli, const json_t *root, struct buf *out)
 {
     static const struct column columns[] = {
-        {"CAMPAIGN", false, false, false},  {"MESSAGES", true, false, false},
-        {"ACCEPTED", true, false, false},   {"DELIVERED", true, false, false},
-        {"BOUNCED", true, false, false},    {"EXPIRED", true, false, true},
-        {"CANCELLED", true, false, true},   {"WAITING", true, false, false},
-        {"DIFFERENCE", true, false, false},
+        {"CAMPAIGN", COLUMN_LEFT},
+        {"MESSAGES", COLUMN_RIGHT},
+        {"ACCEPTED", COLUMN_RIGHT},
+        {"DELIVERED", COLUMN_RIGHT},
+        {"BOUNCED", COLUMN_RIGHT},
+        {"EXPIRED", COLUMN_RIGHT | COLUMN_OPTIONAL},
+        {"CANCELLED", COLUMN_RIGHT | COLUMN_OPTIONAL},
+        {"WAITING", COLUMN_RIGHT},
+        {"DIFFERENCE", COLUMN_RIGHT},
     };
     struct table t;
     json_t *row;

@@ -190,10 +190,9 @@ static void put_suspensions(struct buf *out, const struct cli *cli, const json_t
 static void put_groups(struct buf *out, const struct cli *cli, const json_t *groups)
 {
     static const struct column columns[] = {
-        {"GROUP", false, false, false},      {"STARTTLS", false, false, false},
-        {"CONNECTIONS", true, false, false}, {"LIMIT", true, false, false},
-        {"SITES", true, false, false},       {"DOMAINS", true, false, false},
-        {"IN MEMORY", true, false, false},   {"IN FLIGHT", true, false, false},
+        {"GROUP", COLUMN_LEFT},      {"STARTTLS", COLUMN_LEFT},   {"CONNECTIONS", COLUMN_RIGHT},
+        {"LIMIT", COLUMN_RIGHT},     {"SITES", COLUMN_RIGHT},     {"DOMAINS", COLUMN_RIGHT},
+        {"IN MEMORY", COLUMN_RIGHT}, {"IN FLIGHT", COLUMN_RIGHT},
     };
     const char *name;
     struct table t;

@@ -9,7 +9,7 @@
 #include "webui-api/cli/format.h"
 
 #define GAP       2  /* columns between columns */
-#define LEAST_CUT 16 /* a column that gives way keeps that much */
+#define LEAST_CUT 20 /* a column that gives way keeps that much */
 
 struct term term_of_stdout(void)
 {
@@ -41,10 +41,11 @@ void table_init(struct table *t, const struct column *columns, size_t count)
 {
     *t = (struct table){.columns = columns, .column_count = count, .rule_at = SIZE_MAX};
     t->widths = mem_zalloc(count * sizeof(*t->widths));
+    t->fitted = mem_zalloc(count * sizeof(*t->fitted));
     t->shown = mem_zalloc(count * sizeof(*t->shown));
     for (size_t i = 0; i < count; i++) {
         t->widths[i] = format_width(bytes_of(columns[i].name));
-        t->shown[i] = !columns[i].optional;
+        t->shown[i] = !(columns[i].flags & COLUMN_OPTIONAL);
     }
 }
 
@@ -61,6 +62,7 @@ void table_fini(struct table *t)
     empty(t);
     mem_free(t->cells);
     mem_free(t->widths);
+    mem_free(t->fitted);
     mem_free(t->shown);
     *t = (struct table){0};
 }
@@ -113,19 +115,31 @@ static size_t line_width(const struct table *t)
 
     for (size_t i = 0; i < t->column_count; i++)
         if (t->shown[i])
-            width += t->widths[i] + (width ? GAP : 0);
+            width += t->fitted[i] + (width ? GAP : 0);
     return width;
 }
 
-/* The width of a column on this terminal. */
-static size_t width_of(const struct table *t, size_t column, const struct term *term)
+/* Cuts what gives, from the right, until lines fit or nothing gives any more. */
+static void cut(struct table *t, size_t room)
 {
-    size_t width = t->widths[column], line = line_width(t);
+    memcpy(t->fitted, t->widths, t->column_count * sizeof(*t->fitted));
+    for (size_t i = t->column_count; i-- && line_width(t) > room;) {
+        bool gives = t->shown[i] && t->columns[i].flags & COLUMN_GIVES;
+        size_t most = gives && t->widths[i] > LEAST_CUT ? t->widths[i] - LEAST_CUT : 0;
+        t->fitted[i] -= MIN_OF(line_width(t) - room, most);
+    }
+}
 
-    if (!t->columns[column].gives || !term->width || line <= term->width)
-        return width;
-    size_t over = line - term->width;
-    return width >= over + LEAST_CUT ? width - over : MIN_OF(width, (size_t)LEAST_CUT);
+/* Which columns there are is decided where the head stands. */
+static void fit(struct table *t, const struct term *term)
+{
+    size_t room = term->width ? term->width : SIZE_MAX;
+
+    cut(t, room);
+    for (size_t i = t->column_count; !t->has_head && i-- && line_width(t) > room;)
+        if (t->columns[i].flags & COLUMN_SPARE)
+            t->shown[i] = false;
+    cut(t, room); /* less, when something has gone */
 }
 
 static void put_blanks(struct buf *out, size_t n)
@@ -145,12 +159,12 @@ static bool is_last(const struct table *t, size_t column)
 static void put_cell(const struct table *t, size_t column, struct bytes text, enum style style,
                      const struct term *term, struct buf *out)
 {
-    size_t width = width_of(t, column, term);
+    size_t width = t->fitted[column];
     BUF_LOCAL(cut);
 
     format_cut(&cut, text, width);
     size_t pad = width - format_width(buf_bytes(&cut));
-    if (t->columns[column].right)
+    if (t->columns[column].flags & COLUMN_RIGHT)
         put_blanks(out, pad);
     if (style != STYLE_PLAIN && cut.len)
         buf_putf(out, "%s%s%s", term_on(term, style), buf_str(&cut), term_off(term));
@@ -158,7 +172,7 @@ static void put_cell(const struct table *t, size_t column, struct bytes text, en
         buf_put(out, buf_bytes(&cut));
     if (is_last(t, column))
         return;
-    if (!t->columns[column].right)
+    if (!(t->columns[column].flags & COLUMN_RIGHT))
         put_blanks(out, pad);
     put_blanks(out, GAP);
 }
@@ -185,6 +199,7 @@ void table_print(struct table *t, const struct term *term, struct buf *out)
 {
     assert(t->cell_count % t->column_count == 0);
     measure(t);
+    fit(t, term);
     if (!t->has_head)
         put_head(t, term, out);
     t->has_head = true;

@@ -1,6 +1,6 @@
 /*
- * Text tables: columns as wide as they must be, numbers to the right, one column that gives way when the
- * terminal is narrow, colours where there is a terminal.
+ * Text tables: columns as wide as they must be, numbers to the right, columns that give way when the terminal
+ * is narrow, colours where there is a terminal.
  */
 #pragma once
 
@@ -22,11 +22,16 @@ enum style { STYLE_PLAIN, STYLE_GOOD, STYLE_WARN, STYLE_BAD, STYLE_DIM, STYLE_ST
 const char *term_on(const struct term *term, enum style style);
 const char *term_off(const struct term *term);
 
+enum column_flags {
+    COLUMN_LEFT = 0,
+    COLUMN_RIGHT = BIT(0),    /* numbers */
+    COLUMN_GIVES = BIT(1),    /* is cut when lines are too long for the terminal; the last such first */
+    COLUMN_OPTIONAL = BIT(2), /* not shown while every cell is empty or "0" */
+    COLUMN_SPARE = BIT(3),    /* left out when cutting is not enough; the last such first */
+};
 struct column {
     const char *name;
-    bool right;    /* numbers */
-    bool gives;    /* is cut when the line is too long: at most one column, better the last */
-    bool optional; /* not shown while every cell is empty or "0" */
+    unsigned flags; /* of enum column_flags */
 };
 
 struct cell {
@@ -37,7 +42,8 @@ struct cell {
 struct table {
     const struct column *columns; /* borrowed */
     size_t column_count;
-    size_t *widths;     /* owned; they grow from one table_print to the next */
+    size_t *widths;     /* owned; of what is in them; they grow from one table_print to the next */
+    size_t *fitted;     /* owned; the same, fitted to the terminal */
     bool *shown;        /* owned */
     struct cell *cells; /* owned; row by row */
     size_t cell_count, cell_cap;
