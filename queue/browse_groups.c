@@ -172,21 +172,23 @@ static enum err read_since(struct browse *b, int64_t *since_day)
     return e;
 }
 
-/* Nothing of the queue is older, and no campaign is asked for: the kept sums tell what waits. */
+/* Nothing of the queue is older, and no campaign is asked for: the kept sums tell what waits.  Ids follow the
+ * clock, which may have been set back: all messages are looked at. */
 static enum err waiting_in_all(struct browse *b, int64_t since_unix, bool *known, uint64_t *waiting)
 {
     sqlite3_stmt *st = NULL;
     bool row;
     enum err e = sql_prepare(b->db, &st,
                              "SELECT fresh + ready + held + bounce + cancel,"
-                             " (SELECT accepted FROM message ORDER BY id LIMIT 1) FROM counter WHERE id = 1");
+                             " EXISTS(SELECT 1 FROM message WHERE accepted < ?1) FROM counter WHERE id = 1");
 
-    if (!e)
-        e = sql_step(st, &row);
+    if (e)
+        return e;
+    sql_bind_int(st, 1, since_unix);
+    e = sql_step(st, &row);
     if (!e && row) {
-        *known = since_unix <= 0 || sqlite3_column_type(st, 1) == SQLITE_NULL ||
-                 sqlite3_column_int64(st, 1) >= since_unix + 86400; /* ids follow the clock, nearly */
         *waiting = (uint64_t)sqlite3_column_int64(st, 0);
+        *known = !sqlite3_column_int(st, 1);
     }
     sqlite3_finalize(st);
     return e;
@@ -242,14 +244,13 @@ static enum err walk_waiting(struct browse *b, struct tally_walk *w, const char 
 {
     sqlite3_stmt *st = NULL;
     bool row;
-    enum err e =
-        sql_prepare(b->db, &st,
-                    w->by_campaign
-                        ? "SELECT count(*), coalesce(m.campaign, '') FROM message m CROSS JOIN rcpt r"
-                          " ON r.message_id = m.id WHERE r.state <> 3 AND m.accepted >= ?1" OF_CAMPAIGN
-                          " GROUP BY m.campaign"
-                        : "SELECT count(*) FROM message m CROSS JOIN rcpt r ON r.message_id = m.id"
-                          " WHERE r.state <> 3 AND m.accepted >= ?1" OF_CAMPAIGN);
+    enum err e = sql_prepare(
+        b->db, &st,
+        w->by_campaign ? "SELECT count(*), coalesce(m.campaign, '') FROM message m CROSS JOIN rcpt r"
+                         " ON r.message_id = m.id WHERE r.state <> 3 AND m.accepted >= ?1" OF_CAMPAIGN
+                         " GROUP BY m.campaign"
+                       : "SELECT count(*) FROM message m CROSS JOIN rcpt r ON r.message_id = m.id"
+                         " WHERE r.state <> 3 AND m.accepted >= ?1" OF_CAMPAIGN);
 
     if (e)
         return e;
@@ -259,7 +260,7 @@ static enum err walk_waiting(struct browse *b, struct tally_walk *w, const char 
         uint64_t n = (uint64_t)sqlite3_column_int64(st, 0);
         w->out->total.waiting += n;
         if (w->by_campaign)
-            tally_row(w, sql_text(st, 1))->waiting = n;
+            tally_row(w, sql_text(st, 1))->waiting += n; /* NULL and "" are one campaign */
     }
     sqlite3_finalize(st);
     return e;

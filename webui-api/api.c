@@ -17,7 +17,7 @@
 #include "webui-api/routes.h"
 
 #define CONNECTIONS_MAX 128U
-#define STOP_MS         1000U
+#define STOP_MS         5000U
 #define IDLE_S          60U
 #define HEADERS_BYTES   ((size_t)64 * 1024)
 #define HEADERS_MAX     100
@@ -36,7 +36,7 @@ struct api {
     struct listen_socket socket;
     uid_t uid;
     _Atomic(bool) stopping;
-    atomic_uint open; /* requests under way */
+    atomic_uint open; /* requests from their handler to the end of the reply */
 };
 
 struct exchange { /* one request under way */
@@ -45,7 +45,7 @@ struct exchange { /* one request under way */
     size_t header_count;
     const char *bad; /* why the gate refuses, static */
     size_t target_len;
-    bool begun, too_large, close;
+    bool begun, too_large, close, served;
     size_t discarded;
     uint64_t began_ms;
     char user[64];
@@ -147,6 +147,8 @@ static void log_request(const struct exchange *x)
 /* libmicrohttpd counts the time in a handler as idleness of the client: not while the time-out is off. */
 static void serve(const struct door *door, struct MHD_Connection *c, struct exchange *x)
 {
+    x->served = true;
+    atomic_fetch_add(&door->api->open, 1);
     (void)MHD_set_connection_option(c, MHD_CONNECTION_OPTION_TIMEOUT, 0U);
     route_serve(&x->r, door->anybody);
     (void)MHD_set_connection_option(c, MHD_CONNECTION_OPTION_TIMEOUT, IDLE_S);
@@ -169,7 +171,6 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *c)
     x->began_ms = clock_now_ms();
     x->target_len = strlen(target);
     x->bad = http_target_parse(bytes_of(target), &x->r.arena, &x->r.target);
-    atomic_fetch_add(&door->api->open, 1);
     return x;
 }
 
@@ -280,7 +281,8 @@ static void on_completed(void *cls, struct MHD_Connection *c, void **con_cls,
     if (!x)
         return;
     request_fini(&x->r);
-    atomic_fetch_sub(&door->api->open, 1);
+    if (x->served)
+        atomic_fetch_sub(&door->api->open, 1);
     mem_free(x);
     *con_cls = NULL;
 }
