@@ -561,6 +561,10 @@ static void on_starttls(void *arg, bool accepted, bool clean, const struct outco
     if (accepted) {
         link_start_tls(link);
     } else {
+        if (o.code / 100 == 2) /* the reply is no refusal: say what was wrong with it */
+            outcome_local(&o, OUTCOME_DEFERRED, STAGE_TLS, 451, "4.7.5", "%s[%s]: %s", link->host->name, link->remote,
+                          o.code == 220 ? "octets behind the 220 to STARTTLS, before the handshake"
+                                        : "STARTTLS was answered with another code than 220");
         o.kind = OUTCOME_DEFERRED;
         o.stage = STAGE_STARTTLS;
         link_decide(link,
