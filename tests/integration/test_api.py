@@ -346,6 +346,28 @@ def test_operations_with_bad_input_change_nothing(mail, body, says):
     assert get(mail, f"{V1}/queue/summary")["totals"] == before
 
 
+def test_a_group_of_very_many_domains_is_listed_counted_summed_and_held(world):
+    daemon = world.daemon(group("few", [f"d{i}.many.test" for i in range(5)]), group("default"))
+    daemon.wait_for_api()
+    for part in range(2):
+        daemon.send(*(f"a@d{i}.many.test" for i in range(350 * part, 350 * part + 350)), headers=[f"X-Hayauma-Schedule: {int(time.time()) + 3600}"])
+    assert get(daemon, f"{V1}/queue/count", group="default") == {"recipients": 695}
+    assert get(daemon, f"{V1}/queue/count", group="few") == {"recipients": 5}
+    for order in ("id", "due"):
+        seen, after = [], ""
+        for _ in range(20):
+            page = get(daemon, f"{V1}/queue/recipients", group="default", order=order, limit=60, after=after)
+            seen += [r["domain"] for r in page["recipients"]]
+            after = page["next"]
+            if not page["more"]:
+                break
+        assert len(seen) == len(set(seen)) == 695 and not set(seen) & {f"d{i}.many.test" for i in range(5)}
+    assert {r["key"]: r["waiting"] for r in get(daemon, f"{V1}/queue/summary", by="group")["rows"]} == {"default": 695, "few": 5}
+    assert post(daemon, f"{V1}/queue/ops", {"op": "hold", "group": "default"})["changed"] == 695
+    assert get(daemon, f"{V1}/queue/summary", by="group")["rows"][0]["held"] == 695
+    assert get(daemon, f"{V1}/queue/count", state="held") == {"recipients": 695}
+
+
 # ---- accounts ----
 
 PASSWORD = "korrekt-häst-батарейка"
