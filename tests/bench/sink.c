@@ -185,7 +185,8 @@ static void on_rcpt(struct client *c, struct bytes args)
         c->sink->counts->bad_commands++;
         buf_puts(&c->replies, "501 5.5.4 RCPT what?\r\n");
     } else if (!c->mail) {
-        buf_puts(&c->replies, "503 5.5.1 no RCPT now\r\n"); /* no fault of who pipelines behind a refused MAIL */
+        /* no fault of who pipelines behind a refused MAIL */
+        buf_puts(&c->replies, "503 5.5.1 no RCPT now\r\n");
     } else if (c->rcpts == RCPTS_MAX) {
         buf_puts(&c->replies, "452 4.5.3 too many recipients\r\n");
     } else if (!refused(c, REFUSE_RCPT)) {
