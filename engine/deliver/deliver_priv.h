@@ -125,7 +125,7 @@ struct deliver_txn *site_take(struct site *s, struct link *link);
 bool site_is_resting(const struct site *s);
 bool job_clear_ok(const struct deliver *d, const struct job *job); /* TLS.md, `later` */
 
-/* ---- link.c, link_tls.c: one connection and its way there ---- */
+/* ---- link.c, link_session.c, link_tls.c: one connection and its way there ---- */
 struct deliver_txn {
     struct smtp_txn txn;
     struct list node;  /* link->txns */
@@ -171,6 +171,15 @@ void link_feed(struct link *link);  /* as long as it has room and the site has w
 void link_quit(struct link *link);  /* after what it carries */
 void link_close(struct link *link); /* now; open transactions go back as not sent */
 bool link_has_room(const struct link *link);
+
+/* link_session.c */
+extern const struct smtp_client_events link_client_events;
+
+/* link.c, for the other two */
+void link_enter(struct link *link); /* brackets of an event: the memory stays until the last leave */
+void link_leave(struct link *link);
+void link_pass_on(struct link *link); /* sends what waits, sets the deadline */
+void link_txn_destroy(struct deliver_txn *t);
 
 /* link_tls.c */
 struct tls_facts link_tls_facts(const struct link *link);

@@ -10,25 +10,21 @@
  */
 #include <stdio.h>
 
-#include "base/clock.h"
 #include "base/mem.h"
 #include "engine/deliver/deliver_priv.h"
-
-#define NO_CHUNKING_MAX 1000
 
 static void next_host(struct link *link);
 static void next_address(struct link *link);
 static const struct conn_events conn_events;
-static const struct smtp_client_events client_events;
 
 /* ---- life ---- */
 
-static void enter(struct link *link)
+void link_enter(struct link *link)
 {
     link->depth++;
 }
 
-static void leave(struct link *link)
+void link_leave(struct link *link)
 {
     if (--link->depth == 0 && link->dead)
         mem_free(link);
@@ -76,9 +72,9 @@ struct link *link_open(struct site *s, bool clear_ok)
     list_push_back(&s->links, &link->node);
     s->link_count++;
     s->opening++;
-    enter(link);
+    link_enter(link);
     next_host(link);
-    leave(link);
+    link_leave(link);
     return link;
 }
 
@@ -100,7 +96,7 @@ static void drop_session(struct link *link)
     link->source[0] = '\0';
 }
 
-static void txn_destroy(struct deliver_txn *t)
+void link_txn_destroy(struct deliver_txn *t)
 {
     list_remove(&t->node);
     mem_free(t->txn.outcomes);
@@ -116,7 +112,7 @@ static void give_back(struct deliver_txn *t)
     dest->flying -= t->txn.rcpt_count;
     dest_requeue(dest, TAKE(t->job));
     t->dest->d->open_txns--;
-    txn_destroy(t);
+    link_txn_destroy(t);
     dest_kick_soon(dest);
 }
 
@@ -126,7 +122,7 @@ void link_close(struct link *link)
 
     if (link->dead)
         return;
-    enter(link);
+    link_enter(link);
     link->dead = true;
     dns_cancel(TAKE(link->query));
     LIST_FOREACH_SAFE (node, &link->txns)
@@ -143,7 +139,7 @@ void link_close(struct link *link)
     mem_free(link->order);
     site_kick(s);
     site_maybe_free(s);
-    leave(link);
+    link_leave(link);
 }
 
 /* ---- the walk ---- */
@@ -196,7 +192,7 @@ static void on_addresses(void *arg, const struct dns_host *found)
     struct link *link = arg;
     struct outcome o;
 
-    enter(link);
+    link_enter(link);
     link->query = NULL;
     if (found->status == DNS_OK && found->count) {
         mem_free(link->addresses);
@@ -207,20 +203,21 @@ static void on_addresses(void *arg, const struct dns_host *found)
         next_address(link);
     } else {
         bool gone = found->status == DNS_NXDOMAIN || found->status == DNS_NODATA || found->status == DNS_OK;
-        /* Mail hosts without a usable address are an error, RFC 5321 §5.1; any host in doubt outweighs that. */
+        /* Mail hosts without a usable address are an error, RFC 5321 §5.1; any host in doubt outweighs that.
+         */
         if (gone)
             outcome_local(&o, OUTCOME_BOUNCED, STAGE_DNS, 550, "5.4.4", "%s has no usable address in DNS%s",
                           link->host->name, link->site->implicit_mx ? ", and no MX" : "");
         else if (found->status == DNS_LOOP)
-            outcome_local(&o, OUTCOME_BOUNCED, STAGE_DNS, 550, "5.4.4", "the DNS names of host %s form a loop",
-                          link->host->name);
+            outcome_local(&o, OUTCOME_BOUNCED, STAGE_DNS, 550, "5.4.4",
+                          "the DNS names of host %s form a loop", link->host->name);
         else
             outcome_local(&o, OUTCOME_DEFERRED, STAGE_DNS, 451, "4.4.3", "address lookup of host %s: %s",
                           link->host->name, dns_status_name(found->status));
         remember_failure(link, &o);
         next_host(link);
     }
-    leave(link);
+    link_leave(link);
 }
 
 static void next_host(struct link *link)
@@ -325,7 +322,7 @@ void link_again_in_clear(struct link *link, const struct outcome *o)
 
 /* ---- socket events ---- */
 
-static void pass_on(struct link *link)
+void link_pass_on(struct link *link)
 {
     if (link->dead || !link->conn || !link->client)
         return;
@@ -347,20 +344,6 @@ static enum err read_body(void *arg, const struct body *b, uint64_t from, size_t
     return spool_read(store_spool(link->d->w->shared->store), b, from, len, out);
 }
 
-/* Peers that offer CHUNKING but do not know BDAT, by address; bounded, forgotten all at once. */
-static void remember_chunking(struct link *link)
-{
-    struct map *m = &link->d->no_chunking;
-
-    if (!smtp_client_chunking_failed(link->client) || map_find(m, bytes_of(link->remote)))
-        return;
-    log_info(&link->log, "host.no_chunking", LOG_STR("mx", link->host->name), LOG_STR("remote", link->remote));
-    if (m->count >= NO_CHUNKING_MAX)
-        deliver_forget_chunking(link->d);
-    char *key = mem_strdup(link->remote);
-    map_put(m, bytes_of(key), key);
-}
-
 static void start_client(struct link *link)
 {
     const struct group *group = link->site->group;
@@ -378,7 +361,7 @@ static void start_client(struct link *link)
         .use_chunking = !map_find(&link->d->no_chunking, bytes_of(link->remote)),
         .body_read = read_body,
         .body_read_arg = link,
-        .events = client_events,
+        .events = link_client_events,
         .arg = link,
     };
 
@@ -393,7 +376,7 @@ static void on_connected(void *arg, enum err e, const char *why)
     struct ip ip;
     uint16_t port;
 
-    enter(link);
+    link_enter(link);
     if (e) {
         outcome_local(&o, OUTCOME_DEFERRED, STAGE_CONNECT, 451, "4.4.1", "connect to %s[%s]: %s",
                       link->host->name, link->remote, why);
@@ -408,53 +391,53 @@ static void on_connected(void *arg, enum err e, const char *why)
             link_start_tls(link);
         } else {
             smtp_client_connected(link->client, worker_now_ms(link->d->w));
-            pass_on(link);
+            link_pass_on(link);
         }
     }
-    leave(link);
+    link_leave(link);
 }
 
 static void on_handshake(void *arg, enum err e, const char *why)
 {
     struct link *link = arg;
 
-    enter(link);
+    link_enter(link);
     link_on_handshake(link, e, why);
-    pass_on(link);
-    leave(link);
+    link_pass_on(link);
+    link_leave(link);
 }
 
 static void on_data(void *arg, struct bytes in)
 {
     struct link *link = arg;
 
-    enter(link);
+    link_enter(link);
     if (link->client)
         smtp_client_receive(link->client, in, worker_now_ms(link->d->w));
-    pass_on(link);
-    leave(link);
+    link_pass_on(link);
+    link_leave(link);
 }
 
 static void on_low(void *arg, size_t sent)
 {
     struct link *link = arg;
 
-    enter(link);
+    link_enter(link);
     if (link->client) {
         smtp_client_sent(link->client, sent, worker_now_ms(link->d->w));
         smtp_client_fill(link->client, worker_now_ms(link->d->w));
     }
-    leave(link);
+    link_leave(link);
 }
 
 static void on_lost(void *arg, enum err e, const char *why)
 {
     struct link *link = arg;
 
-    enter(link);
+    link_enter(link);
     if (link->client)
         smtp_client_closed(link->client, e, why, worker_now_ms(link->d->w));
-    leave(link);
+    link_leave(link);
 }
 
 static void on_deadline(void *arg)
@@ -463,7 +446,7 @@ static void on_deadline(void *arg)
     uint64_t now = worker_now_ms(link->d->w);
     struct outcome o;
 
-    enter(link);
+    link_enter(link);
     if (!link->client || (link->host->implicit_tls && !link->tls_up)) {
         outcome_local(&o, OUTCOME_DEFERRED, STAGE_CONNECT, 451, "4.4.1", "connect to %s[%s]: timed out",
                       link->host->name, link->remote);
@@ -476,9 +459,9 @@ static void on_deadline(void *arg)
             smtp_client_on_deadline(link->client, now);
         else if (!list_is_empty(&link->idle_node) && link->idle_deadline_ms && link->idle_deadline_ms <= now)
             link_quit(link);
-        pass_on(link);
+        link_pass_on(link);
     }
-    leave(link);
+    link_leave(link);
 }
 
 static const struct conn_events conn_events = {
@@ -488,276 +471,4 @@ static const struct conn_events conn_events = {
     .on_low = on_low,
     .on_lost = on_lost,
     .on_deadline = on_deadline,
-};
-
-/* ---- conversation events ---- */
-
-static char *read_secret(const char *path)
-{
-    char line[512];
-    FILE *f = fopen(path, "re");
-
-    if (!f)
-        return NULL;
-    char *got = fgets(line, sizeof(line), f);
-    fclose(f);
-    if (!got)
-        return NULL;
-    line[strcspn(line, "\r\n")] = '\0';
-    char *secret = mem_strdup(line);
-    explicit_bzero(line, sizeof(line));
-    return secret;
-}
-
-void link_go_on(struct link *link)
-{
-    const struct group *group = link->site->group;
-    uint64_t now = worker_now_ms(link->d->w);
-    struct outcome o;
-
-    if (!group->auth_user) {
-        smtp_client_go_on(link->client, now);
-        return;
-    }
-    if (!link->site->auth_password)
-        link->site->auth_password = read_secret(group->auth_password_file);
-    if (!link->site->auth_password) {
-        outcome_local(&o, OUTCOME_DEFERRED, STAGE_AUTH, 451, "4.7.0",
-                      "the password file of group %s cannot be read", group->name);
-        log_error(&link->log, "auth.password_file", LOG_STR("file", group->auth_password_file));
-        link_host_failed(link, &o);
-        return;
-    }
-    smtp_client_go_auth(link->client, group->auth_user, link->site->auth_password, now);
-}
-
-static void on_ehlo(void *arg, const struct smtp_offer *offer)
-{
-    struct link *link = arg;
-    enum tls_level level = link->site->group->starttls;
-    struct outcome o;
-
-    enter(link);
-    if (!link->tls_up)
-        link->tls_offered = offer->starttls;
-    if (link->tls_up || link->in_clear || (level == TLS_OFF && !link->site->group->auth_user)) {
-        link_go_on(link);
-    } else if (offer->starttls && level != TLS_OFF) {
-        smtp_client_go_starttls(link->client, worker_now_ms(link->d->w));
-    } else {
-        outcome_local(&o, OUTCOME_DEFERRED, STAGE_STARTTLS, 451, "4.7.4",
-                      "TLS is required, but was not offered by host %s[%s]", link->host->name, link->remote);
-        link_decide(link, TLS_EVENT_NOT_OFFERED, &o);
-    }
-    leave(link);
-}
-
-static void on_starttls(void *arg, bool accepted, bool clean, const struct outcome *reply)
-{
-    struct link *link = arg;
-    struct outcome o = *reply;
-
-    enter(link);
-    if (accepted) {
-        link_start_tls(link);
-    } else {
-        if (o.code / 100 == 2) /* the reply is no refusal: say what was wrong with it */
-            outcome_local(&o, OUTCOME_DEFERRED, STAGE_TLS, 451, "4.7.5", "%s[%s]: %s", link->host->name, link->remote,
-                          o.code == 220 ? "octets behind the 220 to STARTTLS, before the handshake"
-                                        : "STARTTLS was answered with another code than 220");
-        o.kind = OUTCOME_DEFERRED;
-        o.stage = STAGE_STARTTLS;
-        link_decide(link,
-                    clean           ? TLS_EVENT_REFUSED
-                    : o.code == 421 ? TLS_EVENT_CLOSING
-                                    : TLS_EVENT_REFUSED_UNCLEAN,
-                    &o);
-    }
-    leave(link);
-}
-
-static void on_auth(void *arg, bool ok, const struct outcome *reply)
-{
-    struct link *link = arg;
-    struct outcome o = *reply;
-
-    enter(link);
-    if (ok) {
-        smtp_client_go_on(link->client, worker_now_ms(link->d->w));
-    } else {
-        o.kind = OUTCOME_DEFERRED; /* our credentials are wrong: not the recipient's fault */
-        o.stage = STAGE_AUTH;
-        log_error(&link->log, "auth.refused", LOG_STR("group", link->site->group->name),
-                  LOG_STR("text", o.text));
-        link_host_failed(link, &o);
-    }
-    leave(link);
-}
-
-bool link_has_room(const struct link *link)
-{
-    uint32_t most = link->site->group->limits.messages_per_connection;
-
-    return !link->dead && link->ready && !link->quitting && !link->site->stale &&
-           (!most || link->messages < most) && smtp_client_room(link->client) > 0;
-}
-
-void link_quit(struct link *link)
-{
-    if (link->dead || link->quitting)
-        return;
-    link->quitting = true;
-    list_remove(&link->idle_node);
-    if (!link->client || !link->ready) {
-        link_close(link);
-        return;
-    }
-    if (smtp_client_is_idle(link->client)) {
-        enter(link);
-        smtp_client_quit(link->client, worker_now_ms(link->d->w));
-        pass_on(link);
-        leave(link);
-    }
-}
-
-static void rest_idle(struct link *link)
-{
-    struct site *s = link->site;
-    uint32_t most = s->group->limits.messages_per_connection;
-
-    if (s->waits_for_permit && list_is_empty(&s->ready)) { /* we want no more ourselves */
-        permit_cancel(s->pool, &s->waiter);
-        permit_cancel(s->global, &s->global_waiter);
-        s->waits_for_permit = false;
-    }
-    if (s->stale || link->d->draining || (most && link->messages >= most) || permit_has_waiters(s->pool) ||
-        permit_has_waiters(s->global)) {
-        link_quit(link);
-        return;
-    }
-    link->idle_deadline_ms = worker_now_ms(link->d->w) + s->group->timeouts.idle_ms;
-}
-
-void link_feed(struct link *link)
-{
-    struct deliver *d = link->d;
-
-    enter(link);
-    while (link_has_room(link)) {
-        struct deliver_txn *t = site_take(link->site, link);
-        if (!t)
-            break;
-        list_remove(&link->idle_node);
-        link->messages++;
-        d->open_txns++;
-        smtp_client_submit(link->client, &t->txn, worker_now_ms(d->w));
-    }
-    if (!link->dead && link->ready && !link->quitting) {
-        if (link_has_room(link) && list_is_empty(&link->idle_node))
-            list_push_front(&link->site->idle, &link->idle_node); /* the warmest first */
-        if (smtp_client_is_idle(link->client))
-            rest_idle(link);
-    }
-    pass_on(link);
-    leave(link);
-}
-
-static void on_ready(void *arg)
-{
-    struct link *link = arg;
-
-    enter(link);
-    if (!link->ready) {
-        link->ready = true;
-        link->site->opening--;
-        site_on_alive(link->site);
-    }
-    if (link->quitting)
-        link->quitting = false, link_quit(link);
-    else
-        link_feed(link);
-    leave(link);
-}
-
-/* Tried again at once, without counting an attempt: what the client says was not attempted, and what was lost before this
- * connection ever answered a MAIL: then it is the host that failed. */
-static bool is_for_again(const struct link *link, const struct smtp_txn *txn, uint32_t i)
-{
-    const struct outcome *o = &txn->outcomes[i];
-
-    return smtp_txn_retry_at_once(txn, i) || (!link->mail_answered && o->kind == OUTCOME_DEFERRED && !o->remote &&
-                                              !o->in_doubt && o->stage == STAGE_MAIL);
-}
-
-static void on_txn_done(void *arg, struct smtp_txn *txn)
-{
-    struct link *link = arg;
-    struct deliver_txn *t = txn->arg;
-    struct dest *dest = t->dest;
-    struct job *job = t->job;
-    uint32_t again = 0;
-    bool any_sent = false;
-
-    enter(link);
-    link->mail_answered = smtp_client_in_session(link->client);
-    remember_chunking(link);
-    for (uint32_t i = 0; i < txn->rcpt_count; i++) {
-        struct outcome *o = &txn->outcomes[i];
-        if (is_for_again(link, txn, i)) {
-            struct rcpt keep = job->rcpts[i];
-            job->rcpts[i] = job->rcpts[again];
-            job->rcpts[again++] = keep;
-            continue;
-        }
-        any_sent = true;
-        record_attempt(dest, link, job, &job->rcpts[i], o, t->started_ms, txn->dsn_not_passed_on[i]);
-    }
-    if (any_sent && conn_tls(link->conn))
-        tls_client_remember(conn_tls(link->conn));
-    dest->flying -= txn->rcpt_count;
-    link->d->open_txns--;
-    txn_destroy(t);
-    job->rcpt_count = again;
-    if (again)
-        dest_requeue(dest, job);
-    else
-        job_destroy(job);
-    dest_kick(dest);
-    leave(link);
-}
-
-static void on_over(void *arg, const struct outcome *why)
-{
-    struct link *link = arg;
-    struct outcome o = *why;
-
-    enter(link);
-    link->mail_answered = smtp_client_in_session(link->client);
-    remember_chunking(link);
-    if (link->quitting || (link->mail_answered && link->ready)) {
-        link_close(link);
-    } else if (link->ready && link->messages == 0) {
-        link_close(link); /* nothing was asked of it: an idle connection that ended */
-    } else {
-        o.kind = OUTCOME_DEFERRED; /* the host failed, no recipient was judged */
-        if (link->ready) {
-            link->ready = false;
-            link->site->opening++;
-            list_remove(&link->idle_node);
-        }
-        if (link->tls_up)
-            link_decide(link, TLS_EVENT_HANDSHAKE_FAILED, &o);
-        else
-            link_host_failed(link, &o);
-    }
-    leave(link);
-}
-
-static const struct smtp_client_events client_events = {
-    .on_ehlo = on_ehlo,
-    .on_starttls = on_starttls,
-    .on_auth = on_auth,
-    .on_ready = on_ready,
-    .on_txn_done = on_txn_done,
-    .on_over = on_over,
 };

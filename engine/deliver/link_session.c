@@ -1,0 +1,296 @@
+/*
+ * What a link does with its conversation: TLS, AUTH, feeding it transactions, and what becomes of their
+ * recipients. Events come from engine/smtp/client.h.
+ */
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "engine/deliver/deliver_priv.h"
+
+#define NO_CHUNKING_MAX 1000
+
+/* Peers that offer CHUNKING but do not know BDAT, by address; bounded, forgotten all at once. */
+static void remember_chunking(struct link *link)
+{
+    struct map *m = &link->d->no_chunking;
+
+    if (!smtp_client_chunking_failed(link->client) || map_find(m, bytes_of(link->remote)))
+        return;
+    log_info(&link->log, "host.no_chunking", LOG_STR("mx", link->host->name),
+             LOG_STR("remote", link->remote));
+    if (m->count >= NO_CHUNKING_MAX)
+        deliver_forget_chunking(link->d);
+    char *key = mem_strdup(link->remote);
+    map_put(m, bytes_of(key), key);
+}
+
+static char *read_secret(const char *path)
+{
+    char line[512];
+    FILE *f = fopen(path, "re");
+
+    if (!f)
+        return NULL;
+    char *got = fgets(line, sizeof(line), f);
+    fclose(f);
+    if (!got)
+        return NULL;
+    line[strcspn(line, "\r\n")] = '\0';
+    char *secret = mem_strdup(line);
+    explicit_bzero(line, sizeof(line));
+    return secret;
+}
+
+void link_go_on(struct link *link)
+{
+    const struct group *group = link->site->group;
+    uint64_t now = worker_now_ms(link->d->w);
+    struct outcome o;
+
+    if (!group->auth_user) {
+        smtp_client_go_on(link->client, now);
+        return;
+    }
+    if (!link->site->auth_password)
+        link->site->auth_password = read_secret(group->auth_password_file);
+    if (!link->site->auth_password) {
+        outcome_local(&o, OUTCOME_DEFERRED, STAGE_AUTH, 451, "4.7.0",
+                      "the password file of group %s cannot be read", group->name);
+        log_error(&link->log, "auth.password_file", LOG_STR("file", group->auth_password_file));
+        link_host_failed(link, &o);
+        return;
+    }
+    smtp_client_go_auth(link->client, group->auth_user, link->site->auth_password, now);
+}
+
+static void on_ehlo(void *arg, const struct smtp_offer *offer)
+{
+    struct link *link = arg;
+    enum tls_level level = link->site->group->starttls;
+    struct outcome o;
+
+    link_enter(link);
+    if (!link->tls_up)
+        link->tls_offered = offer->starttls;
+    if (link->tls_up || link->in_clear || (level == TLS_OFF && !link->site->group->auth_user)) {
+        link_go_on(link);
+    } else if (offer->starttls && level != TLS_OFF) {
+        smtp_client_go_starttls(link->client, worker_now_ms(link->d->w));
+    } else {
+        outcome_local(&o, OUTCOME_DEFERRED, STAGE_STARTTLS, 451, "4.7.4",
+                      "TLS is required, but was not offered by host %s[%s]", link->host->name, link->remote);
+        link_decide(link, TLS_EVENT_NOT_OFFERED, &o);
+    }
+    link_leave(link);
+}
+
+static void on_starttls(void *arg, bool accepted, bool clean, const struct outcome *reply)
+{
+    struct link *link = arg;
+    struct outcome o = *reply;
+
+    link_enter(link);
+    if (accepted) {
+        link_start_tls(link);
+    } else {
+        if (o.code / 100 == 2) /* the reply is no refusal: say what was wrong with it */
+            outcome_local(&o, OUTCOME_DEFERRED, STAGE_TLS, 451, "4.7.5", "%s[%s]: %s", link->host->name,
+                          link->remote,
+                          o.code == 220 ? "octets behind the 220 to STARTTLS, before the handshake"
+                                        : "STARTTLS was answered with another code than 220");
+        o.kind = OUTCOME_DEFERRED;
+        o.stage = STAGE_STARTTLS;
+        link_decide(link,
+                    clean           ? TLS_EVENT_REFUSED
+                    : o.code == 421 ? TLS_EVENT_CLOSING
+                                    : TLS_EVENT_REFUSED_UNCLEAN,
+                    &o);
+    }
+    link_leave(link);
+}
+
+static void on_auth(void *arg, bool ok, const struct outcome *reply)
+{
+    struct link *link = arg;
+    struct outcome o = *reply;
+
+    link_enter(link);
+    if (ok) {
+        smtp_client_go_on(link->client, worker_now_ms(link->d->w));
+    } else {
+        o.kind = OUTCOME_DEFERRED; /* our credentials are wrong: not the recipient's fault */
+        o.stage = STAGE_AUTH;
+        log_error(&link->log, "auth.refused", LOG_STR("group", link->site->group->name),
+                  LOG_STR("text", o.text));
+        link_host_failed(link, &o);
+    }
+    link_leave(link);
+}
+
+bool link_has_room(const struct link *link)
+{
+    uint32_t most = link->site->group->limits.messages_per_connection;
+
+    return !link->dead && link->ready && !link->quitting && !link->site->stale &&
+           (!most || link->messages < most) && smtp_client_room(link->client) > 0;
+}
+
+void link_quit(struct link *link)
+{
+    if (link->dead || link->quitting)
+        return;
+    link->quitting = true;
+    list_remove(&link->idle_node);
+    if (!link->client || !link->ready) {
+        link_close(link);
+        return;
+    }
+    if (smtp_client_is_idle(link->client)) {
+        link_enter(link);
+        smtp_client_quit(link->client, worker_now_ms(link->d->w));
+        link_pass_on(link);
+        link_leave(link);
+    }
+}
+
+static void rest_idle(struct link *link)
+{
+    struct site *s = link->site;
+    uint32_t most = s->group->limits.messages_per_connection;
+
+    if (s->waits_for_permit && list_is_empty(&s->ready)) { /* we want no more ourselves */
+        permit_cancel(s->pool, &s->waiter);
+        permit_cancel(s->global, &s->global_waiter);
+        s->waits_for_permit = false;
+    }
+    if (s->stale || link->d->draining || (most && link->messages >= most) || permit_has_waiters(s->pool) ||
+        permit_has_waiters(s->global)) {
+        link_quit(link);
+        return;
+    }
+    link->idle_deadline_ms = worker_now_ms(link->d->w) + s->group->timeouts.idle_ms;
+}
+
+void link_feed(struct link *link)
+{
+    struct deliver *d = link->d;
+
+    link_enter(link);
+    while (link_has_room(link)) {
+        struct deliver_txn *t = site_take(link->site, link);
+        if (!t)
+            break;
+        list_remove(&link->idle_node);
+        link->messages++;
+        d->open_txns++;
+        smtp_client_submit(link->client, &t->txn, worker_now_ms(d->w));
+    }
+    if (!link->dead && link->ready && !link->quitting) {
+        if (link_has_room(link) && list_is_empty(&link->idle_node))
+            list_push_front(&link->site->idle, &link->idle_node); /* the warmest first */
+        if (smtp_client_is_idle(link->client))
+            rest_idle(link);
+    }
+    link_pass_on(link);
+    link_leave(link);
+}
+
+static void on_ready(void *arg)
+{
+    struct link *link = arg;
+
+    link_enter(link);
+    if (!link->ready) {
+        link->ready = true;
+        link->site->opening--;
+        site_on_alive(link->site);
+    }
+    if (link->quitting)
+        link->quitting = false, link_quit(link);
+    else
+        link_feed(link);
+    link_leave(link);
+}
+
+/* Tried again at once, without counting an attempt: what the client says was not attempted, and what was lost
+ * before this connection ever answered a MAIL: then it is the host that failed. */
+static bool is_for_again(const struct link *link, const struct smtp_txn *txn, uint32_t i)
+{
+    const struct outcome *o = &txn->outcomes[i];
+
+    return smtp_txn_retry_at_once(txn, i) || (!link->mail_answered && o->kind == OUTCOME_DEFERRED &&
+                                              !o->remote && !o->in_doubt && o->stage == STAGE_MAIL);
+}
+
+static void on_txn_done(void *arg, struct smtp_txn *txn)
+{
+    struct link *link = arg;
+    struct deliver_txn *t = txn->arg;
+    struct dest *dest = t->dest;
+    struct job *job = t->job;
+    uint32_t again = 0;
+    bool any_sent = false;
+
+    link_enter(link);
+    link->mail_answered = smtp_client_in_session(link->client);
+    remember_chunking(link);
+    for (uint32_t i = 0; i < txn->rcpt_count; i++) {
+        struct outcome *o = &txn->outcomes[i];
+        if (is_for_again(link, txn, i)) {
+            struct rcpt keep = job->rcpts[i];
+            job->rcpts[i] = job->rcpts[again];
+            job->rcpts[again++] = keep;
+            continue;
+        }
+        any_sent = true;
+        record_attempt(dest, link, job, &job->rcpts[i], o, t->started_ms, txn->dsn_not_passed_on[i]);
+    }
+    if (any_sent && conn_tls(link->conn))
+        tls_client_remember(conn_tls(link->conn));
+    dest->flying -= txn->rcpt_count;
+    link->d->open_txns--;
+    link_txn_destroy(t);
+    job->rcpt_count = again;
+    if (again)
+        dest_requeue(dest, job);
+    else
+        job_destroy(job);
+    dest_kick(dest);
+    link_leave(link);
+}
+
+static void on_over(void *arg, const struct outcome *why)
+{
+    struct link *link = arg;
+    struct outcome o = *why;
+
+    link_enter(link);
+    link->mail_answered = smtp_client_in_session(link->client);
+    remember_chunking(link);
+    if (link->quitting || (link->mail_answered && link->ready)) {
+        link_close(link);
+    } else if (link->ready && link->messages == 0) {
+        link_close(link); /* nothing was asked of it: an idle connection that ended */
+    } else {
+        o.kind = OUTCOME_DEFERRED; /* the host failed, no recipient was judged */
+        if (link->ready) {
+            link->ready = false;
+            link->site->opening++;
+            list_remove(&link->idle_node);
+        }
+        if (link->tls_up)
+            link_decide(link, TLS_EVENT_HANDSHAKE_FAILED, &o);
+        else
+            link_host_failed(link, &o);
+    }
+    link_leave(link);
+}
+
+const struct smtp_client_events link_client_events = {
+    .on_ehlo = on_ehlo,
+    .on_starttls = on_starttls,
+    .on_auth = on_auth,
+    .on_ready = on_ready,
+    .on_txn_done = on_txn_done,
+    .on_over = on_over,
+};
