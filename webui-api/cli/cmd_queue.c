@@ -72,9 +72,10 @@ struct list {
     uint64_t printed;
     char after[512];
     bool more;
+    bool begun; /* the JSON list */
 };
 
-static int ask_page(struct list *l, json_t **out)
+static int ask_page(struct list *l, struct answer *out)
 {
     BUF_LOCAL(url);
 
@@ -84,51 +85,112 @@ static int ask_page(struct list *l, json_t **out)
     url_param(&url, "order", cli_text(l->cli, "order"));
     url_param_count(&url, "limit", MIN_OF(l->left, (uint64_t)PAGE_ROWS));
     url_param(&url, "after", *l->after ? l->after : NULL);
-    return client_call_json(l->cli->client, "GET", &url, (struct bytes){0}, out);
+    return client_call(l->cli->client, "GET", &url, (struct bytes){0}, out);
 }
 
-static int print_page(struct list *l, const json_t *rows)
+/* Where `needle` last begins, or NULL. */
+static const char *find_last(struct bytes text, struct bytes needle)
+{
+    for (size_t i = text.len; i >= needle.len && i; i--)
+        if (memcmp(text.at + i - needle.len, needle.at, needle.len) == 0)
+            return text.at + i - needle.len;
+    return NULL;
+}
+
+/*
+ * A page of ten thousand rows is passed on without being parsed.  Its rows stand between the first '[' and
+ * the last
+ * '],"more":', which no text can imitate, because quotes in texts are escaped.
+ */
+static bool split_page(struct bytes page, struct bytes *rows, json_t **rest)
+{
+    const char *end = find_last(page, BYTES("],\"more\":"));
+    size_t start = bytes_find(page, '[') + 1;
+    BUF_LOCAL(tail);
+
+    if (!end || !bytes_starts(page, BYTES("{\"recipients\":")) || page.at + start > end)
+        return false;
+    *rows = bytes_make(page.at + start, (size_t)(end - page.at) - start);
+    buf_putc(&tail, '{');
+    buf_put(&tail, bytes_make(end + 2, (size_t)(page.at + page.len - end) - 2));
+    *rest = json_loadb(tail.at, tail.len, 0, NULL);
+    return *rest != NULL;
+}
+
+static uint64_t count_rows(struct bytes rows)
+{
+    static const struct bytes start = {"{\"message\":", 11};
+    uint64_t count = 0;
+
+    while (rows.len >= start.len) {
+        const char *next = memmem(rows.at, rows.len, start.at, start.len);
+        if (!next)
+            break;
+        count++;
+        rows = bytes_skip(rows, (size_t)(next - rows.at) + start.len);
+    }
+    return count;
+}
+
+static const char strange[] =
+    "the daemon's answer is of another form than expected: is it of another version?";
+
+static int print_json_page(struct list *l, struct bytes page, uint64_t *count, json_t **rest)
+{
+    struct bytes rows;
+    BUF_LOCAL(out);
+
+    if (!split_page(page, &rows, rest))
+        return cli_fail(CLI_REFUSED, "%s", strange);
+    *count = count_rows(rows);
+    buf_puts(&out, !l->begun ? "{\"recipients\":[" : *count ? "," : "");
+    l->begun = true;
+    if (l->cli->term.terminal)
+        put_json_safe(&out, rows);
+    else
+        buf_put(&out, rows);
+    return cli_write(buf_bytes(&out));
+}
+
+static int print_text_page(struct list *l, struct bytes page, uint64_t *count, json_t **rest)
 {
     BUF_LOCAL(out);
     json_t *r;
     size_t i;
 
+    *rest = json_loadb(page.at, page.len, 0, NULL);
+    const json_t *rows = json_object_get(*rest, "recipients");
+    if (!rows)
+        return cli_fail(CLI_REFUSED, "%s", strange);
+    *count = json_array_size(rows);
     json_array_foreach(rows, i, r)
     {
-        if (l->cli->json) {
-            char *text = json_dumps(r, JSON_COMPACT);
-            buf_putf(&out, "%s%s", l->printed || i ? "," : "", text);
-            free(text);
-        } else {
-            put_list_row(&l->table, l->cli, r);
-        }
+        put_list_row(&l->table, l->cli, r);
     }
-    if (!l->cli->json && json_array_size(rows))
+    if (*count)
         table_print(&l->table, &l->cli->term, &out);
-    l->printed += json_array_size(rows);
     return cli_write(buf_bytes(&out));
 }
 
 static int list_pages(struct list *l)
 {
-    int code = CLI_DONE;
+    uint64_t count;
 
     do {
-        JSON_LOCAL(page);
-        code = ask_page(l, &page);
+        ANSWER_LOCAL(answer);
+        JSON_LOCAL(rest);
+        int code = ask_page(l, &answer);
+        if (!code)
+            code =
+                (l->cli->json ? print_json_page : print_text_page)(l, buf_bytes(&answer.body), &count, &rest);
         if (code)
             return code;
-        const json_t *rows = json_object_get(page, "recipients");
-        if (l->cli->json && !l->printed)
-            fputs("{\"recipients\":[", stdout);
-        code = print_page(l, rows);
-        l->left -= MIN_OF(l->left, (uint64_t)json_array_size(rows));
-        l->more = field_bool(page, "more");
-        snprintf(l->after, sizeof(l->after), "%s", field_text(page, "next"));
-        if (!json_array_size(rows))
-            break;
-    } while (!code && l->more && l->left);
-    return code;
+        l->printed += count;
+        l->left -= MIN_OF(l->left, count);
+        l->more = field_bool(rest, "more");
+        snprintf(l->after, sizeof(l->after), "%s", field_text(rest, "next"));
+    } while (l->more && l->left && *l->after);
+    return CLI_DONE;
 }
 
 static int end_list(const struct list *l)
