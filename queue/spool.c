@@ -72,7 +72,9 @@ enum err spool_open(const char *dir, uint64_t segment_bytes, struct spool **out,
     atomic_init(&s->next_segment, 1);
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->dead_cond, NULL);
-    enum err e = spool_sweeper_start(s);
+    enum err e = spool_syncer_start(s);
+    if (!e)
+        e = spool_sweeper_start(s);
     if (e) {
         fail_open(why, s->path, "cannot clean up");
         spool_close(s);
@@ -87,6 +89,7 @@ void spool_close(struct spool *s)
     if (!s)
         return;
     spool_sweeper_stop(s);
+    spool_syncer_stop(s);
     for (size_t i = 0; i < OPEN_FILES; i++)
         if (s->files[i].segment)
             close(s->files[i].fd);

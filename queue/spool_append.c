@@ -110,8 +110,10 @@ static void close_current(struct spool *s)
 /* The current segment is full: it is synced now, as one batch syncs one file. */
 static enum err roll_over(struct spool *s)
 {
-    enum err e = spool_flush(s);
+    enum err e = spool_sync_wait(s);
 
+    if (!e)
+        e = spool_flush(s);
     if (!e && s->wrote && fdatasync(s->fd))
         e = err_from_errno(errno);
     if (e)
@@ -194,6 +196,19 @@ enum err spool_flush(struct spool *s)
     return OK;
 }
 
+enum err spool_sync_begin(struct spool *s)
+{
+    enum err e = spool_sync_wait(s);
+
+    if (!e)
+        e = spool_flush(s);
+    if (e || !s->wrote)
+        return e;
+    s->wrote = false;
+    spool_sync_ask(s, s->fd);
+    return OK;
+}
+
 enum err spool_sync(struct spool *s)
 {
     enum err e = spool_flush(s);
@@ -213,7 +228,10 @@ enum err spool_sync(struct spool *s)
             return e;
     }
     s->alone_count = 0;
-    if (s->wrote && fdatasync(s->fd))
+    e = spool_sync_wait(s);
+    if (e)
+        return e;
+    if (s->wrote && fdatasync(s->fd)) /* small batches, and what came after the begin */
         return err_from_errno(errno);
     s->wrote = false;
     if (s->dir_changed && fsync(s->dir_fd))
@@ -230,6 +248,8 @@ void spool_keep(struct spool *s)
 
 void spool_undo(struct spool *s, bool keep_octets)
 {
+    if (spool_sync_wait(s)) /* its descriptor is about to be closed */
+        log_debug(NULL, "spool.undo");
     s->runs = 0;
     s->alone_count = 0;
     s->wrote = false;

@@ -22,6 +22,16 @@ struct open_file {
     uint64_t used_at;
 };
 
+struct syncer {
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t cond;
+    enum { SYNC_IDLE, SYNC_ASKED, SYNC_DONE } state;
+    int fd, error;
+    bool closing;
+    pthread_t thread;
+    bool runs;
+};
+
 struct spool {
     char *path;
     int dir_fd;
@@ -39,6 +49,8 @@ struct spool {
     pthread_cond_t dead_cond;
     pthread_t sweeper;
     bool sweeper_runs, closing;
+
+    struct syncer syncer;
 
     /* The store thread's: */
     uint64_t current; /* segment that is appended to; 0: none yet */
@@ -60,6 +72,12 @@ void spool_name(char out[SPOOL_NAME_BYTES], uint64_t segment, const char *suffix
 MUST_CHECK enum err spool_take_file(struct spool *s, uint64_t segment, int *fd, struct open_file **place);
 void spool_give_file(struct spool *s, int fd, struct open_file *place);
 void spool_forget_file(struct spool *s, uint64_t segment); /* no later read finds it open */
+
+/* spool_syncer.c; the descriptor must stay open until the wait */
+MUST_CHECK enum err spool_syncer_start(struct spool *s);
+void spool_syncer_stop(struct spool *s);
+void spool_sync_ask(struct spool *s, int fd);
+MUST_CHECK enum err spool_sync_wait(struct spool *s); /* OK when nothing was asked */
 
 /* spool_spare.c */
 MUST_CHECK enum err spool_sweeper_start(struct spool *s);

@@ -31,6 +31,7 @@ struct spool_place {
  */
 MUST_CHECK enum err spool_put(struct spool *s, uint64_t message_id, const struct body *b, struct spool_place *out);
 MUST_CHECK enum err spool_flush(struct spool *s); /* hands everything to the kernel and starts its writing */
+MUST_CHECK enum err spool_sync_begin(struct spool *s); /* flushes, and lets another thread begin the sync */
 MUST_CHECK enum err spool_sync(struct spool *s);  /* after that it is on stable storage, directory entries too */
 void spool_keep(struct spool *s);
 /*

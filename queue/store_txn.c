@@ -9,6 +9,7 @@
 #define TURN_NOTES     1024 /* so that the first of a burst does not wait for the last */
 #define TURN_PUT_BYTES (32U * 1024 * 1024)
 #define RETRY_MS_MAX   2000
+#define SYNC_ASIDE     8 /* accepts from which another thread's help is worth its waking */
 
 void store_note_error(struct store *s, const char *what, enum err e)
 {
@@ -331,9 +332,9 @@ void store_turn(struct store *s, struct note *chain)
         chain = next;
     }
     s->rest = chain;
+    if (!s->failed && s->accept_count) /* the disk works while the rows are written */
+        store_fail(s, s->accept_count < SYNC_ASIDE ? spool_flush(s->spool) : spool_sync_begin(s->spool));
     store_insert_accepts(s);
-    if (!s->failed && s->accept_count)
-        store_fail(s, spool_flush(s->spool)); /* the disk works while the results are applied */
     if (due && !s->failed)
         apply_rest(s);
     enum err e = try_commit(s);

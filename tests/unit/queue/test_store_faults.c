@@ -324,6 +324,70 @@ static void every_failing_call_gives_an_error_and_loses_nothing(void **state)
     world_must_open(&w);
 }
 
+struct burst {
+    struct survivor s[200];
+    size_t answered;
+};
+static struct burst burst;
+
+static void on_burst(struct note *note, void *owner)
+{
+    struct store_accept *a = CONTAINER_OF(note, struct store_accept, req.note);
+
+    (void)owner;
+    for (size_t i = 0; i < COUNT_OF(burst.s); i++)
+        if (burst.s[i].id == a->message->id)
+            burst.s[i].accepted = a->req.result == OK;
+    burst.answered++;
+    store_accept_destroy(a);
+}
+
+static void send_burst(void)
+{
+    memset(&burst, 0, sizeof(burst));
+    for (size_t i = 0; i < COUNT_OF(burst.s); i++) {
+        struct rcpt r = {.address = "a@b.example", .domain = "b.example"};
+        struct body *body = world_body("Subject: x\r\n\r\nhello\r\n");
+        struct message m = {.id = message_id_make(0),
+                            .sender = "",
+                            .body = body,
+                            .rcpt_count = 1,
+                            .rcpt_total = 1,
+                            .rcpts = &r};
+        struct store_accept *a = MEM_NEW(struct store_accept);
+        a->message = message_create(&m);
+        a->req.reply_to = &w.inboxes[0];
+        a->req.on_reply = on_burst;
+        burst.s[i].id = m.id;
+        body_unref(body);
+        store_post_accept(w.store, a);
+    }
+    for (int i = 0; i < 600 && burst.answered < COUNT_OF(burst.s); i++)
+        world_sync(&w);
+    assert_int_equal(burst.answered, COUNT_OF(burst.s));
+}
+
+/* Batches large enough that another thread syncs their bodies. */
+static void a_batch_whose_sync_fails_is_refused_as_a_whole(void **state)
+{
+    int failed = 0;
+
+    (void)state;
+    for (int n = 1; n <= 8; n++) {
+        world_must_open(&w);
+        atomic_store(&countdown[n % 2 ? CALL_SYNC : CALL_BODY_WRITE], n / 2 + 1);
+        send_burst();
+        heal();
+        for (size_t i = 0; i < COUNT_OF(burst.s); i++)
+            failed += !burst.s[i].accepted;
+        world_close(&w);
+        world_must_open(&w);
+        check_survivors(burst.s, COUNT_OF(burst.s));
+        world_close(&w);
+    }
+    assert_true(failed > 8);
+}
+
 static void results_outlive_a_disk_that_does_not_take_them(void **state)
 {
     uint64_t id = 0;
@@ -493,6 +557,7 @@ int main(void)
         ROW(everything_is_private),
         ROW(an_older_schema_is_brought_up_step_by_step),
         ROW(every_failing_call_gives_an_error_and_loses_nothing),
+        ROW(a_batch_whose_sync_fails_is_refused_as_a_whole),
         ROW(results_outlive_a_disk_that_does_not_take_them),
         ROW(a_row_deleted_twice_over_a_failed_commit_keeps_its_message_count),
         ROW(a_full_disk_refuses_new_mail_takes_results_and_recovers),
