@@ -258,6 +258,21 @@ static void an_older_schema_is_brought_up_step_by_step(void **state)
     sqlite3_close(db);
 }
 
+static void a_queue_of_the_first_version_is_taken_over_with_its_mail(void **state)
+{
+    (void)state;
+    world_must_open(&w);
+    assert_int_equal(world_accept(&w, "a@b.example", "b.example", NULL), OK);
+    world_close(&w);
+    set_pragma("DROP TABLE tally; DELETE FROM meta WHERE key = 'tally_since'; PRAGMA user_version = 1");
+    world_must_open(&w);
+    assert_int_equal(world_stats(&w).messages, 1);
+    assert_int_equal(world_accept(&w, "a@b.example", "b.example", NULL), OK);
+    world_close(&w);
+    world_must_open(&w);
+    assert_int_equal(world_stats(&w).messages, 2);
+}
+
 /* ---- failing while it runs ---- */
 
 struct survivor {
@@ -556,6 +571,7 @@ int main(void)
         ROW(an_unwritable_directory_is_refused_with_advice),
         ROW(everything_is_private),
         ROW(an_older_schema_is_brought_up_step_by_step),
+        ROW(a_queue_of_the_first_version_is_taken_over_with_its_mail),
         ROW(every_failing_call_gives_an_error_and_loses_nothing),
         ROW(a_batch_whose_sync_fails_is_refused_as_a_whole),
         ROW(results_outlive_a_disk_that_does_not_take_them),
