@@ -183,7 +183,13 @@ bool site_is_resting(const struct site *s)
 
 void site_on_alive(struct site *s)
 {
+    bool rested = site_is_resting(s);
+
     s->rest = (struct suspension){0};
+    if (!rested)
+        return;
+    LIST_FOREACH_SAFE (node, &s->dests) /* another link had failed meanwhile: what it sent to disk may go on */
+        dest_kick_soon(LIST_ENTRY(node, struct dest, site_node));
 }
 
 /* ---- work for links ---- */
@@ -408,6 +414,8 @@ static void rest(struct site *s, const struct outcome *o)
 {
     uint64_t now = worker_now_ms(s->d->w);
 
+    if (site_is_resting(s)) /* links that were opened together fail together: that is one failure */
+        return;
     set_alarm(s, suspension_start(&s->rest, o, &s->group->retry, now));
     log_warn(&s->d->w->log, "site.suspended", LOG_STR("group", s->group->name),
              LOG_STR("mx", s->hosts[0].name), LOG_INT("seconds", (s->rest.until_ms - now) / 1000),
