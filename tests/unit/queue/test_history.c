@@ -552,6 +552,38 @@ static void replay_keeps_what_was_said(void **state)
     report_attempts_fini(&found);
 }
 
+/* A crash while a day file is young leaves a rollback journal: who only reads must be able to play it back. */
+static void a_hot_journal_does_not_stop_replay(void **state)
+{
+    struct world *w = *state;
+    struct replayed r = {0};
+    int64_t day = -1, row = -1;
+
+    world_open(w, 0);
+    post_and_wait(w, batch_of(1, 3));
+    history_close(TAKE(w->h), 5000);
+    char *path = history_file_path(w->dir, NOON / 86400, 0);
+    pid_t child = fork();
+    if (child == 0) {
+        sqlite3 *db = NULL;
+        if (sqlite3_open(path, &db) != SQLITE_OK ||
+            sqlite3_exec(db,
+                         "PRAGMA journal_mode = DELETE; PRAGMA cache_size = 1; BEGIN; CREATE TABLE t(x);"
+                         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)"
+                         "INSERT INTO t SELECT zeroblob(4000) FROM n",
+                         NULL, NULL, NULL) != SQLITE_OK)
+            _exit(1);
+        _exit(0); /* in the middle of the transaction */
+    }
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_true(file_exists(w, NOON / 86400, 0, "-journal"));
+    assert_int_equal(history_replay(w->dir, 0, 0, on_final, &r, &day, &row), OK);
+    assert_int_equal(r.count, 3);
+    mem_free(path);
+}
+
 /* Posts for ever; tells what was handed on through the pipe; is killed. */
 static void child_posts(const struct world *w, int fd, uint64_t first_id)
 {
@@ -796,6 +828,7 @@ int main(void)
         IN_WORLD(a_full_disk_delays_and_loses_nothing),
         IN_WORLD(replay_gives_finals_after_the_position_in_order),
         IN_WORLD(replay_keeps_what_was_said),
+        IN_WORLD(a_hot_journal_does_not_stop_replay),
         IN_WORLD(after_a_kill_replay_gives_all_that_was_handed_on_and_nothing_twice),
         IN_WORLD(a_follower_sees_every_record_once_as_json),
         IN_WORLD(threads_may_post_and_read_at_the_same_time),
