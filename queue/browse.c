@@ -277,6 +277,7 @@ enum err browse_policies(struct browse *b, uint64_t before, uint32_t limit, stru
                          struct browse_policy **out, size_t *count)
 {
     sqlite3_stmt *st = NULL;
+    limit = MIN_OF(limit, (uint32_t)BROWSE_LIMIT_MAX);
     struct browse_policy *list = arena_zalloc(arena, (limit ? limit : 1) * sizeof(*list));
     size_t n = 0;
     bool row;

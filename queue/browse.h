@@ -60,6 +60,7 @@ struct browse_position {
 char *browse_position_format(const struct browse_position *p, char out[BROWSE_POSITION_TEXT]);
 bool browse_position_parse(struct bytes text, struct browse_position *out);
 
+#define BROWSE_LIMIT_MAX 100000 /* rows of one list; a larger limit is cut to it */
 struct browse_query {
     const struct queue_selector *which; /* NULL: all */
     bool only_state;                    /* else any state */

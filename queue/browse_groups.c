@@ -139,6 +139,7 @@ static enum err by_campaign(struct browse *b, uint32_t limit, struct arena *aren
 enum err browse_groups(struct browse *b, enum browse_by by, uint32_t limit, struct arena *arena,
                        struct browse_group **out, size_t *count)
 {
+    limit = MIN_OF(limit, (uint32_t)BROWSE_LIMIT_MAX);
     struct browse_group *list = arena_zalloc(arena, (limit ? limit : 1) * sizeof(*list));
     size_t n = 0;
     enum err e = browse_begin(b);

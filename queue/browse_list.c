@@ -282,11 +282,13 @@ enum err browse_rcpts(struct browse *b, const struct browse_query *q, struct are
                       struct browse_list *out)
 {
     struct find *f = MEM_NEW(struct find);
+    struct browse_query bounded = *q;
     int64_t *ids = NULL;
     enum err e = browse_begin(b);
 
+    bounded.limit = MIN_OF(q->limit, (uint32_t)BROWSE_LIMIT_MAX);
     if (!e) {
-        f->q = q;
+        f->q = &bounded;
         f->limited = true;
         e = begin_find(b, f, &ids);
         if (!e)

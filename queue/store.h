@@ -95,6 +95,7 @@ void store_accept_destroy(struct store_accept *a); /* by the receiver of the ans
 /* By the history thread, when the attempts are safe.  (day, row) is the newest record in the batch. */
 void store_post_results(struct store *s, struct attempt_batch *batch, int64_t day, int64_t row);
 
+#define STORE_PAGE_MAX 65536 /* recipients in one page; a larger limit is cut to it */
 /* Recipients of one domain that are due, not leased, oldest due first. */
 struct store_page {
     struct store_request req;

@@ -13,6 +13,7 @@ static void take_final_page(struct note *note, void *store)
 
 void store_post_final_page(struct store *s, struct store_final_page *p)
 {
+    p->limit = MIN_OF(p->limit, (uint32_t)STORE_PAGE_MAX);
     p->req.type = REQ_FINAL_PAGE;
     p->req.note.run = take_final_page;
     list_init(&p->messages);

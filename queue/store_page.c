@@ -12,6 +12,7 @@ static void take_page(struct note *note, void *store)
 
 void store_post_page(struct store *s, struct store_page *p)
 {
+    p->limit = MIN_OF(p->limit, (uint32_t)STORE_PAGE_MAX);
     p->req.type = REQ_PAGE;
     p->req.note.run = take_page;
     list_init(&p->jobs);

@@ -233,6 +233,11 @@ static void every_selector_pages_through_exactly_its_rows(void **state)
         }
     }
     check(&(struct browse_query){0}, NULL, 0);
+    struct arena arena = {0};
+    struct browse_list all;
+    assert_int_equal(browse_rcpts(b, &(struct browse_query){.limit = UINT32_MAX}, &arena, &all), OK);
+    assert_int_equal(all.count, row_count);
+    arena_fini(&arena);
 }
 
 static void sums_and_groups_add_up(void **state)
