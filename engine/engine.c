@@ -1,6 +1,8 @@
 /* The engine's life: create → start → (reload)* → drain → destroy. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -32,18 +34,42 @@ void engine_wait_end(struct engine_wait *wait)
     doorbell_fini(&wait->bell);
 }
 
+/* A folder whose name is not on the disk is lost with all that is in it. */
+static enum err sync_parent(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *parent = slash == path ? mem_strdup("/")
+                   : slash       ? mem_dup(path, (size_t)(slash - path))
+                                 : mem_strdup(".");
+    int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    enum err e = fd < 0 || fsync(fd) != 0 ? ERR_IO : OK;
+
+    if (fd >= 0)
+        close(fd);
+    mem_free(parent);
+    return e;
+}
+
 static enum err make_dir(const char *path, char **why)
 {
-    if (mkdir(path, 0700) == 0 || errno == EEXIST) {
-        if (access(path, W_OK | X_OK) == 0)
-            return OK;
+    bool made = mkdir(path, 0700) == 0;
+
+    if (!made && errno != EEXIST) {
+        *why = text_format(
+            "cannot make the data directory %s: %m; make it and give it to the user that runs hayaumad",
+            path);
+        return ERR_DENIED;
+    }
+    if (access(path, W_OK | X_OK) != 0) {
         *why = text_format(
             "the data directory %s is not writable (%m); give it to the user that runs hayaumad", path);
         return ERR_DENIED;
     }
-    *why = text_format(
-        "cannot make the data directory %s: %m; make it and give it to the user that runs hayaumad", path);
-    return ERR_DENIED;
+    if (made && sync_parent(path) != OK) {
+        *why = text_format("cannot sync the folder that holds %s: %m; the disk may be failing", path);
+        return ERR_IO;
+    }
+    return OK;
 }
 
 static char *host_name_of(const struct conf *conf)
@@ -111,27 +137,26 @@ enum err engine_set_certificates(struct engine *e, char **why)
     return err;
 }
 
+/* The store first: it locks the data directory, and no other daemon's files are touched without that. */
 static enum err open_store(struct engine *e, char **why)
 {
     const struct conf *conf = engine_conf(e);
-    enum err err = history_open(conf->data_dir, (unsigned)conf->store.history_days, &e->shared.history, why);
-
-    if (err)
-        return err;
     struct store_config config = {
         .dir = conf->data_dir,
         .segment_bytes = conf->store.segment_bytes,
         .wal_limit_bytes = conf->store.wal_bytes,
         .reserve_bytes = conf->store.reserve_bytes,
+        .history_days = (unsigned)conf->store.history_days,
         .workers = e->worker_count,
         .inboxes = e->inboxes,
         .on_jobs = deliver_on_jobs,
         .on_wake = deliver_on_wake,
         .on_final_due = finaliser_on_due,
-        .history = e->shared.history,
-        .history_days = (unsigned)conf->store.history_days,
     };
-    err = store_open(&config, &e->shared.store, why);
+    enum err err = store_open(&config, &e->shared.store, why);
+
+    if (!err)
+        err = history_open(conf->data_dir, (unsigned)conf->store.history_days, &e->shared.history, why);
     if (!err)
         history_attach(e->shared.history, e->shared.store);
     return err;
@@ -275,6 +300,8 @@ void engine_destroy(struct engine *e)
         history_close(TAKE(e->shared.history), 10000);
     if (e->shared.store)
         store_close(TAKE(e->shared.store));
+    for (unsigned i = 0; e->workers && i < e->worker_count; i++)
+        inbox_drain(&e->workers[i]->inbox); /* answers that came after its end: freed, and nothing more */
     for (unsigned i = 0; e->workers && i < e->worker_count; i++)
         worker_destroy(e->workers[i]);
     for (size_t i = 0; i < e->listener_count; i++)

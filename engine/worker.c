@@ -190,12 +190,15 @@ void worker_call(struct worker *w, worker_fn fn, void *arg)
     doorbell_fini(&done);
 }
 
-static void stop(struct worker *w, void *arg)
+static void close_all(struct worker *w, void *arg)
 {
     (void)arg;
-    submit_close(w->submit);
-    deliver_close(w->deliver);
-    dns_close(w->dns, NULL, NULL);
+    if (w->submit)
+        submit_close(w->submit);
+    if (w->deliver)
+        deliver_close(w->deliver);
+    if (w->dns)
+        dns_close(w->dns, NULL, NULL);
     uv_close((uv_handle_t *)&w->async, NULL);
     uv_close((uv_handle_t *)&w->prepare, NULL);
     uv_close((uv_handle_t *)&w->beat, NULL);
@@ -203,7 +206,7 @@ static void stop(struct worker *w, void *arg)
 
 void worker_post_stop(struct worker *w)
 {
-    worker_post(w, stop, NULL);
+    worker_post(w, close_all, NULL);
 }
 
 void worker_join(struct worker *w)
@@ -215,6 +218,10 @@ void worker_destroy(struct worker *w)
 {
     if (!w)
         return;
+    if (!w->thread) { /* it never ran: its handles must be closed all the same */
+        close_all(w, NULL);
+        uv_run(&w->loop, UV_RUN_DEFAULT);
+    }
     deliver_destroy(w->deliver);
     submit_destroy(w->submit);
     uv_loop_close(&w->loop);

@@ -55,7 +55,6 @@ struct store_config {
     note_fn on_jobs;              /* struct store_jobs; run on the worker */
     note_fn on_wake;              /* struct store_wake; run on the worker */
     note_fn on_final_due;         /* struct note, run on worker 0: rows wait for store_final_page; freed by mem_free */
-    struct history *history;      /* for replay at start */
     unsigned history_days;        /* how long history keeps its files, and the tally its days; 0: for ever */
 };
 

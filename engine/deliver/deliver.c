@@ -54,8 +54,8 @@ void deliver_on_jobs(struct note *note, void *worker)
     while ((node = list_pop(&batch->jobs))) {
         struct job *job = LIST_ENTRY(node, struct job, node);
         struct list one;
-        if (d->closed) {
-            list_push_back(&d->give_back, node);
+        if (d->closed) { /* the row waits on disk for the next start */
+            job_destroy(job);
             continue;
         }
         struct dest *dest = dest_get(d, job->rcpts[0].domain);

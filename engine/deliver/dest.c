@@ -225,9 +225,7 @@ static void on_page(struct note *note, void *owner)
     struct deliver *d = w->deliver;
     struct dest *dest = map_find(&d->dests, bytes_of(p->domain)); /* paging keeps it alive */
 
-    if (!dest) { /* closing */
-        if (!list_is_empty(&p->jobs))
-            store_post_give_back(w->shared->store, &p->jobs);
+    if (!dest) { /* closing: the rows wait on disk for the next start */
         store_page_destroy(p);
         return;
     }

@@ -60,13 +60,13 @@ static void on_accepted(struct note *note, void *owner)
 
     if (e)
         log_warn(&f->d->w->log, "dsn.refused", LOG_ERR(e));
-    if (e && a->about)
+    if (e && a->about && !f->d->closed)
         give_back(f, TAKE(a->about));
     if (a->about)
         final_message_destroy(a->about);
     store_accept_destroy(&a->accept);
     f->open--;
-    if (!f->open && f->again && !f->paging)
+    if (!f->open && f->again && !f->paging && !f->d->closed)
         page(f);
 }
 
@@ -245,8 +245,10 @@ static void on_page(struct note *note, void *owner)
     struct list *node;
 
     f->paging = false;
-    if (f->d->closed && !list_is_empty(&p->messages))
-        store_post_final_give_back(w->shared->store, &p->messages);
+    if (f->d->closed) { /* the rows come again after the next start */
+        store_final_page_destroy(p);
+        return;
+    }
     while ((node = list_pop(&p->messages))) {
         settle(f, LIST_ENTRY(node, struct final_message, node));
         any = true;
