@@ -470,7 +470,12 @@ void conn_start_tls(struct conn *c, gnutls_session_t session)
     gnutls_transport_set_pull_function(session, pull);
     gnutls_transport_set_pull_timeout_function(session, pull_timeout);
     c->state = CONN_HANDSHAKING;
-    handshake(c);
+    /*
+     * The first step comes from the loop, not from here: against a quick peer it may be the last one too,
+     * and what lies behind it must not reach the owner while he is still calling us.
+     */
+    c->want_write = true;
+    update_poll(c);
 }
 
 /* ---- the loop ---- */

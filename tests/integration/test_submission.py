@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from harness import HOURLY, SENDER, Raw, compose, group, no_check, scram_sha_256, wait_until
+from harness import HOURLY, SANITIZED, SENDER, Raw, compose, group, no_check, scram_sha_256, wait_until
 
 
 @pytest.fixture
@@ -477,6 +477,32 @@ def test_starttls_has_its_place(world):
         raw.starttls()
         assert "STARTTLS" not in raw.ok("EHLO client.example")
         assert raw.cmd("STARTTLS")[0] in (502, 503)
+
+
+@pytest.mark.skipif(SANITIZED, reason="strace and sanitizers do not go together")
+def test_a_client_that_is_quicker_than_our_handshake_is_served(inbox):
+    """strace holds each of our sends for a while: the client's Finished and EHLO are there before we look."""
+    daemon, context = inbox.daemon(), no_check()
+    tracer = subprocess.Popen(
+        ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=sendto,sendmsg,write,writev",
+         "-e", "inject=sendto,sendmsg,write,writev:delay_exit=40000", "-p", str(daemon.pid)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    time.sleep(0.7)
+    if tracer.poll() is not None:
+        pytest.skip("strace cannot attach here: " + tracer.stderr.read())
+    try:
+        for i in range(4):
+            with Raw(*daemon.open, timeout=60) as raw:
+                raw.ok("EHLO client.example")
+                raw.starttls(context)
+                raw.begin(f"quick{i}@inbox.test")
+                raw.ok("DATA", 354)
+                raw.send(compose()[1] + b".\r\n")
+                assert raw.reply()[0] == 250
+        inbox.got(4, 60)
+    finally:
+        tracer.terminate()
+        tracer.wait()
 
 
 def test_an_early_talker_is_not_served(world):

@@ -3,7 +3,9 @@ Name servers of the demonstration world: NSD (real, authoritative) with zone fil
 server that tests use to lie, to fail and to change its mind.
 """
 
+import os
 import pathlib
+import signal
 import socket
 import socketserver
 import struct
@@ -54,7 +56,7 @@ class Nsd:
         file.write_text("\n".join(conf) + "\n")
         self.process = subprocess.Popen(
             servers.from_tree("usr/sbin/nsd") + ["-d", "-c", str(file)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         zone = next(iter(self.zones))
         end = time.monotonic() + 10
         while time.monotonic() < end:
@@ -70,8 +72,12 @@ class Nsd:
             try:
                 self.process.wait(5)
             except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+                pass
+            try:
+                os.killpg(self.process.pid, signal.SIGKILL)  # it works in several processes
+            except ProcessLookupError:
+                pass
+            self.process.wait()
             self.process = None
 
 
