@@ -79,7 +79,7 @@ struct tls_decision {
     bool count_failure;   /* a TLSRPT failure even though mail may flow */
 };
 
-/* The stricter of two levels; discovery never lowers (TLS.md, model). */
+/* The stricter of two levels; discovery never lowers. */
 enum tls_level tls_level_stricter(enum tls_level a, enum tls_level b);
 struct tls_decision tls_decide(const struct tls_facts *facts, enum tls_event event);
 /*

@@ -123,7 +123,7 @@ void site_on_alive(struct site *s);
 /* The next transaction for this link, or NULL: none, or not yet. */
 struct deliver_txn *site_take(struct site *s, struct link *link);
 bool site_is_resting(const struct site *s);
-bool job_clear_ok(const struct deliver *d, const struct job *job); /* TLS.md, `later` */
+bool job_clear_ok(const struct deliver *d, const struct job *job); /* may it use clear_after_tls_failure: later? */
 
 /* ---- link.c, link_session.c, link_tls.c: one connection and its way there ---- */
 struct deliver_txn {

@@ -65,7 +65,7 @@ void link_start_tls(struct link *link)
     struct buf key = {0};
     char why[160];
 
-    /* The reuse key of TLS.md, as far as it can differ here: a session is resumed only where all of it is
+    /* Everything that decides about a session here: it is resumed only where all of it is
      * equal. */
     buf_putf(&key, "%s|%s|%s|%s|%d|%s|%s", group->name, link->remote, link->source, link->host->name,
              group->starttls, group->tls_priority ? group->tls_priority : "",
