@@ -14,7 +14,8 @@ import pytest
 from harness import BUILD, PATIENCE, SANITIZED, wait_until
 from world import net, servers
 
-pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else"),
+pytestmark = [pytest.mark.xdist_group("port 587"),
+              pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else"),
               pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv"),
               pytest.mark.skipif(SANITIZED, reason="about rights, not memory; leak checks need ptrace")]
 NOBODY = pwd.getpwnam("nobody")
