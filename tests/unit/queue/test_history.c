@@ -581,6 +581,7 @@ static void a_hot_journal_does_not_stop_replay(void **state)
     assert_true(file_exists(w, NOON / 86400, 0, "-journal"));
     assert_int_equal(history_replay(w->dir, 0, 0, on_final, &r, &day, &row), OK);
     assert_int_equal(r.count, 3);
+    mem_free(r.messages);
     mem_free(path);
 }
 
