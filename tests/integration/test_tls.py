@@ -77,26 +77,28 @@ def name(level, receiver):
 @pytest.fixture(scope="module")
 def matrix(tmp_path_factory, certs):
     world = World(tmp_path_factory.mktemp("matrix"), certs)
-    for level, receiver in itertools.product(LEVELS, RECEIVERS):
-        d = domain(level, receiver)
-        world.receiver(name(level, receiver), d, host=f"mx.{d}", record=True, **RECEIVERS[receiver])
-    groups = [
-        group(level, ["." + level + ".test"], retry=HOURLY, tls={"ca_file": str(certs.ca_file)},
-              timeouts={"ehlo": f"{int(2 * PATIENCE)}s", "greeting": "10s"}, **rules)
-        for level, rules in LEVELS.items()]
-    daemon = world.daemon(*groups)
-    world.message_id = daemon.send(*[f"user@{domain(*c)}" for c in CELLS], headers=["X-Campaign: matrix"])
+    try:
+        for level, receiver in itertools.product(LEVELS, RECEIVERS):
+            d = domain(level, receiver)
+            world.receiver(name(level, receiver), d, host=f"mx.{d}", record=True, **RECEIVERS[receiver])
+        groups = [
+            group(level, ["." + level + ".test"], retry=HOURLY, tls={"ca_file": str(certs.ca_file)},
+                  timeouts={"ehlo": f"{int(2 * PATIENCE)}s", "greeting": "10s"}, **rules)
+            for level, rules in LEVELS.items()]
+        daemon = world.daemon(*groups)
+        world.message_id = daemon.send(*[f"user@{domain(*c)}" for c in CELLS], headers=["X-Campaign: matrix"])
 
-    def settled():
-        rows = daemon.queued()
-        return len(world.seen.deliveries) + len(rows) == len(CELLS) and all(r["attempts"] >= 1 for r in rows)
+        def settled():
+            rows = daemon.queued()
+            return len(world.seen.deliveries) + len(rows) == len(CELLS) and all(r["attempts"] >= 1 for r in rows)
 
-    end = time.monotonic() + 20 * PATIENCE
-    while not settled() and time.monotonic() < end:  # a cell without an outcome fails by itself
-        time.sleep(0.1)
-    world.waiting = {r["recipient"]: r for r in daemon.queued()}
-    yield world
-    world.stop()
+        end = time.monotonic() + 20 * PATIENCE
+        while not settled() and time.monotonic() < end:  # a cell without an outcome fails by itself
+            time.sleep(0.1)
+        world.waiting = {r["recipient"]: r for r in daemon.queued()}
+        yield world
+    finally:
+        world.stop()
 
 
 @pytest.mark.xdist_group("matrix")
