@@ -440,3 +440,15 @@ def submit_many(daemon, recipients):
                 assert (raw.reply()[0], raw.reply()[0]) == (250, 354)
                 raw.send(compose([r])[1])
                 raw.ok(".")
+
+
+def test_later_goes_in_clear_once_the_message_is_old_enough(world):
+    world.receiver("broken", "broken.test", starttls_break="garbage")
+    daemon = world.daemon(group("b", ["broken.test"], starttls="on", clear_after_tls_failure="later",
+                                retry={"schedule": ["1s"], "jitter": "0%", "lifetime": "1d"}),
+                          delivery={"clear_fallback_after": "2500ms"})
+    sent = time.time()
+    daemon.send("a@broken.test")
+    got = world.got(1, 20)
+    assert [d.tls for d in got] == ["clear"] and got[0].time - sent >= 2.4
+    wait_until(lambda: sum(r["clear_by_fallback"] for r in daemon.json("report", "tls")["rows"]) == 1, what="the fallback in the report")
