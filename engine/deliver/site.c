@@ -38,8 +38,8 @@ static void on_permit(struct note *note, void *owner)
     permit_heard(s->pool, &s->waiter);
     s->waits_for_permit = false;
     site_kick(s);
-    permit_cancel(s->pool,
-                  &s->waiter); /* a turn that was not needed goes to the next; queue again when needed */
+    if (!s->waits_for_permit) /* a turn that was not needed goes to the next; a new place in the queue stays */
+        permit_cancel(s->pool, &s->waiter);
     site_maybe_free(s);
 }
 
@@ -51,7 +51,8 @@ static void on_global_permit(struct note *note, void *owner)
     permit_heard(s->global, &s->global_waiter);
     s->waits_for_permit = false;
     site_kick(s);
-    permit_cancel(s->global, &s->global_waiter);
+    if (!s->waits_for_permit)
+        permit_cancel(s->global, &s->global_waiter);
     site_maybe_free(s);
 }
 
