@@ -13,10 +13,9 @@
  *
  *     final (message_id, no | outcome, mx, at)         of rows in state DSN
  *     counter (messages, rows of each state)           one row, in every transaction: sums without a scan
- *     tally (day, campaign | messages, rcpts)          all that was accepted on a UTC day, to reconcile with history
- *     meta (key, value)                                history position applied, first whole day of tally, …
- *     policy (version | at, author, comment, text)
- *     account (name | keys, limits)
+ *     tally (day, campaign | messages, rcpts)          all that was accepted on a UTC day, to reconcile with
+ * history meta (key, value)                                history position applied, first whole day of
+ * tally, … policy (version | at, author, comment, text) account (name | keys, limits)
  *
  * rcpt_ready has the state too, though it is always the same: SQLite then needs no row to know it.  It leads
  * with the domain, so that a domain's page costs the same however long the queue is, and the domains with
@@ -30,6 +29,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -135,9 +135,19 @@ static bool wal_has_frames(const char *path)
     return stat(wal, &st) == 0 && st.st_size > 0;
 }
 
+static enum err refuse_newer(const char *path, unsigned version, char **why)
+{
+    if (version <= COUNT_OF(steps))
+        return OK;
+    *why = sentence("%s was made by a newer Hayauma (schema %u, this one knows %u): start that version, or "
+                    "restore a backup made before the upgrade",
+                    path, version, (unsigned)COUNT_OF(steps));
+    return ERR_VERSION;
+}
+
 /* What can be told from the first 100 octets, before SQLite sees the file (it takes an empty file for a new
- * one). */
-static enum err check_header(const char *path, unsigned *version, char **why)
+ * one).  The version there is the one of the last checkpoint: current_version() has the word of the WAL. */
+static enum err check_header(const char *path, char **why)
 {
     unsigned char head[100];
     struct stat st;
@@ -166,14 +176,9 @@ static enum err check_header(const char *path, unsigned *version, char **why)
                         big_endian(head + 68));
         return ERR_VERSION;
     }
-    *version = big_endian(head + 60);
-    if (*version > COUNT_OF(steps)) {
-        *why =
-            sentence("%s was made by a newer Hayauma (schema %u, this one knows %u): start that version, or "
-                     "restore a backup made before the upgrade",
-                     path, *version, (unsigned)COUNT_OF(steps));
-        return ERR_VERSION;
-    }
+    enum err e = refuse_newer(path, big_endian(head + 60), why);
+    if (e)
+        return e;
     uint64_t page = (uint64_t)head[16] << 8 | head[17];
     page = page == 1 ? 65536 : page;
     if (!wal_has_frames(path) && (uint64_t)st.st_size < page * big_endian(head + 28)) {
@@ -271,10 +276,34 @@ static enum err quick_check(sqlite3 *db, const char *path, char **why)
     return ERR_CORRUPT;
 }
 
-static enum err settle_in(sqlite3 *db, const char *path, unsigned version, char **why)
+/* A migration, by this version or a newer one, stands in the WAL alone until the next checkpoint. */
+static enum err current_version(sqlite3 *db, const char *path, unsigned *version, char **why)
 {
-    enum err e = sql_exec(db, "PRAGMA journal_mode = WAL");
+    char said[100] = "0";
+    enum err e = sql_err(sqlite3_exec(db, "PRAGMA user_version", first_column, said, NULL));
 
+    *version = (unsigned)strtoul(said, NULL, 10);
+    if (!e)
+        return refuse_newer(path, *version, why);
+    if (e == ERR_CORRUPT)
+        *why = damaged(path, sqlite3_errmsg(db));
+    else
+        *why = sentence("cannot read %s: %s; see that the directory and its files are writable for the user "
+                        "that runs the daemon",
+                        path, sqlite3_errmsg(db));
+    return e;
+}
+
+static enum err settle_in(sqlite3 *db, const char *path, char **why)
+{
+    unsigned version = 0;
+    enum err e = current_version(db, path, &version, why);
+
+    if (e) { /* what is refused stays as it is: its WAL is not checkpointed by closing */
+        (void)sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+        return e;
+    }
+    e = sql_exec(db, "PRAGMA journal_mode = WAL");
     if (!e)
         e = sql_exec(db,
                      "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY;"
@@ -301,7 +330,6 @@ static enum err settle_in(sqlite3 *db, const char *path, unsigned version, char 
 enum err schema_open(const char *dir, bool may_create, sqlite3 **out, bool *created, char **why)
 {
     BUF_LOCAL(path_buf);
-    unsigned version = 0;
     sqlite3 *db = NULL;
     enum err e = OK;
 
@@ -320,7 +348,7 @@ enum err schema_open(const char *dir, bool may_create, sqlite3 **out, bool *crea
         *created = !e;
     }
     if (!e)
-        e = check_header(path, &version, why);
+        e = check_header(path, why);
     if (e)
         return e;
     e = open_file(path, SQLITE_OPEN_READWRITE, &db);
@@ -328,7 +356,7 @@ enum err schema_open(const char *dir, bool may_create, sqlite3 **out, bool *crea
         *why = sentence("cannot open %s for writing; give the user that runs the daemon access to it", path);
         return e;
     }
-    e = settle_in(db, path, version, why);
+    e = settle_in(db, path, why);
     if (e) {
         sqlite3_close(db);
         return e;
@@ -345,12 +373,7 @@ enum err schema_open_reader(const char *dir, sqlite3 **out, char **why)
 
     buf_putf(&path_buf, "%s/queue.db", dir);
     const char *path = buf_str(&path_buf);
-    enum err e = check_header(path, &version, why);
-    if (!e && version != COUNT_OF(steps)) {
-        *why = sentence("%s has schema %u; start the daemon once, it brings it to %u", path, version,
-                        (unsigned)COUNT_OF(steps));
-        e = ERR_VERSION;
-    }
+    enum err e = check_header(path, why);
     if (e)
         return e;
     /* A reader of a WAL database needs the -shm file, hence READWRITE; query_only keeps it from writing. */
@@ -366,6 +389,16 @@ enum err schema_open_reader(const char *dir, sqlite3 **out, char **why)
     }
     /* The last connection to close would checkpoint: that is the store's business alone. */
     (void)sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    e = current_version(db, path, &version, why);
+    if (!e && version != COUNT_OF(steps)) {
+        *why = sentence("%s has schema %u; start the daemon once, it brings it to %u", path, version,
+                        (unsigned)COUNT_OF(steps));
+        e = ERR_VERSION;
+    }
+    if (e) {
+        sqlite3_close(db);
+        return e;
+    }
     *out = db;
     return OK;
 }

@@ -161,6 +161,62 @@ static void set_pragma(const char *sql)
     sqlite3_close(db);
 }
 
+/* As a crash right after the commit leaves it: the change stands in the WAL, the file's head knows nothing.
+ */
+static void set_in_wal(const char *sql, unsigned migrate_from)
+{
+    sqlite3 *db;
+
+    assert_int_equal(sqlite3_open(path_of("queue.db"), &db), SQLITE_OK);
+    assert_int_equal(sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    if (migrate_from)
+        assert_int_equal(schema_migrate(db, migrate_from, schema_version()), OK);
+    sqlite3_close(db);
+}
+
+static off_t size_of(const char *name)
+{
+    struct stat st;
+
+    return stat(path_of(name), &st) ? 0 : st.st_size;
+}
+
+static void a_newer_version_that_only_the_wal_knows_is_refused_and_left_there(void **state)
+{
+    char newer[60];
+
+    (void)state;
+    world_must_open(&w);
+    assert_int_equal(world_accept(&w, "a@b.example", "b.example", NULL), OK);
+    world_close(&w);
+    snprintf(newer, sizeof(newer), "PRAGMA user_version = %u", schema_version() + 1);
+    set_in_wal(newer, 0);
+    off_t wal = size_of("queue.db-wal");
+    assert_true(wal > 0);
+    expect_refusal(ERR_VERSION, "newer Hayauma");
+    assert_int_equal(size_of("queue.db-wal"), wal);
+}
+
+static void a_migration_that_only_the_wal_knows_is_not_made_again(void **state)
+{
+    static const char first[] = "DROP TABLE tally; DELETE FROM meta WHERE key = 'tally_since';"
+                                "PRAGMA user_version = 1";
+    struct browse *b;
+    char *why = NULL;
+
+    (void)state;
+    world_must_open(&w);
+    assert_int_equal(world_accept(&w, "a@b.example", "b.example", NULL), OK);
+    world_close(&w);
+    set_pragma(first);
+    set_in_wal("PRAGMA wal_autocheckpoint = 0", 1);
+    world_must_open(&w);
+    assert_int_equal(world_stats(&w).messages, 1);
+    assert_int_equal(browse_open(w.dir, &b, &why), OK); /* nor is a reader misled */
+    browse_close(b);
+}
+
 static void what_is_not_our_database_is_never_replaced(void **state)
 {
     char zeros[8192] = {0}, newer[60];
@@ -571,6 +627,8 @@ int main(void)
         ROW(an_unwritable_directory_is_refused_with_advice),
         ROW(everything_is_private),
         ROW(an_older_schema_is_brought_up_step_by_step),
+        ROW(a_newer_version_that_only_the_wal_knows_is_refused_and_left_there),
+        ROW(a_migration_that_only_the_wal_knows_is_not_made_again),
         ROW(a_queue_of_the_first_version_is_taken_over_with_its_mail),
         ROW(every_failing_call_gives_an_error_and_loses_nothing),
         ROW(a_batch_whose_sync_fails_is_refused_as_a_whole),
