@@ -31,71 +31,38 @@ static void count(struct report_delivery_row *row, const struct report_cell *c)
 static enum err on_cell(void *arg, const struct report_cell *c)
 {
     struct tally *t = arg;
-    struct report_delivery_row *row = map_find(&t->by_key, c->key);
+    struct report_delivery_row *row = report_row(&t->by_key, &t->report.arena, c->key, sizeof(*row));
 
-    if (!row) {
-        if (t->by_key.count >= REPORT_KEYS_MAX)
-            return ERR_FULL;
-        row = ARENA_NEW(&t->report.arena, struct report_delivery_row);
-        row->key = arena_dup(&t->report.arena, c->key);
-        row->hour_unix = c->hour * 3600;
-        map_put(&t->by_key, bytes_of(row->key), row);
-    }
+    if (!row)
+        return ERR_FULL;
+    row->hour_unix = c->hour * 3600;
     count(row, c);
     count(&t->report.total, c);
     return OK;
 }
 
-static int compare_u64(uint64_t more, uint64_t less) /* descending */
-{
-    return more > less ? -1 : more < less;
-}
-
-static int by_key(const void *a, const void *b)
-{
-    const struct report_delivery_row *x = *(struct report_delivery_row *const *)a,
-                                     *y = *(struct report_delivery_row *const *)b;
-
-    return strcmp(x->key, y->key);
-}
-
 static int by_volume(const void *a, const void *b)
 {
-    const struct report_delivery_row *x = *(struct report_delivery_row *const *)a,
-                                     *y = *(struct report_delivery_row *const *)b;
-    int c = compare_u64(x->attempts, y->attempts);
+    const struct report_delivery_row *x = *(void *const *)a, *y = *(void *const *)b;
+    int c = report_compare(x->attempts, y->attempts);
 
-    return c ? c : by_key(a, b);
+    return c ? c : report_by_key(a, b);
 }
 
 static int by_failed(const void *a, const void *b)
 {
-    const struct report_delivery_row *x = *(struct report_delivery_row *const *)a,
-                                     *y = *(struct report_delivery_row *const *)b;
-    int c = compare_u64(x->bounced + x->expired, y->bounced + y->expired);
+    const struct report_delivery_row *x = *(void *const *)a, *y = *(void *const *)b;
+    int c = report_compare(x->bounced + x->expired, y->bounced + y->expired);
 
     return c ? c : by_volume(a, b);
 }
 
 static int by_waiting(const void *a, const void *b)
 {
-    const struct report_delivery_row *x = *(struct report_delivery_row *const *)a,
-                                     *y = *(struct report_delivery_row *const *)b;
-    int c = compare_u64(x->deferred, y->deferred);
+    const struct report_delivery_row *x = *(void *const *)a, *y = *(void *const *)b;
+    int c = report_compare(x->deferred, y->deferred);
 
     return c ? c : by_volume(a, b);
-}
-
-static void sort_rows(struct report_delivery_row **rows, size_t count, const struct report_query *q)
-{
-    static int (*const orders[])(const void *, const void *) = {
-        [REPORT_SORT_VOLUME] = by_volume,   [REPORT_SORT_KEY] = by_key,      [REPORT_SORT_FAILED] = by_failed,
-        [REPORT_SORT_WAITING] = by_waiting, [REPORT_SORT_CLEAR] = by_volume,
-    };
-    bool chronological = q->by == REPORT_BY_HOUR && q->sort == REPORT_SORT_VOLUME;
-
-    if (count)
-        qsort(rows, count, sizeof(*rows), chronological ? by_key : orders[q->sort]);
 }
 
 static void finish(struct report_delivery_row *row)
@@ -106,18 +73,19 @@ static void finish(struct report_delivery_row *row)
 /* Only the rows that are asked for are copied: there may be many. */
 static void take_rows(struct tally *t, const struct report_query *q)
 {
+    static const report_order_fn orders[] = {
+        [REPORT_SORT_VOLUME] = by_volume, [REPORT_SORT_KEY] = report_by_key,
+        [REPORT_SORT_FAILED] = by_failed, [REPORT_SORT_WAITING] = by_waiting,
+        [REPORT_SORT_CLEAR] = by_volume,
+    };
     struct report_delivery *r = &t->report;
-    struct report_delivery_row **rows = mem_alloc((t->by_key.count + 1) * sizeof(*rows)), *row;
-    size_t count = 0;
+    void **rows = report_rows(&t->by_key, q, orders, &r->span, &r->count);
 
-    for (size_t at = 0; (row = map_next(&t->by_key, &at));)
-        rows[count++] = row;
-    sort_rows(rows, count, q);
-    r->count = report_limit(q, &r->span, count);
     r->rows = arena_alloc(&r->arena, (r->count + 1) * sizeof(*r->rows));
     for (size_t i = 0; i < r->count; i++) {
-        finish(rows[i]);
-        r->rows[i] = *rows[i];
+        struct report_delivery_row *row = rows[i];
+        finish(row);
+        r->rows[i] = *row;
     }
     finish(&r->total);
     mem_free(rows);

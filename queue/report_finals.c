@@ -27,14 +27,9 @@ static enum err on_cell(void *arg, const struct report_cell *c)
     count(&t->report.total, c->outcome, c->attempts);
     if (!t->query->by_campaign)
         return OK;
-    struct report_finals_row *row = map_find(&t->by_campaign, c->key);
-    if (!row) {
-        if (t->by_campaign.count >= REPORT_KEYS_MAX)
-            return ERR_FULL;
-        row = ARENA_NEW(&t->report.arena, struct report_finals_row);
-        row->campaign = arena_dup(&t->report.arena, c->key);
-        map_put(&t->by_campaign, bytes_of(row->campaign), row);
-    }
+    struct report_finals_row *row = report_row(&t->by_campaign, &t->report.arena, c->key, sizeof(*row));
+    if (!row)
+        return ERR_FULL;
     count(row, c->outcome, c->attempts);
     return OK;
 }

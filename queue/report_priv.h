@@ -46,7 +46,23 @@ struct report_scan {
 };
 /* The same combination may come in several cells.  What on_cell returns ends the scan. */
 MUST_CHECK enum err report_scan(const char *dir, const struct report_scan *what, struct report_span *span);
-/* Rows in all are what `span` says; how many of them to give. */
-size_t report_limit(const struct report_query *q, struct report_span *span, size_t rows);
 /* Logs and counts a file that cannot be read; ERR_TIMEOUT goes on to the caller. */
 MUST_CHECK enum err report_skip(const struct history_file *file, enum err e, size_t *files_skipped);
+
+/* ---- report_rows.c: a row per key, of a type whose first member is `const char *key` ---- */
+
+/* The key's row, a zeroed new one with a copy of the key if there was none; NULL: there are too many. */
+void *report_row(struct map *by_key, struct arena *arena, struct bytes key, size_t row_bytes);
+
+typedef int (*report_order_fn)(const void *a, const void *b); /* of pointers to rows */
+int report_by_key(const void *a, const void *b);
+static inline int report_compare(uint64_t more, uint64_t less) /* descending */
+{
+    return more > less ? -1 : more < less;
+}
+/*
+ * All rows in the order that is asked for; `count` of them are to be given, and `span` learns how many there
+ * were.  orders[] is by enum report_sort.  The list is the caller's: mem_free.
+ */
+void **report_rows(const struct map *by_key, const struct report_query *q, const report_order_fn *orders,
+                   struct report_span *span, size_t *count);

@@ -412,9 +412,3 @@ enum err report_scan(const char *dir, const struct report_scan *what, struct rep
         *span = s.span;
     return e;
 }
-
-size_t report_limit(const struct report_query *q, struct report_span *span, size_t rows)
-{
-    span->rows_in_all = rows;
-    return q->limit ? MIN_OF(q->limit, rows) : rows;
-}
