@@ -141,6 +141,28 @@ void put_styled(struct buf *out, const struct cli *cli, enum style style, const 
         buf_putf(out, "%s%s%s", term_on(&cli->term, style), text, term_off(&cli->term));
 }
 
+void put_other_states(struct buf *out, const struct cli *cli, const json_t *totals, const char *says_dsn_owed)
+{
+    const struct {
+        const char *field, *says;
+        enum style style;
+    } rows[] = {
+        {"held", "held", STYLE_WARN},
+        {"dsn_owed", says_dsn_owed, STYLE_PLAIN},
+        {"bouncing", "bouncing", STYLE_BAD},
+        {"cancelling", "being cancelled", STYLE_BAD},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        uint64_t n = field_count(totals, rows[i].field);
+        if (!n)
+            continue;
+        buf_putf(out, ", %s", term_on(&cli->term, rows[i].style));
+        format_count(out, n);
+        buf_putf(out, " %s%s", rows[i].says, term_off(&cli->term));
+    }
+}
+
 enum style style_of_outcome(const char *outcome)
 {
     static const struct {

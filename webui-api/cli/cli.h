@@ -54,6 +54,9 @@ bool cli_confirm(const char *question);
 void put_plural(struct buf *out, uint64_t n, const char *one, const char *many);
 /* With a style, where there are colours. */
 void put_styled(struct buf *out, const struct cli *cli, enum style style, const char *text);
+/* ", 3 held, 1 bouncing": what the queue holds besides those that wait, where there is any. */
+void put_other_states(struct buf *out, const struct cli *cli, const json_t *totals,
+                      const char *says_dsn_owed);
 enum style style_of_outcome(const char *outcome);
 
 /* The rows of commands.c. */

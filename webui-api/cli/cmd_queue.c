@@ -231,25 +231,8 @@ int cmd_queue_list(struct cli *cli)
 
 static void put_totals_line(const struct cli *cli, const json_t *totals, struct buf *out)
 {
-    static const struct {
-        const char *field, *says;
-        enum style style;
-    } rows[] = {
-        {"held", "held", STYLE_WARN},
-        {"dsn_owed", "that a DSN is owed for", STYLE_PLAIN},
-        {"bouncing", "bouncing", STYLE_BAD},
-        {"cancelling", "being cancelled", STYLE_BAD},
-    };
-
     put_plural(out, field_count(totals, "waiting"), "recipient waiting", "recipients waiting");
-    for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        uint64_t n = field_count(totals, rows[i].field);
-        if (!n)
-            continue;
-        buf_putf(out, ", %s", term_on(&cli->term, rows[i].style));
-        format_count(out, n);
-        buf_putf(out, " %s%s", rows[i].says, term_off(&cli->term));
-    }
+    put_other_states(out, cli, totals, "that a DSN is owed for");
     buf_puts(out, ", in ");
     put_plural(out, field_count(totals, "messages"), "message", "messages");
     buf_putc(out, '\n');

@@ -58,27 +58,11 @@ static void put_alarms(struct buf *out, const struct cli *cli, const json_t *sta
 static void put_queue(struct buf *out, const struct cli *cli, const json_t *status)
 {
     const json_t *totals = json_object_get(status, "queue");
-    static const struct {
-        const char *field, *says;
-        enum style style;
-    } rows[] = {
-        {"held", "held", STYLE_WARN},
-        {"dsn_owed", "owed a DSN", STYLE_PLAIN},
-        {"bouncing", "bouncing", STYLE_BAD},
-        {"cancelling", "being cancelled", STYLE_BAD},
-    };
 
     put_label(out, cli, "queue");
     format_count(out, field_count(totals, "waiting"));
     buf_puts(out, " waiting");
-    for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        uint64_t n = field_count(totals, rows[i].field);
-        if (!n)
-            continue;
-        buf_putf(out, ", %s", term_on(&cli->term, rows[i].style));
-        format_count(out, n);
-        buf_putf(out, " %s%s", rows[i].says, term_off(&cli->term));
-    }
+    put_other_states(out, cli, totals, "owed a DSN");
     buf_puts(out, "; ");
     put_plural(out, field_count(totals, "messages"), "message", "messages");
     buf_putc(out, '\n');
