@@ -1,68 +1,16 @@
-/*
- * History on a disk whose writes and syncs fail.  The calls of the whole process, SQLite's too, go through
- * the functions below, as the program's symbols come first.
- */
+/* History on a disk whose writes and syncs fail. */
 #include "tests/unit/queue/history_help.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
-#include <sys/syscall.h>
 
-enum call { CALL_SYNC, CALL_WRITE, CALLS };
-static atomic_int
-    countdown[CALLS]; /* 0: well; n: the n-th call from now fails, and all after it while stuck */
-static atomic_bool stuck;
-static atomic_int fail_errno, failed_calls;
-
-static bool fails(enum call c)
-{
-    int left = atomic_load(&countdown[c]);
-
-    if (left == 0)
-        return false;
-    if (left > 1) {
-        atomic_fetch_sub(&countdown[c], 1);
-        return false;
-    }
-    if (!atomic_load(&stuck))
-        atomic_store(&countdown[c], 0);
-    atomic_fetch_add(&failed_calls, 1);
-    errno = atomic_load(&fail_errno);
-    return true;
-}
-
-int fdatasync(int fd)
-{
-    return fails(CALL_SYNC) ? -1 : (int)syscall(SYS_fdatasync, fd);
-}
-int fsync(int fd)
-{
-    return fails(CALL_SYNC) ? -1 : (int)syscall(SYS_fsync, fd);
-}
-ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
-{
-    return fails(CALL_WRITE) ? -1 : syscall(SYS_pwrite64, fd, p, n, at);
-}
-#if !defined(_FILE_OFFSET_BITS) || _FILE_OFFSET_BITS != 64 /* else the one above has both names */
-ssize_t pwrite64(int fd, const void *p, size_t n, off64_t at)
-{
-    return fails(CALL_WRITE) ? -1 : syscall(SYS_pwrite64, fd, p, n, at);
-}
-#endif
-
-static void heal(void)
-{
-    for (int c = 0; c < CALLS; c++)
-        atomic_store(&countdown[c], 0);
-    atomic_store(&stuck, false);
-}
+#include "tests/unit/queue/faults.h"
 
 static void let_it_recover(struct world *w)
 {
     for (int i = 0; i < 400 && history_backlog(w->h); i++) {
         usleep(5000);
-        if (atomic_load(&failed_calls) && !atomic_load(&stuck))
+        if (faults_met())
             pass_time(300);
     }
     if (history_backlog(w->h))
@@ -82,7 +30,7 @@ static void assert_places_are_right(const struct world *w)
     }
 }
 
-static void one_failure(enum call call, int nth, int error, bool stays)
+static void one_failure(enum fault_call call, int nth, int error, bool stays)
 {
     struct world *w = NULL;
     const uint64_t posted = 20 + 3 * 30;
@@ -90,20 +38,17 @@ static void one_failure(enum call call, int nth, int error, bool stays)
     assert_int_equal(world_set_up((void **)&w), 0);
     world_open(w, 0);
     post_and_wait(w, batch_of(1, 20));
-    atomic_store(&failed_calls, 0);
-    atomic_store(&fail_errno, error);
-    atomic_store(&stuck, stays);
-    atomic_store(&countdown[call], nth);
+    faults_set(call, nth, error, stays);
     pass_time(1100); /* a rollup is due with the next batch */
     for (uint64_t i = 0; i < 3; i++) {
         history_post(w->h, batch_of(1000 + i * 100, 30));
         usleep(2000);
     }
-    for (int i = 0; i < 100 && history_backlog(w->h) && !atomic_load(&failed_calls); i++)
+    for (int i = 0; i < 100 && history_backlog(w->h) && !faults_met(); i++)
         usleep(1000);
     if (stays) /* what was handed on while the disk failed was not touched by it */
         usleep(20000);
-    heal();
+    faults_heal();
     let_it_recover(w);
     history_close(w->h, 5000);
     w->h = NULL;
@@ -124,11 +69,11 @@ static void a_call_that_fails_costs_no_record_and_doubles_none(void **state)
     int hit = 0;
 
     (void)state;
-    for (int call = 0; call < CALLS; call++)
-        for (int nth = 1; nth <= (call == CALL_SYNC ? 4 : 16); nth++)
+    for (int call = 0; call <= FAULT_WRITE; call++)
+        for (int nth = 1; nth <= (call == FAULT_SYNC ? 4 : 16); nth++)
             for (int stays = 0; stays < 2; stays++) {
-                one_failure((enum call)call, nth, errors[nth % 2], stays);
-                hit += atomic_load(&failed_calls) > 0;
+                one_failure((enum fault_call)call, nth, errors[nth % 2], stays);
+                hit += faults_met() > 0;
             }
     assert_true(hit > 20); /* else nothing was tested */
 }
@@ -139,18 +84,15 @@ static void a_commit_that_lost_its_sync_is_not_written_twice_when_it_is_there_af
 
     world_open(w, 0);
     post_and_wait(w, batch_of(1, 20));
-    atomic_store(&fail_errno, EIO);
-    atomic_store(&failed_calls, 0);
-    atomic_store(&stuck, true);
-    atomic_store(&countdown[CALL_SYNC], 1); /* and the checkpoint at close fails too: the WAL stays */
+    faults_set(FAULT_SYNC, 1, EIO, true); /* and the checkpoint at close fails too: the WAL stays */
     history_post(w->h, batch_of(100, 30));
-    for (int i = 0; i < 1000 && atomic_load(&failed_calls) < 2; i++)
+    for (int i = 0; i < 1000 && faults_met() < 2; i++)
         usleep(1000);
     usleep(20000);
     assert_int_equal(heard_attempts(), 20);
     history_post(w->h, batch_of(200, 5));
     assert_int_equal(ask(w, DAY0, 0, "SELECT count(*) FROM attempt"), 50); /* there it is */
-    heal();
+    faults_heal();
     let_it_recover(w);
     assert_int_equal(heard_attempts(), 55);
     assert_int_equal(ask(w, DAY0, 0, "SELECT count(*) FROM attempt"), 55);
@@ -164,16 +106,14 @@ static void closing_on_a_dead_disk_ends_in_time(void **state)
 
     world_open(w, 0);
     post_and_wait(w, batch_of(1, 20));
-    atomic_store(&fail_errno, EIO);
-    atomic_store(&stuck, true);
-    atomic_store(&countdown[CALL_WRITE], 1);
+    faults_set(FAULT_WRITE, 1, EIO, true);
     history_post(w->h, batch_of(100, 30));
     usleep(20000);
     uint64_t start = clock_now_ms();
     history_close(w->h, 300);
     w->h = NULL;
     assert_true(clock_now_ms() - start < 5000);
-    heal();
+    faults_heal();
     assert_int_equal(heard_attempts(), 20); /* what is not safe is not handed on */
     assert_int_equal(ask(w, DAY0, 0, "SELECT count(*) FROM attempt"), 20);
 }

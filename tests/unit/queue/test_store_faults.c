@@ -1,14 +1,8 @@
-/*
- * Disks that fail, fill up or hold something else.  write, sync and rename of the whole process go through
- * the functions below, which fail when a test says so: SQLite's calls too, as the program's symbols come
- * first.
- */
-#undef _FILE_OFFSET_BITS /* else pwrite and pwrite64 below become one symbol, defined twice */
+/* Disks that fail, fill up or hold something else. */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -17,8 +11,6 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -28,73 +20,15 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "queue/schema.h"
+#include "tests/unit/queue/faults.h"
 #include "tests/unit/queue/world.h"
-
-/* ---- the disk ---- */
-
-enum call { CALL_SYNC, CALL_WRITE, CALL_BODY_WRITE, CALLS };
-static atomic_int
-    countdown[CALLS]; /* 0: well; n: the n-th call from now fails, and all after it while stuck */
-static atomic_bool stuck;
-static atomic_int fail_errno = EIO;
-static atomic_int failed_calls;
-
-static bool fails(enum call c)
-{
-    int left = atomic_load(&countdown[c]);
-
-    if (left == 0)
-        return false;
-    if (left > 1) {
-        atomic_fetch_sub(&countdown[c], 1);
-        return false;
-    }
-    if (!atomic_load(&stuck))
-        atomic_store(&countdown[c], 0);
-    atomic_fetch_add(&failed_calls, 1);
-    errno = atomic_load(&fail_errno);
-    return true;
-}
-
-int fdatasync(int fd)
-{
-    return fails(CALL_SYNC) ? -1 : (int)syscall(SYS_fdatasync, fd);
-}
-int fsync(int fd)
-{
-    return fails(CALL_SYNC) ? -1 : (int)syscall(SYS_fsync, fd);
-}
-ssize_t pwritev(int fd, const struct iovec *iov, int count, off_t at)
-{
-    return fails(CALL_BODY_WRITE) ? -1 : syscall(SYS_pwritev, fd, iov, count, at, 0);
-}
-ssize_t pwritev64(int fd, const struct iovec *iov, int count, off64_t at)
-{
-    return fails(CALL_BODY_WRITE) ? -1 : syscall(SYS_pwritev, fd, iov, count, at, 0);
-}
-ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
-{
-    return fails(CALL_WRITE) ? -1 : syscall(SYS_pwrite64, fd, p, n, at);
-}
-ssize_t pwrite64(int fd, const void *p, size_t n, off64_t at)
-{
-    return fails(CALL_WRITE) ? -1 : syscall(SYS_pwrite64, fd, p, n, at);
-}
-
-static void heal(void)
-{
-    for (int i = 0; i < CALLS; i++)
-        atomic_store(&countdown[i], 0);
-    atomic_store(&stuck, false);
-    atomic_store(&fail_errno, EIO);
-}
 
 static struct world w;
 
 static int setup(void **state)
 {
     (void)state;
-    heal();
+    faults_heal();
     world_init(&w);
     return 0;
 }
@@ -102,7 +36,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    heal();
+    faults_heal();
     world_fini(&w);
     return 0;
 }
@@ -363,7 +297,7 @@ static void check_survivors(const struct survivor *s, size_t count)
 static void every_failing_call_gives_an_error_and_loses_nothing(void **state)
 {
     (void)state;
-    for (int c = 0; c < CALLS; c++) {
+    for (int c = 0; c < FAULT_CALLS; c++) {
         int met = 0;
         for (int n = 1; n <= 9; n++) {
             struct survivor s[6] = {{0}};
@@ -371,9 +305,7 @@ static void every_failing_call_gives_an_error_and_loses_nothing(void **state)
             world_must_open(&w);
             assert_int_equal(world_accept(&w, "a@b.example", "b.example", &s[0].id), OK);
             s[0].accepted = true;
-            atomic_store(&fail_errno, n % 2 ? EIO : ENOSPC);
-            atomic_store(&failed_calls, 0);
-            atomic_store(&countdown[c], n);
+            faults_set((enum fault_call)c, n, n % 2 ? EIO : ENOSPC, false);
             for (int i = 1; i < 6; i++) {
                 enum err e = world_accept(&w, "a@b.example", "b.example", &s[i].id);
                 s[i].accepted = !e;
@@ -381,9 +313,9 @@ static void every_failing_call_gives_an_error_and_loses_nothing(void **state)
                 if (e == ERR_NOSPACE)
                     break; /* refused until the disk was looked at again */
             }
-            heal();
-            assert_true(failed > 0 || atomic_load(&failed_calls) == 0);
-            met += atomic_load(&failed_calls);
+            faults_heal();
+            assert_true(failed > 0 || faults_met() == 0);
+            met += faults_met();
             world_close(&w);
             world_must_open(&w);
             check_survivors(s, 6);
@@ -446,9 +378,9 @@ static void a_batch_whose_sync_fails_is_refused_as_a_whole(void **state)
     (void)state;
     for (int n = 1; n <= 8; n++) {
         world_must_open(&w);
-        atomic_store(&countdown[n % 2 ? CALL_SYNC : CALL_BODY_WRITE], n / 2 + 1);
+        faults_set(n % 2 ? FAULT_SYNC : FAULT_BODY_WRITE, n / 2 + 1, EIO, false);
         send_burst();
-        heal();
+        faults_heal();
         for (size_t i = 0; i < COUNT_OF(burst.s); i++)
             failed += !burst.s[i].accepted;
         world_close(&w);
@@ -467,15 +399,14 @@ static void results_outlive_a_disk_that_does_not_take_them(void **state)
     (void)state;
     world_must_open(&w);
     assert_int_equal(world_accept(&w, "a@b.example", "b.example", &id), OK);
-    atomic_store(&stuck, true);
-    atomic_store(&countdown[CALL_SYNC], 1);
+    faults_set(FAULT_SYNC, 1, EIO, true);
     world_result(&w, id, 0, "b.example", THEN_REMOVE, OUTCOME_DELIVERED, 0);
     s = world_stats(&w);
     assert_int_equal(s.delivered, 0);
     assert_int_equal(s.leased, 1); /* still nobody else's */
     assert_true(s.last_error[0] != '\0');
     assert_int_equal(world_accept(&w, "c@b.example", "b.example", NULL), ERR_IO);
-    heal();
+    faults_heal();
     for (int i = 0; i < 200 && s.delivered == 0; i++) {
         usleep(20000);
         store_stats(w.store, &s);
@@ -493,7 +424,7 @@ static void a_row_deleted_twice_over_a_failed_commit_keeps_its_message_count(voi
     (void)state;
     world_must_open(&w);
     assert_int_equal(world_accept_at(&w, rcpts, 2, 0, world_body("x: y\r\n\r\n"), &id), OK);
-    atomic_store(&countdown[CALL_SYNC], 1);
+    faults_set(FAULT_SYNC, 1, EIO, false);
     world_result(&w, id, 0, "b.example", THEN_REMOVE, OUTCOME_DELIVERED, 0);
     struct store_stats s;
     for (int i = 0; i < 200 && (store_stats(w.store, &s), s.delivered == 0); i++)
