@@ -67,6 +67,13 @@ struct attempt *worker_attempt(struct worker *w)
     return attempt_batch_add(w->batch);
 }
 
+struct session_record *worker_session_record(struct worker *w)
+{
+    if (!w->batch)
+        w->batch = attempt_batch_create();
+    return attempt_batch_add_session(w->batch);
+}
+
 struct arena *worker_attempt_arena(struct worker *w)
 {
     return &w->batch->arena;

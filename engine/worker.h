@@ -94,7 +94,8 @@ bool worker_is_current(const struct worker *w);
 
 /* A record for this turn's batch; posted to history before the loop sleeps. */
 struct attempt *worker_attempt(struct worker *w);
-struct arena *worker_attempt_arena(struct worker *w); /* where its strings go */
+struct session_record *worker_session_record(struct worker *w); /* the same for a session */
+struct arena *worker_attempt_arena(struct worker *w); /* where the strings of both go */
 uint32_t worker_random(void);
 
 /*

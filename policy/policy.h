@@ -27,6 +27,14 @@
 enum route_kind { ROUTE_MX, ROUTE_SMARTHOST };
 enum dane_mode { DANE_OFF, DANE_TRY, DANE_ONLY };
 enum sts_mode { STS_OFF, STS_TRY };
+/* Which name the certificate must have at `verify`. */
+enum name_match {
+    NAME_MX,      /* the MX host (or smart host) that was connected to */
+    NAME_NEXTHOP, /* the recipient domain (or smart host): an MX that DNS invents does not help */
+    NAME_LISTED,  /* one of tls_names */
+};
+/* What becomes of mail when a destination had TLS (or authenticated TLS) before and now has not. */
+enum downgrade_mode { DOWNGRADE_DELIVER, DOWNGRADE_HOLD };
 
 /* One next hop of a smart-host route, in the order to be tried. */
 struct smarthost {
@@ -50,8 +58,20 @@ struct group {
     enum clear_fallback clear_after_tls_failure;
     enum dane_mode dane;
     enum sts_mode mta_sts;
-    char *tls_priority; /* GnuTLS priority string; NULL: the engine's, by level */
-    char *ca_file;      /* trust for this group; NULL: the system's */
+    enum downgrade_mode on_downgrade;
+    enum name_match tls_match;
+    char **tls_names; /* NAME_LISTED: host names, `.suffix` for exactly one more label; normalised */
+    size_t tls_name_count;
+    enum tls_version tls_min_version; /* TLS_VERSION_1_2 unless the document says otherwise */
+    char *tls_priority;               /* GnuTLS priority string; NULL: the engine's, by level and tls_min_version */
+    char *ca_file;                    /* trust for this group; NULL: the system's */
+    char *tls_certificate, *tls_key;  /* shown to servers that ask; PEM files, both or neither */
+    /*
+     * Fingerprints, any of which the leaf must have at `verify`, in place of chain and name: lower-case hex SHA-256
+     * (64 digits) of the certificate, or with "spki:" in front of its public key.
+     */
+    char **tls_pins;
+    size_t tls_pin_count;
     enum route_kind route;
     struct smarthost *hosts; /* ROUTE_SMARTHOST */
     size_t host_count;

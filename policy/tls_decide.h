@@ -26,6 +26,8 @@ enum tls_level {
     TLS_REQUIRETLS,  /* the message carries REQUIRETLS (effective only) */
 };
 
+enum tls_version { TLS_VERSION_1_0, TLS_VERSION_1_1, TLS_VERSION_1_2, TLS_VERSION_1_3 };
+
 /* What a failed TLS at level `on` permits afterwards. */
 enum clear_fallback { CLEAR_NEVER, CLEAR_LATER, CLEAR_NOW };
 
@@ -106,7 +108,59 @@ enum tls_verify {
     TLS_VERIFY_WEAK,    /* key or signature algorithm below what `verify` accepts */
     TLS_VERIFY_BAD,     /* anything else wrong with the chain */
     TLS_VERIFY_NO_CERT, /* anonymous */
-    TLS_VERIFY_DANE,    /* reserved for the DANE check */
-    TLS_VERIFY_DANE_HALF,
+    TLS_VERIFY_DANE,    /* a TLSA record matched, and the MX was found securely */
+    TLS_VERIFY_DANE_HALF, /* a TLSA record matched; who the MX is, was not signed */
+    TLS_VERIFY_PIN,       /* the group's pinned fingerprint matched */
+    TLS_VERIFY_PIN_MISMATCH,
 };
 const char *tls_verify_name(enum tls_verify v); /* "none", "verified-pkix", "self-signed", … */
+/* Is the peer who it should be?  PKIX, DANE, half DANE and pins. */
+bool tls_verify_is_good(enum tls_verify v);
+
+/* What DNS said of TLSA records for the host of a session (RFC 7672). */
+enum dane_result {
+    DANE_RESULT_OFF,      /* not asked: the rule says so, or nothing may be discovered */
+    DANE_RESULT_NONE,     /* no records, or not signed: no DANE for this host */
+    DANE_RESULT_UNUSABLE, /* signed records, none usable: encryption is mandatory, §2.2 */
+    DANE_RESULT_FOUND,    /* usable records; the session did not come to the check */
+    DANE_RESULT_MATCH,
+    DANE_RESULT_MISMATCH,
+    DANE_RESULT_BOGUS, /* the lookup failed: the host was not used */
+};
+const char *dane_result_name(enum dane_result r); /* "off", "none", "unusable", "found", "match", … */
+
+/* What MTA-STS said of the destination and the host of a session (RFC 8461). */
+enum sts_result {
+    STS_RESULT_OFF,         /* not asked */
+    STS_RESULT_NONE,        /* no policy */
+    STS_RESULT_FAILED,      /* looking for one failed and none was cached: as none, and counted */
+    STS_RESULT_MODE_NONE,   /* a policy that asks for nothing */
+    STS_RESULT_FOUND,       /* enforce or testing; the session did not come to the check */
+    STS_RESULT_OK,          /* MX named by the policy, certificate holds */
+    STS_RESULT_MX_MISMATCH, /* the MX is not named by the policy */
+    STS_RESULT_CERT_BAD,    /* no TLS, or a certificate that does not hold */
+};
+const char *sts_result_name(enum sts_result r); /* "off", "none", "failed", "mode-none", "found", "ok", … */
+
+/* What a session failed at: the result types of RFC 8460 §4.3, counted also where mail flowed nevertheless. */
+enum tls_failure {
+    TLS_FAILURE_NONE,
+    TLS_FAILURE_STARTTLS_NOT_SUPPORTED,
+    TLS_FAILURE_CERTIFICATE_HOST_MISMATCH,
+    TLS_FAILURE_CERTIFICATE_EXPIRED,
+    TLS_FAILURE_CERTIFICATE_NOT_TRUSTED,
+    TLS_FAILURE_VALIDATION, /* anything else, above all a broken handshake */
+    TLS_FAILURE_TLSA_INVALID,
+    TLS_FAILURE_DNSSEC_INVALID,
+    TLS_FAILURE_DANE_REQUIRED,
+    TLS_FAILURE_STS_POLICY_FETCH_ERROR,
+    TLS_FAILURE_STS_POLICY_INVALID,
+    TLS_FAILURE_STS_WEBPKI_INVALID,
+};
+const char *tls_failure_name(enum tls_failure f); /* "", "starttls-not-supported", … as RFC 8460 spells them */
+/* Of a certificate: NONE when it holds. */
+enum tls_failure tls_failure_of_verify(enum tls_verify v);
+
+/* The policy under which a session is counted, RFC 8460 §4.2. */
+enum tlsrpt_policy { TLSRPT_NO_POLICY, TLSRPT_TLSA, TLSRPT_STS };
+const char *tlsrpt_policy_name(enum tlsrpt_policy p); /* "no-policy-found", "tlsa", "sts" */

@@ -63,6 +63,19 @@ struct attempt *attempt_batch_add(struct attempt_batch *b)
     return a;
 }
 
+struct session_record *attempt_batch_add_session(struct attempt_batch *b)
+{
+    struct session_record *r = ARENA_NEW(&b->arena, struct session_record);
+
+    if (b->last_session)
+        b->last_session->next = r;
+    else
+        b->first_session = r;
+    b->last_session = r;
+    b->session_count++;
+    return r;
+}
+
 void attempt_batch_destroy(struct attempt_batch *b)
 {
     if (!b)

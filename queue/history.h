@@ -52,20 +52,59 @@ struct attempt {
     bool tls_resumed;
     bool tls_offered; /* the peer's EHLO had STARTTLS */
     bool fallback;    /* in clear after a failed TLS */
+    const char *tls_kx;        /* "ECDHE-X25519", or NULL */
+    enum dane_result dane;
+    enum sts_result sts;
+    enum tls_failure tls_failure; /* counted even where the mail went */
+    int64_t cert_expires_unix;    /* of the peer's leaf; 0: none seen */
+    /* The shadow rules beside the live ones: what they would have done (policy/judge.h); 0: no shadow. */
+    uint8_t shadow;
+    const char *shadow_group; /* or NULL */
     /* afterwards */
     enum attempt_then then;
     int64_t due_unix; /* THEN_DEFER */
 };
 
+/*
+ * One try for a session with one host: what TLSRPT counts (RFC 8460 §4: sessions, not messages) and what the TLS
+ * ledger shows of destinations that no recipient of a day was attempted over.  Hosts that were skipped without a connection
+ * (bogus TLSA, MX not in the MTA-STS policy) are sessions too.
+ */
+struct session_record {
+    struct session_record *next; /* in its batch */
+    int64_t at_unix_ms;
+    uint64_t policy_version;
+    const char *group, *domain; /* the domain that the connection was opened for; A-labels */
+    const char *mx, *remote /* or NULL */, *source /* or NULL */, *helo /* of the greeting, or NULL */;
+    enum tls_level tls_wanted, tls_effective;
+    enum tls_why tls_why;
+    const char *tls_version, *tls_cipher, *tls_kx; /* or NULL */
+    enum tls_verify tls_verify;
+    enum dane_result dane;
+    enum sts_result sts;
+    enum tls_failure tls_failure;
+    bool tls_resumed, tls_offered, fallback;
+    int64_t cert_expires_unix;
+    /* for TLSRPT */
+    bool counted;                   /* not: level off, no TCP connection, session for a report */
+    enum tlsrpt_policy policy_type;
+    const char *policy_text; /* policy-string: TLSA records or lines of the MTA-STS policy, one a line; or NULL */
+    const char *policy_mx;   /* mx-host: patterns of the MTA-STS policy, one a line; or NULL */
+    const char *reason;      /* failure-reason-code: short, ours or the library's words; or NULL */
+};
+
 struct attempt_batch {
     struct note note;
-    struct arena arena; /* everything that the attempts point to */
+    struct arena arena; /* everything that the attempts and sessions point to */
     struct attempt *first, *last;
     size_t count;
+    struct session_record *first_session, *last_session;
+    size_t session_count;
 };
 
 struct attempt_batch *attempt_batch_create(void);
 struct attempt *attempt_batch_add(struct attempt_batch *b); /* zeroed, linked */
+struct session_record *attempt_batch_add_session(struct attempt_batch *b); /* zeroed, linked */
 void attempt_batch_destroy(struct attempt_batch *b);
 
 struct history;

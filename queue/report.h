@@ -79,7 +79,7 @@ MUST_CHECK enum err report_delivery(const char *dir, const struct report_query *
 void report_delivery_fini(struct report_delivery *r);
 
 #define REPORT_TLS_LEVELS   (TLS_REQUIRETLS + 1)
-#define REPORT_TLS_VERIFIES (TLS_VERIFY_DANE_HALF + 1)
+#define REPORT_TLS_VERIFIES (TLS_VERIFY_PIN_MISMATCH + 1)
 
 struct report_cipher {
     const char *version, *cipher; /* "TLS1.3", "TLS_AES_256_GCM_SHA384"; in the report */

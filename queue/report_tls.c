@@ -32,7 +32,7 @@ static void count_cipher(struct arena *arena, struct report_tls_row *row, const 
 
 static bool is_verified(const struct report_cell *c)
 {
-    return c->verify == TLS_VERIFY_PKIX || c->verify == TLS_VERIFY_DANE || c->verify == TLS_VERIFY_DANE_HALF;
+    return tls_verify_is_good(c->verify);
 }
 
 static void count_encrypted(struct arena *arena, struct report_tls_row *row, const struct report_cell *c)

@@ -13,9 +13,10 @@
  *
  *     final (message_id, no | outcome, mx, at)         of rows in state DSN
  *     counter (messages, rows of each state)           one row, in every transaction: sums without a scan
- *     tally (day, campaign | messages, rcpts)          all that was accepted on a UTC day, to reconcile with
- * history meta (key, value)                                history position applied, first whole day of
- * tally, … policy (version | at, author, comment, text) account (name | keys, limits)
+ *     tally (day, campaign | messages, rcpts)          all that was accepted on a UTC day, to reconcile
+ *     meta (key, value)                                history position applied, first whole day of tally, …
+ *     policy (version | at, author, comment, text)     account (name | keys, limits)
+ *     keep (kind, key | at, value)                     queue/keep.h
  *
  * rcpt_ready has the state too, though it is always the same: SQLite then needs no row to know it.  It leads
  * with the domain, so that a domain's page costs the same however long the queue is, and the domains with
@@ -76,6 +77,9 @@ static const char *const steps[] = {
     " rcpts INTEGER NOT NULL, PRIMARY KEY(day, campaign)) WITHOUT ROWID;"
     "INSERT INTO meta(key, value) SELECT 'tally_since', strftime('%s', 'now') / 86400 + 1"
     " WHERE EXISTS(SELECT 1 FROM policy);",
+
+    "CREATE TABLE keep(kind TEXT NOT NULL, key TEXT NOT NULL, at INTEGER NOT NULL, value BLOB NOT NULL,"
+    " PRIMARY KEY(kind, key)) WITHOUT ROWID;",
 };
 
 unsigned schema_version(void)

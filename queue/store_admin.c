@@ -1,4 +1,4 @@
-/* Policy versions and accounts: rare, small, and answered after their commit like everything else. */
+/* Policy versions, accounts and what is kept (store_keep.c): rare, small, and answered after their commit like everything else. */
 #include <string.h>
 
 #include "base/mem.h"
@@ -11,7 +11,7 @@ static void take_admin(struct note *note, void *store)
     store_wait(&s->admins, CONTAINER_OF(note, struct store_request, note));
 }
 
-static void post(struct store *s, struct store_request *r, enum request_type type)
+void store_post_admin(struct store *s, struct store_request *r, enum request_type type)
 {
     r->type = type;
     r->note.run = take_admin;
@@ -21,12 +21,12 @@ static void post(struct store *s, struct store_request *r, enum request_type typ
 
 void store_post_policy_save(struct store *s, struct store_policy_save *p)
 {
-    post(s, &p->req, REQ_POLICY);
+    store_post_admin(s, &p->req, REQ_POLICY);
 }
 
 void store_post_account(struct store *s, struct store_account *a)
 {
-    post(s, &a->req, REQ_ACCOUNT);
+    store_post_admin(s, &a->req, REQ_ACCOUNT);
 }
 
 void store_policy_save_destroy(struct store_policy_save *p)
@@ -127,6 +127,15 @@ static enum err change_account(struct store *s, struct store_account *a)
     return e;
 }
 
+static enum err apply(struct store *s, struct store_request *r)
+{
+    switch (r->type) {
+    case REQ_POLICY: return save_policy(s, CONTAINER_OF(r, struct store_policy_save, req));
+    case REQ_ACCOUNT: return change_account(s, CONTAINER_OF(r, struct store_account, req));
+    default: return store_apply_keep(s, r);
+    }
+}
+
 void store_apply_admins(struct store *s)
 {
     LIST_FOREACH (node, &s->admins) {
@@ -134,8 +143,7 @@ void store_apply_admins(struct store *s)
         store_begin(s);
         if (s->failed)
             return;
-        enum err e = r->type == REQ_POLICY ? save_policy(s, CONTAINER_OF(r, struct store_policy_save, req))
-                                           : change_account(s, CONTAINER_OF(r, struct store_account, req));
+        enum err e = apply(s, r);
         if (e) {
             store_fail(s, e);
             return;

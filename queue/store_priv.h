@@ -18,7 +18,7 @@
 #include "queue/spool_priv.h"
 #include "queue/store.h"
 
-enum request_type { REQ_ACCEPT, REQ_PAGE, REQ_OP, REQ_FINAL_PAGE, REQ_POLICY, REQ_ACCOUNT };
+enum request_type { REQ_ACCEPT, REQ_PAGE, REQ_OP, REQ_FINAL_PAGE, REQ_POLICY, REQ_ACCOUNT, REQ_KEEP_PUT, REQ_KEEP_GET };
 
 /* One row of store_sql.c each. */
 enum statement {
@@ -36,6 +36,7 @@ enum statement {
     ST_OP_BY_MESSAGE, ST_OP_BY_DOMAIN, ST_OP_OTHER, ST_OP_ALL, ST_RCPT_OP_DUE,
     ST_POLICY_CURRENT, ST_POLICY_ADD,
     ST_ACCOUNT_PUT, ST_ACCOUNT_DELETE, ST_ACCOUNT_ALL,
+    ST_KEEP_PUT, ST_KEEP_DROP, ST_KEEP_GET,
     ST_DOMAIN_AFTER, ST_DOMAIN_IS_READY, ST_DOMAIN_OTHERS, ST_DOMAIN_DELETE,
     ST_COUNT
 };
@@ -292,7 +293,11 @@ void store_finish_ops(struct store *s, enum err e);
 void store_ops_taken_back(struct store *s);
 void store_ops_destroy(struct store *s);
 
+/* store_keep.c */
+MUST_CHECK enum err store_apply_keep(struct store *s, struct store_request *r);
+
 /* store_admin.c */
+void store_post_admin(struct store *s, struct store_request *r, enum request_type type);
 void store_apply_admins(struct store *s);
 void store_finish_admins(struct store *s, enum err e);
 MUST_CHECK enum err store_load_accounts(struct store *s);

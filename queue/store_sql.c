@@ -91,6 +91,10 @@ static const char *const texts[ST_COUNT] = {
     [ST_ACCOUNT_DELETE] = "DELETE FROM account WHERE name = ?1",
     [ST_ACCOUNT_ALL] = "SELECT name, salt, iterations, stored_key, server_key, sender_domains, networks,"
                        " max_connections, messages_per_minute, disabled, created FROM account ORDER BY name",
+    [ST_KEEP_PUT] = "INSERT INTO keep(kind, key, at, value) VALUES(?1, ?2, ?3, ?4)"
+                    " ON CONFLICT(kind, key) DO UPDATE SET at = ?3, value = ?4",
+    [ST_KEEP_DROP] = "DELETE FROM keep WHERE kind = ?1 AND key = ?2",
+    [ST_KEEP_GET] = "SELECT at, value FROM keep WHERE kind = ?1 AND key = ?2",
     [ST_DOMAIN_AFTER] = "SELECT id, name FROM domain WHERE id > ?1 ORDER BY id LIMIT ?2",
     [ST_DOMAIN_IS_READY] = "SELECT 1 FROM rcpt WHERE state = 1 AND domain_id = ?1 LIMIT 1",
     [ST_DOMAIN_OTHERS] = "SELECT DISTINCT domain_id FROM rcpt WHERE state <> 1 ORDER BY domain_id",

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "queue/keep.h"
 #include "queue/store_priv.h"
 
 #define TURN_NOTES     1024 /* so that the first of a burst does not wait for the last */
@@ -46,6 +47,8 @@ static void free_request(struct store_request *r)
     case REQ_OP: store_op_destroy(CONTAINER_OF(r, struct store_op, req)); break;
     case REQ_FINAL_PAGE: store_final_page_destroy(CONTAINER_OF(r, struct store_final_page, req)); break;
     case REQ_POLICY: store_policy_save_destroy(CONTAINER_OF(r, struct store_policy_save, req)); break;
+    case REQ_KEEP_PUT:
+    case REQ_KEEP_GET: store_keep_destroy(CONTAINER_OF(r, struct store_keep, req)); break;
     case REQ_ACCOUNT: store_account_destroy(CONTAINER_OF(r, struct store_account, req)); break;
     }
 }

@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "base/ip.h"
+#include "engine/dane/dane.h"
 #include "policy/tls_decide.h"
 
 /* ---- server: the certificate of a listener ---- */
@@ -41,8 +42,15 @@ void tls_client_destroy(struct tls_client *t);
 struct tls_client_options {
     enum tls_level level;
     const char *priority;  /* the group's, or NULL */
+    enum tls_version min_version; /* where `priority` is NULL */
     const char *ca_file;   /* the group's, or NULL: the system's */
-    const char *sni;       /* MX host name; not sent when it is an address */
+    const char *certificate, *key; /* client certificate, PEM files, or NULL; reloaded when they change */
+    const char *const *pins;       /* policy.h: tls_pins; borrowed while the session lives */
+    size_t pin_count;
+    const char *sni;       /* MX host name or TLSA base domain; not sent when it is an address */
+    /* Reference names of the certificate, any of which will do; `.suffix` is exactly one more label.  None: `sni`. Copied. */
+    const char *const *names;
+    size_t name_count;
     const char *cache_key; /* sessions are resumed only under an equal key: the reuse key of the connection */
 };
 /* NULL and *why (static or in `why`) when the priority string or the trust file is bad. */
@@ -53,6 +61,11 @@ gnutls_session_t tls_client_session(struct tls_client *t, const struct tls_clien
  * strength), whether or not it decides.  A resumed session gives what its full handshake gave.
  */
 enum tls_verify tls_client_verify(gnutls_session_t session);
+/* The same for DANE: dane_check of what the peer presented.  The cache key must have records->hash in it, because a resumed
+ * session gives what its full handshake gave. */
+void tls_client_dane(gnutls_session_t session, const struct dane_records *records, const char *const *names,
+                     size_t name_count, struct dane_verdict *out);
+int64_t tls_client_expires_unix(gnutls_session_t session); /* of the peer's leaf; 0: none seen */
 bool tls_client_resumed(gnutls_session_t session);
 /* Keeps the session for resumption, once: call it when octets from the peer have come (TLS 1.3 tickets do).
  */
@@ -61,6 +74,7 @@ void tls_client_remember(gnutls_session_t session);
 /* ---- both ---- */
 void tls_session_end(gnutls_session_t session);         /* deinit, and what it held */
 const char *tls_version_name(gnutls_session_t session); /* "TLS1.3", static */
+const char *tls_kx_name(gnutls_session_t session);      /* "ECDHE-X25519", "DHE-FFDHE3072", "RSA"; static */
 /* "TLS_AES_256_GCM_SHA384", as IANA writes it; static. */
 const char *tls_cipher_name(gnutls_session_t session);
 bool tls_priority_is_valid(const char *priority, const char **error_at);

@@ -552,7 +552,7 @@ static void every_name_is_a_word_of_its_own(void **state)
     for (int i = 0; i <= TLS_DO_CONTINUE; i++)
         for (int j = 0; j < i; j++)
             assert_string_not_equal(tls_action_name((enum tls_action)i), tls_action_name((enum tls_action)j));
-    for (int i = 0; i <= TLS_VERIFY_DANE_HALF; i++)
+    for (int i = 0; i <= TLS_VERIFY_PIN_MISMATCH; i++)
         for (int j = 0; j < i; j++)
             assert_string_not_equal(tls_verify_name((enum tls_verify)i), tls_verify_name((enum tls_verify)j));
     for (int i = 0; i <= TLS_WHY_TLS_REQUIRED_NO; i++)

@@ -1,5 +1,6 @@
 #include "tests/unit/engine/smtp/play.h"
 
+#include <ctype.h>
 #include <stdio.h>
 
 #include "base/mem.h"
@@ -164,12 +165,36 @@ void play_says(struct play *p, const char *octets)
     play_say(p, bytes_of(octets));
 }
 
+void play_mail(struct play *p, const char *envelope, const char *content)
+{
+    play_says(p, envelope);
+    play_says(p, "DATA\r\n");
+    play_says(p, content);
+}
+
 const char *play_hear(struct play *p)
 {
     buf_clear(&p->heard);
     if (p->server)
         collect(p);
     return buf_str(&p->heard);
+}
+
+const char *play_codes(const char *heard)
+{
+    static char out[8192];
+    size_t n = 0;
+
+    out[0] = '\0';
+    for (const char *line = heard; *line; line = strstr(line, "\r\n") + 2) {
+        assert_non_null(strstr(line, "\r\n"));
+        if (line[3] == '-')
+            continue;
+        bool enhanced = isdigit(line[4]) && line[5] == '.' && isdigit(line[6]);
+        size_t code = enhanced ? 4 + strcspn(line + 4, " ") : 3;
+        n += (size_t)snprintf(out + n, sizeof(out) - n, "%s%.*s", n ? "|" : "", (int)code, line);
+    }
+    return out;
 }
 
 const char *play_body(struct play *p, unsigned i)

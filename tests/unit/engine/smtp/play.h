@@ -4,6 +4,8 @@
 #include "engine/smtp/server.h"
 
 #define PLAY_MESSAGES 64
+#define AUTH_PLAIN    "AUTH PLAIN AGFsaWNlAHdvbmRlcmxhbmQ=\r\n" /* alice, wonderland */
+#define ENVELOPE      "MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n"
 
 struct play {
     struct smtp_listener_rules rules; /* may be changed before play_begin */
@@ -30,9 +32,13 @@ void play_begin(struct play *p);   /* the server, and its greeting */
 void play_tls(struct play *p);     /* TLS is up: after STARTTLS, or before play_begin with implicit TLS */
 void play_say(struct play *p, struct bytes octets);
 void play_says(struct play *p, const char *octets);
+/* An envelope, DATA and what follows it. */
+void play_mail(struct play *p, const char *envelope, const char *content);
 void play_answer(struct play *p);
 /* What was said since the last call, as text. */
 const char *play_hear(struct play *p);
+/* The codes of the replies in it: "250 2.1.0|354". */
+const char *play_codes(const char *heard);
 /* The body of message i as text, or NULL. */
 const char *play_body(struct play *p, unsigned i);
 void play_end(struct play *p);

@@ -79,7 +79,6 @@ static void begin(struct play *p)
     play_hear(p);
 }
 
-#define ENVELOPE "MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n"
 
 static const char *last_line(const char *text)
 {
