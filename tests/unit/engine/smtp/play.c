@@ -1,5 +1,10 @@
 #include "tests/unit/engine/smtp/play.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
 #include <ctype.h>
 #include <stdio.h>
 

@@ -1,4 +1,5 @@
-/* A stage for tests of the inbound conversation: it plays the owner, remembers what was said and what was accepted. */
+/* A stage for tests of the inbound conversation: it plays the owner, remembers what was said and what was
+ * accepted. */
 #pragma once
 
 #include "engine/smtp/server.h"
@@ -10,15 +11,15 @@
 struct play {
     struct smtp_listener_rules rules; /* may be changed before play_begin */
     struct smtp_peer peer;
-    struct account account;           /* "alice", "wonderland" */
+    struct account account; /* "alice", "wonderland" */
     struct log log;
     struct smtp_server *server;
-    struct buf heard;                 /* all output so far */
+    struct buf heard; /* all output so far */
     struct message *messages[PLAY_MESSAGES];
     int64_t not_before[PLAY_MESSAGES];
     unsigned message_count;
     unsigned starttls_count, close_count, auth_good, auth_bad, checks;
-    bool answer_later;                /* the owner answers only when play_answer is called */
+    bool answer_later; /* the owner answers only when play_answer is called */
     bool checking, committing;
     char user[256], password[256];
     bool backend_down, destroy_in_close;

@@ -79,7 +79,6 @@ static void begin(struct play *p)
     play_hear(p);
 }
 
-
 static const char *last_line(const char *text)
 {
     const char *last = text;
