@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -212,3 +213,31 @@ static inline bool file_exists(const struct world *w, int64_t day, unsigned numb
     mem_free(path);
     return access(buf_str(&name), F_OK) == 0;
 }
+
+static inline void write_file(const char *path, const void *at, size_t len)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, at, len), len);
+    close(fd);
+}
+
+/* Sums of the records and of what readers add up, both by everything that a rollup distinguishes. */
+#define RECOUNT                                                                                              \
+    "SELECT at_ms / 3600000 AS hour, shape, count(*) AS n, sum(size) AS b, sum(duration_ms) AS d FROM "      \
+    "attempt"                                                                                                \
+    " GROUP BY 1, 2"
+#define ADDED_UP                                                                                             \
+    "SELECT hour, shape, sum(n) AS n, sum(b) AS b, sum(d) AS d FROM (SELECT hour, shape, attempts AS n,"     \
+    " bytes AS b, duration_ms AS d FROM rollup UNION ALL SELECT at_ms / 3600000, shape, 1, size, "           \
+    "duration_ms"                                                                                            \
+    " FROM attempt WHERE id > (SELECT value FROM state WHERE name = 'rolled')) GROUP BY 1, 2"
+
+static inline void assert_rollups_are_exact(const struct world *w, int64_t day)
+{
+    assert_int_equal(ask(w, day, 0, "SELECT count(*) FROM (" RECOUNT " EXCEPT " ADDED_UP ")"), 0);
+    assert_int_equal(ask(w, day, 0, "SELECT count(*) FROM (" ADDED_UP " EXCEPT " RECOUNT ")"), 0);
+}
+
+#define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, world_set_up, world_tear_down)

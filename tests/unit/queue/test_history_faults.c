@@ -118,8 +118,6 @@ static void closing_on_a_dead_disk_ends_in_time(void **state)
     assert_int_equal(ask(w, DAY0, 0, "SELECT count(*) FROM attempt"), 20);
 }
 
-#define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, world_set_up, world_tear_down)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {

@@ -598,8 +598,6 @@ static void keys_have_names(void **state)
     assert_false(report_key_parse(BYTES(""), &key));
 }
 
-#define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, world_set_up, world_tear_down)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
