@@ -7,6 +7,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
+from api_client import mail  # noqa: E402
 from harness import BUILD, World, group  # noqa: E402
 from world import certs as world_certs  # noqa: E402
 from world import net, servers  # noqa: E402
@@ -86,4 +87,4 @@ def pytest_report_header(config):
     return f"programs under test: {BUILD}"
 
 
-__all__ = ["group"]
+__all__ = ["group", "mail"]
