@@ -12,11 +12,11 @@ struct link;
 struct deliver_txn;
 
 struct deliver {
-    struct worker *w;      /* borrowed */
-    struct map dests;      /* struct dest by domain */
-    struct map sites;      /* struct site by key; stale ones are not in it */
-    struct list all_sites; /* also the stale */
-    struct map no_chunking;  /* owned texts: "192.0.2.1:25" of peers whose BDAT does not work */
+    struct worker *w;       /* borrowed */
+    struct map dests;       /* struct dest by domain */
+    struct map sites;       /* struct site by key; stale ones are not in it */
+    struct list all_sites;  /* also the stale */
+    struct map no_chunking; /* owned texts: "192.0.2.1:25" of peers whose BDAT does not work */
     struct alarm_clock clock;
     struct list give_back;       /* jobs to be returned to the store at the end of this event */
     struct finaliser *finaliser; /* worker 0 only */
@@ -74,8 +74,8 @@ void dest_settle_all(struct dest *dest, const struct outcome *o, struct link *li
                      void *arg);
 void dest_return_jobs(struct dest *dest); /* all jobs in memory back to the store, which keeps them on disk */
 void dest_wait_until(struct dest *dest, int64_t due_unix);
-const struct group *
-dest_group(struct dest *dest); /* bound, or by what the domain alone tells, or the default */
+struct policy_match dest_match(struct dest *dest); /* bound, or by the domain alone, or the default */
+const struct group *dest_group(struct dest *dest); /* that of the match */
 void dest_destroy(struct dest *dest);
 uint64_t suspension_start(struct suspension *s, const struct outcome *why, const struct retry_schedule *retry,
                           uint64_t now_ms);
@@ -123,7 +123,8 @@ void site_on_alive(struct site *s);
 /* The next transaction for this link, or NULL: none, or not yet. */
 struct deliver_txn *site_take(struct site *s, struct link *link);
 bool site_is_resting(const struct site *s);
-bool job_clear_ok(const struct deliver *d, const struct job *job); /* may it use clear_after_tls_failure: later? */
+/* May it use clear_after_tls_failure: later? */
+bool job_clear_ok(const struct deliver *d, const struct job *job);
 
 /* ---- link.c, link_session.c, link_tls.c: one connection and its way there ---- */
 struct deliver_txn {

@@ -160,12 +160,17 @@ void dest_unbind(struct dest *dest)
     dest->match = (struct policy_match){0};
 }
 
-const struct group *dest_group(struct dest *dest)
+struct policy_match dest_match(struct dest *dest)
 {
     if (dest->match.group && dest->site)
-        return dest->match.group;
+        return dest->match;
     struct policy_match m = policy_match_domain(dest->d->w->policy, bytes_of(dest->domain));
-    return m.group ? m.group : policy_match_mx(dest->d->w->policy, NULL, 0).group;
+    return m.group ? m : policy_match_mx(dest->d->w->policy, NULL, 0);
+}
+
+const struct group *dest_group(struct dest *dest)
+{
+    return dest_match(dest).group;
 }
 
 void dest_settle_all(struct dest *dest, const struct outcome *o, struct link *link, job_filter_fn only,
@@ -331,7 +336,8 @@ static void bind_to(struct dest *dest, const struct group *group, const struct d
     }
 }
 
-/* How many hosts come before ourselves: those of our preference or worse would send it back, RFC 5321 §5.1. */
+/* How many hosts come before ourselves: those of our preference or worse would send it back, RFC 5321 §5.1.
+ */
 static size_t hosts_before_us(const struct worker *w, const struct dns_mx *mx)
 {
     uint16_t ours = 0;

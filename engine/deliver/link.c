@@ -90,7 +90,13 @@ static void drop_session(struct link *link)
     }
     if (link->host_pool)
         permit_give(TAKE(link->host_pool));
-    link->tls_up = link->tls_offered = link->tls_resumed = false;
+    link->tls_up = false;
+}
+
+/* What was seen of a session outlives it: the attempts that it failed are recorded with it. */
+static void forget_session(struct link *link)
+{
+    link->tls_offered = link->tls_resumed = false;
     link->tls_version = link->tls_cipher = NULL;
     link->verify = TLS_VERIFY_NONE;
     link->source[0] = '\0';
@@ -233,6 +239,7 @@ static void next_host(struct link *link)
     link->host = &s->hosts[link->order[link->host_at++]];
     link->address_count = link->address_at = 0;
     link->remote[0] = '\0';
+    forget_session(link);
     link->query = dns_resolve_host(link->d->w->dns, link->host->name, on_addresses, link);
 }
 
@@ -261,6 +268,7 @@ static enum err connect_now(struct link *link)
     struct ip source;
     bool bound = source_text && ip_parse(bytes_of(source_text), &source);
 
+    forget_session(link);
     link->conn = conn_create(link->d->w->pool, &conn_events, link);
     COUNT(link->d->w, connections_out_open);
     enum err e = conn_connect(link->conn, &link->ip, link->host->port, bound ? &source : NULL);

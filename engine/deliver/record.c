@@ -94,7 +94,8 @@ void record_attempt(struct dest *dest, const struct link *link, const struct job
 {
     struct worker *w = dest->d->w;
     const struct message *m = job->message;
-    const struct group *group = link ? link->site->group : dest_group(dest);
+    const struct policy_match match = dest_match(dest);
+    const struct group *group = link ? link->site->group : match.group;
     struct attempt *a = worker_attempt(w);
     struct arena *arena = worker_attempt_arena(w);
 
@@ -110,8 +111,8 @@ void record_attempt(struct dest *dest, const struct link *link, const struct job
     a->size_bytes = m->body->size_bytes;
     a->policy_version = policy_version(link ? link->site->policy : w->policy);
     a->group = arena_strdup(arena, group->name);
-    a->match = dest->match.how;
-    a->match_pattern = arena_strdup(arena, dest->match.pattern ? dest->match.pattern : "");
+    a->match = match.how;
+    a->match_pattern = arena_strdup(arena, match.pattern);
     a->outcome = *o;
     a->attempts = rcpt->attempts;
     a->at_unix_ms = clock_unix_ms();

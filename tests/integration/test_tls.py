@@ -207,3 +207,25 @@ def test_two_domains_with_different_rules_on_one_host_never_share_a_session(worl
     for d in world.seen.deliveries:
         by_session.setdefault(d.session, set()).add(d.recipient.partition("@")[2])
     assert all(len(domains) == 1 for domains in by_session.values())
+
+
+def test_an_attempt_that_tls_ended_is_recorded_with_what_was_seen(world):
+    world.receiver("breaks", "b.test", starttls_break="close")
+    world.receiver("expired", "e.test", cert="expired")
+    daemon = world.daemon(group("b", ["b.test"], starttls="require", retry=HOURLY),
+                          group("e", [".test"], starttls="verify", retry=HOURLY))
+    daemon.send("a@b.test", "a@e.test")
+    broken, judged = [wait_until(lambda: daemon.json("explain", domain)["attempts"], 10, domain)[0]
+                      for domain in ("b.test", "e.test")]
+    assert [broken[k] for k in ("stage", "tls_offered", "tls_version", "source")] == ["tls", True, None, "127.0.0.1"]
+    assert [judged[k] for k in ("stage", "tls_offered", "tls_version", "tls_verify")] == ["tls", True, "TLS1.3", "expired"]
+
+
+def test_a_record_names_the_rule_even_where_no_host_was_found(world):
+    world.dns.fail("in.suffix.test", "MX", "SERVFAIL")
+    world.dns.fail("other.example", "MX", "SERVFAIL")
+    daemon = world.daemon(group("s", [".suffix.test"], retry=HOURLY), group("default", retry=HOURLY))
+    daemon.send("a@in.suffix.test", "a@other.example")
+    for domain, rule in (("in.suffix.test", ["s", "suffix", ".suffix.test"]), ("other.example", ["default", "default", ""])):
+        attempt = wait_until(lambda: daemon.json("explain", domain)["attempts"], 10, domain)[0]
+        assert [attempt[k] for k in ("group", "match", "pattern")] == rule
