@@ -65,6 +65,9 @@ static struct advice advice_for(const struct outcome *o)
 {
     struct advice a = advices[classify_outcome(o)];
 
+    if (o->stage == STAGE_QUEUE && o->kind == OUTCOME_BOUNCED) /* no host was asked */
+        return (struct advice){"An operator of this mail system returned the message.",
+                               "Ask your mail administrator."};
     if (!a.what)
         a = (struct advice){"The receiving host refused the message.",
                             "Read its words below, and ask its postmaster."};

@@ -179,6 +179,23 @@ static void each_recipient_has_a_group_of_its_own(void **state)
     mem_free(text);
 }
 
+static void what_an_operator_returned_is_not_blamed_on_the_receiver(void **state)
+{
+    (void)state;
+    struct outcome o;
+    outcome_local(&o, OUTCOME_BOUNCED, STAGE_QUEUE, 554, "5.7.0", "returned to the sender by an operator");
+    struct dsn_rcpt r = {.action = DSN_FAILED, .address = "r@d.example", .outcome = &o};
+    struct dsn d = base_dsn(&r, 1);
+    char *text = format(&d);
+
+    assert_has(text, "    An operator of this mail system returned the message.\r\n"
+                     "    Ask your mail administrator.\r\n"
+                     "    In short: returned to the sender by an operator\r\n");
+    assert_has_not(text, "receiving host");
+    assert_has(text, "Action: failed\r\nStatus: 5.7.0\r\n");
+    mem_free(text);
+}
+
 static void what_expired_tells_also_what_kept_it(void **state)
 {
     (void)state;
@@ -471,6 +488,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_failure_says_who_why_and_what_to_do),
         cmocka_unit_test(each_recipient_has_a_group_of_its_own),
+        cmocka_unit_test(what_an_operator_returned_is_not_blamed_on_the_receiver),
         cmocka_unit_test(what_expired_tells_also_what_kept_it),
         cmocka_unit_test(a_mixed_notification_begins_with_the_failures),
         cmocka_unit_test(more_recipients_than_can_be_told_are_counted),
