@@ -126,6 +126,14 @@ static void each_recipient_has_its_own_outcome(void **state)
          .lines = LINES(PIPELINES, MAIL_A, RCPTS3, "C DATA", "S 250 ok", "S 250 ok", "S 452 4.2.2 full",
                         "S 452 4.3.1 no room", "S 354 go", "C Hi.", "C .", "S 250 ok", BYE),
          .want = "A+: delivered dot 250, deferred rcpt 452 4.2.2, deferred rcpt 452 4.3.1" ORDERLY},
+    };
+    play(cases, COUNT_OF(cases));
+}
+
+static void what_is_refused_for_all_is_the_outcome_of_each(void **state)
+{
+    (void)state;
+    const struct script_case cases[] = {
         {.name = "all refused and DATA refused",
          .messages = three_rcpts,
          .pipelining = SMTP_PIPELINING_COMMANDS,
@@ -240,6 +248,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_message_goes_as_the_peer_and_the_rule_allow),
         cmocka_unit_test(each_recipient_has_its_own_outcome),
+        cmocka_unit_test(what_is_refused_for_all_is_the_outcome_of_each),
         cmocka_unit_test(transactions_follow_each_other),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

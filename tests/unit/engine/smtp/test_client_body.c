@@ -268,25 +268,26 @@ static void bodies_of_every_size_go_whole_in_bounded_memory(void **state)
     }
 }
 
+static const struct script_message big[] = {
+    {.sender = "a@s.example",
+     .rcpts = {"r@d.example"},
+     .body = "",
+     .on_disk = true,
+     .pretend_bytes = 3000000},
+    {0},
+};
+static const struct script_message even[] = {
+    {.sender = "a@s.example",
+     .rcpts = {"r@d.example"},
+     .body = "",
+     .on_disk = true,
+     .pretend_bytes = 2097152},
+    {0},
+};
+
 static void big_bodies_go_in_chunks_of_a_mebibyte(void **state)
 {
     (void)state;
-    static const struct script_message big[] = {
-        {.sender = "a@s.example",
-         .rcpts = {"r@d.example"},
-         .body = "",
-         .on_disk = true,
-         .pretend_bytes = 3000000},
-        {0},
-    };
-    static const struct script_message even[] = {
-        {.sender = "a@s.example",
-         .rcpts = {"r@d.example"},
-         .body = "",
-         .on_disk = true,
-         .pretend_bytes = 2097152},
-        {0},
-    };
     const struct script_case cases[] = {
         {.name = "pipelined once the recipients are known",
          .messages = big,
@@ -319,6 +320,14 @@ static void big_bodies_go_in_chunks_of_a_mebibyte(void **state)
          .pipelining = SMTP_PIPELINING_FULL,
          .lines = LINES(CHUNKS, MAIL_A, RCPT_R, "S 250 ok", "S 550 no", BYE),
          .want = "A: bounced rcpt 550" ORDERLY},
+    };
+    play(cases, COUNT_OF(cases));
+}
+
+static void a_refused_chunk_settles_the_message(void **state)
+{
+    (void)state;
+    const struct script_case cases[] = {
         {.name = "a chunk refused, the rest being said",
          .messages = big,
          .use_chunking = true,
@@ -354,18 +363,19 @@ static void big_bodies_go_in_chunks_of_a_mebibyte(void **state)
     play(cases, COUNT_OF(cases));
 }
 
-static void bdat_goes_with_its_commands_and_falls_back_to_data(void **state)
+static const struct script_message two[] = {
+    {.sender = "a@s.example", .rcpts = {"r@d.example"}, .body = "First.\r\n"},
+    {.sender = "b@s.example", .rcpts = {"r@d.example"}, .body = "Second.\r\n"},
+    {0},
+};
+static const struct script_message mixed[] = {
+    {.sender = "a@s.example", .rcpts = {"r1@d.example", "r2@d.example"}, .body = "First.\r\n"},
+    {0},
+};
+
+static void bdat_goes_with_its_commands(void **state)
 {
     (void)state;
-    static const struct script_message two[] = {
-        {.sender = "a@s.example", .rcpts = {"r@d.example"}, .body = "First.\r\n"},
-        {.sender = "b@s.example", .rcpts = {"r@d.example"}, .body = "Second.\r\n"},
-        {0},
-    };
-    static const struct script_message mixed[] = {
-        {.sender = "a@s.example", .rcpts = {"r1@d.example", "r2@d.example"}, .body = "First.\r\n"},
-        {0},
-    };
     const struct script_case cases[] = {
         {.name = "the first in one write and one round trip, the next by DATA",
          .messages = two,
@@ -381,15 +391,6 @@ static void bdat_goes_with_its_commands_and_falls_back_to_data(void **state)
          .lines = LINES(HELLO, "S 250-mx", "S 250 CHUNKING", MAIL_A, "S 250 ok", RCPT_R, "S 250 ok",
                         "C BDAT 8 LAST", "C First.", "S 250 took A", MAIL_B, "S 250 ok", RCPT_R, "S 250 ok",
                         "C BDAT 9 LAST", "C Second.", "S 250 took B", BYE),
-         .want = "A+: delivered dot 250\nB+: delivered dot 250" ORDERLY},
-        {.name = "without PIPELINING, 503 is remembered",
-         .messages = two,
-         .use_chunking = true,
-         .lines =
-             LINES(HELLO, "S 250-mx", "S 250 CHUNKING", MAIL_A, "S 250 ok", RCPT_R, "S 250 ok",
-                   "C BDAT 8 LAST", "C First.", "S 503 no", "C RSET", "S 250 ok", MAIL_A, "S 250 ok", RCPT_R,
-                   "S 250 ok", "C DATA", "S 354 go", "C First.", "C .", "S 250 took A", MAIL_B, "S 250 ok",
-                   RCPT_R, "S 250 ok", "C DATA", "S 354 go", "C Second.", "C .", "S 250 took B", BYE),
          .want = "A+: delivered dot 250\nB+: delivered dot 250" ORDERLY},
         {.name = "a binary one by BDAT wherever it stands, once the recipients are known",
          .messages = (const struct script_message[]){two[0],
@@ -411,6 +412,14 @@ static void bdat_goes_with_its_commands_and_falls_back_to_data(void **state)
          .lines = LINES(CHUNKS, MAIL_A, "C RCPT TO:<r1@d.example>", "C RCPT TO:<r2@d.example>", "C DATA",
                         "S 250 ok", "S 250 ok", "S 550 no", "S 354 go", "C First.", "C .", "S 250 ok", BYE),
          .want = "A+: delivered dot 250, bounced rcpt 550" ORDERLY},
+    };
+    play(cases, COUNT_OF(cases));
+}
+
+static void the_replies_to_bdat_tell_about_each_recipient(void **state)
+{
+    (void)state;
+    const struct script_case cases[] = {
         {.name = "nobody accepted",
          .messages = mixed,
          .use_chunking = true,
@@ -435,6 +444,23 @@ static void bdat_goes_with_its_commands_and_falls_back_to_data(void **state)
              LINES(CHUNKS, MAIL_A, "C RCPT TO:<r1@d.example>", "C RCPT TO:<r2@d.example>", "C BDAT 8 LAST",
                    "C First.", "S 250 ok", "S 550 no", "S 250 ok", "S 554 5.7.1 spam", BYE),
          .want = "A+: bounced rcpt 550, bounced dot 554 5.7.1" ORDERLY},
+    };
+    play(cases, COUNT_OF(cases));
+}
+
+static void after_503_to_bdat_the_same_goes_by_data(void **state)
+{
+    (void)state;
+    const struct script_case cases[] = {
+        {.name = "without PIPELINING, 503 is remembered",
+         .messages = two,
+         .use_chunking = true,
+         .lines =
+             LINES(HELLO, "S 250-mx", "S 250 CHUNKING", MAIL_A, "S 250 ok", RCPT_R, "S 250 ok",
+                   "C BDAT 8 LAST", "C First.", "S 503 no", "C RSET", "S 250 ok", MAIL_A, "S 250 ok", RCPT_R,
+                   "S 250 ok", "C DATA", "S 354 go", "C First.", "C .", "S 250 took A", MAIL_B, "S 250 ok",
+                   RCPT_R, "S 250 ok", "C DATA", "S 354 go", "C Second.", "C .", "S 250 took B", BYE),
+         .want = "A+: delivered dot 250\nB+: delivered dot 250" ORDERLY},
         {.name = "503 to BDAT: the same by DATA, and so from then on",
          .messages = two,
          .use_chunking = true,
@@ -521,7 +547,10 @@ int main(void)
         cmocka_unit_test(dots_are_doubled_on_the_way),
         cmocka_unit_test(bodies_of_every_size_go_whole_in_bounded_memory),
         cmocka_unit_test(big_bodies_go_in_chunks_of_a_mebibyte),
-        cmocka_unit_test(bdat_goes_with_its_commands_and_falls_back_to_data),
+        cmocka_unit_test(a_refused_chunk_settles_the_message),
+        cmocka_unit_test(bdat_goes_with_its_commands),
+        cmocka_unit_test(the_replies_to_bdat_tell_about_each_recipient),
+        cmocka_unit_test(after_503_to_bdat_the_same_goes_by_data),
         cmocka_unit_test(what_cannot_be_read_never_gets_its_end),
         cmocka_unit_test(a_destroyed_client_gives_back_what_it_borrowed),
     };

@@ -29,7 +29,7 @@ static void play(const struct script_case *cases, size_t count)
 #define PLAIN        .sender = "a@s.example", .rcpts = {"r@d.example"}
 #define OFFER(...)   HELLO, "S 250-mx.example", __VA_ARGS__, "S 250 PIPELINING"
 
-static void parameters_are_sent_to_who_offered_them(void **state)
+static void size_and_body_are_said_to_who_offered_them(void **state)
 {
     (void)state;
     const struct script_case cases[] = {
@@ -63,6 +63,28 @@ static void parameters_are_sent_to_who_offered_them(void **state)
          .lines = LINES(OFFER("S 250-8BITMIME"), "C MAIL FROM:<a@s.example>", "C RCPT TO:<r@d.example>",
                         "C DATA", REST),
          .want = SENT_A},
+        {.name = "BINARYMIME by BDAT",
+         .messages = MESSAGE(PLAIN, .body_flags = BODY_BINARY),
+         .use_chunking = true,
+         .pipelining = SMTP_PIPELINING_COMMANDS,
+         .lines = LINES(OFFER("S 250-CHUNKING", "S 250-BINARYMIME"),
+                        "C MAIL FROM:<a@s.example> BODY=BINARYMIME", "C RCPT TO:<r@d.example>",
+                        "C BDAT 5 LAST", "C Hi.", "S 250 ok", "S 250 ok", "S 250 ok", BYE),
+         .want = SENT_A},
+        {.name = "quoted local parts may hold what others may not",
+         .messages = MESSAGE(.sender = "\"a b\"@s.example", .rcpts = {"\"<r> \\\" NOTIFY=NEVER\"@d.example"}),
+         .pipelining = SMTP_PIPELINING_COMMANDS,
+         .lines = LINES(OFFER("S 250-DSN"), "C MAIL FROM:<\"a b\"@s.example>",
+                        "C RCPT TO:<\"<r> \\\" NOTIFY=NEVER\"@d.example>", "C DATA", REST),
+         .want = SENT_A},
+    };
+    play(cases, COUNT_OF(cases));
+}
+
+static void utf8_is_said_where_it_is_needed_and_can_be_taken(void **state)
+{
+    (void)state;
+    const struct script_case cases[] = {
         {.name = "SMTPUTF8 for an address",
          .messages = MESSAGE(.sender = "a@s.example", .rcpts = {YAMA "@d.example"}),
          .pipelining = SMTP_PIPELINING_COMMANDS,
@@ -88,6 +110,28 @@ static void parameters_are_sent_to_who_offered_them(void **state)
          .lines = LINES(OFFER("S 250-8BITMIME"), "C MAIL FROM:<a@xn--rht.example>",
                         "C RCPT TO:<r@xn--rht.example>", "C DATA", REST),
          .want = SENT_A},
+        {.name = "a UTF-8 ORCPT to who takes UTF-8",
+         .messages = MESSAGE(.sender = "a@s.example", .rcpts = {YAMA "@d.example"},
+                             .orcpt = "utf-8;" YAMA "+1@d.example"),
+         .pipelining = SMTP_PIPELINING_COMMANDS,
+         .lines = LINES(
+             OFFER("S 250-8BITMIME", "S 250-SMTPUTF8", "S 250-DSN"), "C MAIL FROM:<a@s.example> SMTPUTF8",
+             "C RCPT TO:<" YAMA "@d.example> ORCPT=utf-8;" YAMA "\\x{2B}1@d.example", "C DATA", REST),
+         .want = SENT_A},
+        {.name = "a UTF-8 ORCPT to who does not",
+         .messages = MESSAGE(PLAIN, .orcpt = "utf-8;" YAMA "@d.example"),
+         .pipelining = SMTP_PIPELINING_COMMANDS,
+         .lines = LINES(OFFER("S 250-DSN"), "C MAIL FROM:<a@s.example>",
+                        "C RCPT TO:<r@d.example> ORCPT=utf-8;\\x{5C71}@d.example", "C DATA", REST),
+         .want = SENT_A},
+    };
+    play(cases, COUNT_OF(cases));
+}
+
+static void dsn_parameters_are_sent_to_who_offered_them(void **state)
+{
+    (void)state;
+    const struct script_case cases[] = {
         {.name = "DSN",
          .messages = MESSAGE(PLAIN, .envid = "Q+1=x", .ret = DSN_RET_HDRS, .orcpt = "rfc822;o+r@d.example",
                              .notify = NOTIFY_SUCCESS | NOTIFY_FAILURE | NOTIFY_DELAY),
@@ -114,20 +158,6 @@ static void parameters_are_sent_to_who_offered_them(void **state)
          .lines =
              LINES(OFFER("S 250-X"), "C MAIL FROM:<a@s.example>", "C RCPT TO:<r@d.example>", "C DATA", REST),
          .want = SENT_A},
-        {.name = "a UTF-8 ORCPT to who takes UTF-8",
-         .messages = MESSAGE(.sender = "a@s.example", .rcpts = {YAMA "@d.example"},
-                             .orcpt = "utf-8;" YAMA "+1@d.example"),
-         .pipelining = SMTP_PIPELINING_COMMANDS,
-         .lines = LINES(
-             OFFER("S 250-8BITMIME", "S 250-SMTPUTF8", "S 250-DSN"), "C MAIL FROM:<a@s.example> SMTPUTF8",
-             "C RCPT TO:<" YAMA "@d.example> ORCPT=utf-8;" YAMA "\\x{2B}1@d.example", "C DATA", REST),
-         .want = SENT_A},
-        {.name = "a UTF-8 ORCPT to who does not",
-         .messages = MESSAGE(PLAIN, .orcpt = "utf-8;" YAMA "@d.example"),
-         .pipelining = SMTP_PIPELINING_COMMANDS,
-         .lines = LINES(OFFER("S 250-DSN"), "C MAIL FROM:<a@s.example>",
-                        "C RCPT TO:<r@d.example> ORCPT=utf-8;\\x{5C71}@d.example", "C DATA", REST),
-         .want = SENT_A},
         {.name = "an ORCPT without a type is left out",
          .messages = MESSAGE(PLAIN, .orcpt = "r@d.example"),
          .pipelining = SMTP_PIPELINING_COMMANDS,
@@ -152,20 +182,6 @@ static void parameters_are_sent_to_who_offered_them(void **state)
          .pipelining = SMTP_PIPELINING_COMMANDS,
          .lines = LINES(OFFER("S 250-DSN"), "C MAIL FROM:<a@s.example> ENVID=x+0D+0ARSET",
                         "C RCPT TO:<r@d.example> ORCPT=rfc822;a+0D+0ARSET@d.example", "C DATA", REST),
-         .want = SENT_A},
-        {.name = "BINARYMIME by BDAT",
-         .messages = MESSAGE(PLAIN, .body_flags = BODY_BINARY),
-         .use_chunking = true,
-         .pipelining = SMTP_PIPELINING_COMMANDS,
-         .lines = LINES(OFFER("S 250-CHUNKING", "S 250-BINARYMIME"),
-                        "C MAIL FROM:<a@s.example> BODY=BINARYMIME", "C RCPT TO:<r@d.example>",
-                        "C BDAT 5 LAST", "C Hi.", "S 250 ok", "S 250 ok", "S 250 ok", BYE),
-         .want = SENT_A},
-        {.name = "quoted local parts may hold what others may not",
-         .messages = MESSAGE(.sender = "\"a b\"@s.example", .rcpts = {"\"<r> \\\" NOTIFY=NEVER\"@d.example"}),
-         .pipelining = SMTP_PIPELINING_COMMANDS,
-         .lines = LINES(OFFER("S 250-DSN"), "C MAIL FROM:<\"a b\"@s.example>",
-                        "C RCPT TO:<\"<r> \\\" NOTIFY=NEVER\"@d.example>", "C DATA", REST),
          .want = SENT_A},
     };
     play(cases, COUNT_OF(cases));
@@ -450,7 +466,9 @@ static void room_tells_how_many_may_be_submitted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(parameters_are_sent_to_who_offered_them),
+        cmocka_unit_test(size_and_body_are_said_to_who_offered_them),
+        cmocka_unit_test(utf8_is_said_where_it_is_needed_and_can_be_taken),
+        cmocka_unit_test(dsn_parameters_are_sent_to_who_offered_them),
         cmocka_unit_test(what_the_peer_cannot_take_is_settled_without_a_word),
         cmocka_unit_test(no_address_can_break_out_of_its_command),
         cmocka_unit_test(thousands_settled_at_once_do_not_pile_up),

@@ -289,7 +289,7 @@ static void nothing_of_the_clear_ehlo_is_left_after_the_handshake(void **state)
     "ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5"
 #define AUTH_LIST(mechanisms) "S 250-mx", "S 250 AUTH " mechanisms
 
-static void auth_takes_the_strongest_mechanism_and_gives_nothing_else(void **state)
+static void auth_plain_says_it_once_and_stops_when_asked_again(void **state)
 {
     (void)state;
     const struct script_case cases[] = {
@@ -317,24 +317,6 @@ static void auth_takes_the_strongest_mechanism_and_gives_nothing_else(void **sta
          .lines = LINES(HELLO, AUTH_LIST("PLAIN"), "C AUTH PLAIN AHRpbQB4", "S 334", "C AHRpbQB4", "S 334",
                         "C *", "S 501 ok", "C QUIT", "S 221 bye"),
          .want = "auth failed: deferred auth 451 4.7.0\nover: delivered queue 0"},
-        {.name = "LOGIN",
-         .user = "tim",
-         .password = "secret",
-         .lines = LINES(HELLO, AUTH_LIST("LOGIN"), "C AUTH LOGIN", "S 334 VXNlcm5hbWU6", "C dGlt",
-                        "S 334 UGFzc3dvcmQ6", "C c2VjcmV0", "S 235 ok", SENDS_A),
-         .want = "auth ok: deferred auth 235\n" SENT_A},
-        {.name = "LOGIN, a name refused",
-         .user = "tim",
-         .password = "secret",
-         .lines = LINES(HELLO, AUTH_LIST("LOGIN"), "C AUTH LOGIN", "S 334 VXNlcm5hbWU6", "C dGlt", "S 535 no",
-                        "C QUIT", "S 221 bye"),
-         .want = "auth failed: deferred auth 535\nover: delivered queue 0"},
-        {.name = "LOGIN, asked for more than there is",
-         .user = "tim",
-         .password = "secret",
-         .lines = LINES(HELLO, AUTH_LIST("LOGIN"), "C AUTH LOGIN", "S 334", "C dGlt", "S 334", "C c2VjcmV0",
-                        "S 334", "C *", "S 501 ok", "C QUIT", "S 221 bye"),
-         .want = "auth failed: deferred auth 451 4.7.0\nover: delivered queue 0"},
         {.name = "going on after it was cancelled",
          .user = "tim",
          .password = "x",
@@ -353,6 +335,57 @@ static void auth_takes_the_strongest_mechanism_and_gives_nothing_else(void **sta
          .lines =
              LINES(HELLO, AUTH_LIST("PLAIN"), "C AUTH PLAIN", "S 334", "C " LONG_PLAIN, "S 235 ok", SENDS_A),
          .want = "auth ok: deferred auth 235\n" SENT_A},
+        {.name = "a 2yz that is not 235",
+         .user = "tim",
+         .password = "x",
+         .lines = LINES(HELLO, AUTH_LIST("PLAIN"), "C AUTH PLAIN AHRpbQB4", "S 250 ok"),
+         .want = "over: deferred auth 451 4.5.0"},
+        {.name = "lost",
+         .user = "tim",
+         .password = "x",
+         .lines = LINES(HELLO, AUTH_LIST("PLAIN"), "C AUTH PLAIN AHRpbQB4", "close"),
+         .want = "over: deferred auth 421 4.4.2"},
+    };
+    play(cases, COUNT_OF(cases));
+}
+
+static void auth_login_gives_a_name_a_password_and_nothing_else(void **state)
+{
+    (void)state;
+    const struct script_case cases[] = {
+        {.name = "LOGIN",
+         .user = "tim",
+         .password = "secret",
+         .lines = LINES(HELLO, AUTH_LIST("LOGIN"), "C AUTH LOGIN", "S 334 VXNlcm5hbWU6", "C dGlt",
+                        "S 334 UGFzc3dvcmQ6", "C c2VjcmV0", "S 235 ok", SENDS_A),
+         .want = "auth ok: deferred auth 235\n" SENT_A},
+        {.name = "LOGIN, a name refused",
+         .user = "tim",
+         .password = "secret",
+         .lines = LINES(HELLO, AUTH_LIST("LOGIN"), "C AUTH LOGIN", "S 334 VXNlcm5hbWU6", "C dGlt", "S 535 no",
+                        "C QUIT", "S 221 bye"),
+         .want = "auth failed: deferred auth 535\nover: delivered queue 0"},
+        {.name = "LOGIN, asked for more than there is",
+         .user = "tim",
+         .password = "secret",
+         .lines = LINES(HELLO, AUTH_LIST("LOGIN"), "C AUTH LOGIN", "S 334", "C dGlt", "S 334", "C c2VjcmV0",
+                        "S 334", "C *", "S 501 ok", "C QUIT", "S 221 bye"),
+         .want = "auth failed: deferred auth 451 4.7.0\nover: delivered queue 0"},
+        {.name = "two answers to the name",
+         .user = "tim",
+         .password = "secret",
+         .one_way = true,
+         .lines =
+             LINES(HELLO, AUTH_LIST("LOGIN"), "C AUTH LOGIN", "S 334 VXNlcm5hbWU6", "S 334 UGFzc3dvcmQ6"),
+         .want = "over: deferred auth 451 4.5.0"},
+    };
+    play(cases, COUNT_OF(cases));
+}
+
+static void what_cannot_be_used_gets_no_credentials(void **state)
+{
+    (void)state;
+    const struct script_case cases[] = {
         {.name = "SCRAM, a challenge that is no base64",
          .user = "tim",
          .password = "x",
@@ -375,23 +408,6 @@ static void auth_takes_the_strongest_mechanism_and_gives_nothing_else(void **sta
          .password = "secret",
          .lines = LINES(HELLO, "S 250 mx", "C QUIT", "S 221 bye"),
          .want = "auth failed: deferred auth 451 4.7.0\nover: delivered queue 0"},
-        {.name = "a 2yz that is not 235",
-         .user = "tim",
-         .password = "x",
-         .lines = LINES(HELLO, AUTH_LIST("PLAIN"), "C AUTH PLAIN AHRpbQB4", "S 250 ok"),
-         .want = "over: deferred auth 451 4.5.0"},
-        {.name = "lost",
-         .user = "tim",
-         .password = "x",
-         .lines = LINES(HELLO, AUTH_LIST("PLAIN"), "C AUTH PLAIN AHRpbQB4", "close"),
-         .want = "over: deferred auth 421 4.4.2"},
-        {.name = "two answers to the name",
-         .user = "tim",
-         .password = "secret",
-         .one_way = true,
-         .lines =
-             LINES(HELLO, AUTH_LIST("LOGIN"), "C AUTH LOGIN", "S 334 VXNlcm5hbWU6", "S 334 UGFzc3dvcmQ6"),
-         .want = "over: deferred auth 451 4.5.0"},
     };
     play(cases, COUNT_OF(cases));
 }
@@ -588,7 +604,9 @@ int main(void)
         cmocka_unit_test(starttls_goes_on_only_after_a_lone_220),
         cmocka_unit_test(nothing_of_the_clear_ehlo_is_left_after_the_handshake),
         cmocka_unit_test(ehlo_keywords_are_read_in_all_their_forms),
-        cmocka_unit_test(auth_takes_the_strongest_mechanism_and_gives_nothing_else),
+        cmocka_unit_test(auth_plain_says_it_once_and_stops_when_asked_again),
+        cmocka_unit_test(auth_login_gives_a_name_a_password_and_nothing_else),
+        cmocka_unit_test(what_cannot_be_used_gets_no_credentials),
         cmocka_unit_test(scram_succeeds_only_when_both_sides_know_the_password),
         cmocka_unit_test(scram_computes_the_example_of_its_rfc),
     };
