@@ -9,93 +9,87 @@
 #include "policy/classify.h"
 
 /* Replies as large receivers and common servers word them. */
+static const struct {
+    enum outcome_stage stage;
+    uint16_t code;
+    const char *text;
+    const char *class;
+} replies[] = {
+    {STAGE_DOT, 250, "2.0.0 Ok: queued as 4F1", "delivered"},
+    {STAGE_RCPT, 550, "5.1.1 The email account that you tried to reach does not exist.", "mailbox-unknown"},
+    {STAGE_RCPT, 550, "5.1.1 <x@y>: Recipient address rejected: User unknown in virtual mailbox table",
+     "mailbox-unknown"},
+    {STAGE_RCPT, 550, "Unrouteable address", "mailbox-unknown"},
+    {STAGE_RCPT, 550, "Unknown user x@docomo.example", "mailbox-unknown"},
+    {STAGE_RCPT, 550, "5.5.0 Requested action not taken: mailbox unavailable", "mailbox-unknown"},
+    {STAGE_RCPT, 550, "", "mailbox-unknown"},
+    {STAGE_DOT, 554, "delivery error: dd This user doesn't have an account (x) [0]", "policy"},
+    {STAGE_RCPT, 450, "4.1.1 user unknown for now", "mailbox-unknown"},
+    {STAGE_RCPT, 452, "4.2.2 The recipient's inbox is out of storage space.", "mailbox-full"},
+    {STAGE_RCPT, 552, "5.2.2 over quota", "mailbox-full"},
+    {STAGE_DOT, 554, "5.0.0 mailbox is full", "mailbox-full"},
+    {STAGE_RCPT, 550, "5.2.1 The email account that you tried to reach is inactive.", "mailbox-disabled"},
+    {STAGE_RCPT, 450, "4.2.1 The user you are trying to contact is receiving mail at a rate that prevents",
+     "rate-limited"},
+    {STAGE_RCPT, 556, "5.1.10 does not accept mail", "domain-unknown"},
+    {STAGE_RCPT, 556, "no", "domain-unknown"},
+    {STAGE_RCPT, 550, "5.1.2 bad destination system", "domain-unknown"},
+    {STAGE_RCPT, 450, "4.2.0 <x@y>: Recipient address rejected: Greylisted, see http://…", "greylisted"},
+    {STAGE_RCPT, 451, "4.7.1 Greylisting in action, please come back later", "greylisted"},
+    {STAGE_DOT, 550, "5.7.1 Our system has detected that this message is likely unsolicited mail", "policy"},
+    {STAGE_DOT, 554, "5.7.1 Message rejected as spam", "spam-block"},
+    {STAGE_GREETING, 554, "Blocked - see https://ipcheck.example/", "spam-block"},
+    {STAGE_RCPT, 550, "5.7.1 Service unavailable; client host [192.0.2.1] blocked using zen.dnsbl.example",
+     "spam-block"},
+    {STAGE_DOT, 550, "5.7.26 This mail has been blocked because the sender is unauthenticated.",
+     "authentication"},
+    {STAGE_DOT, 550, "5.7.515 Access denied, sending domain doesn't meet the required authentication level",
+     "authentication"},
+    {STAGE_DOT, 554, "5.7.9 Message not accepted: unauthenticated mail is not authentic", "authentication"},
+    {STAGE_DOT, 550, "5.7.1 rejected by the DMARC policy of example.com", "authentication"},
+    {STAGE_MAIL, 421, "4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred due to user complaints",
+     "rate-limited"},
+    {STAGE_DOT, 421, "4.7.28 Our system has detected an unusual rate of unsolicited mail", "rate-limited"},
+    {STAGE_GREETING, 421, "Too many concurrent connections from your address", "rate-limited"},
+    {STAGE_MAIL, 450, "Too many messages, slow down", "rate-limited"},
+    {STAGE_RCPT, 452, "4.5.3 Too many recipients", "too-many-recipients"},
+    {STAGE_RCPT, 452, "too many recipients", "too-many-recipients"},
+    {STAGE_RCPT, 552, "", "too-many-recipients"},
+    {STAGE_MAIL, 530, "5.7.0 Must issue a STARTTLS command first", "tls-required"},
+    {STAGE_MAIL, 530, "5.7.0 Authentication required", "auth-required"},
+    {STAGE_MAIL, 530, "", "auth-required"},
+    {STAGE_AUTH, 535, "5.7.8 Error: authentication failed", "auth-required"},
+    {STAGE_AUTH, 454, "4.7.0 Temporary authentication failure", "auth-required"},
+    {STAGE_STARTTLS, 454, "4.7.0 TLS not available", "tls-failed"},
+    {STAGE_STARTTLS, 454, "4.7.4 not for you", "tls-required"},
+    {STAGE_MAIL, 552, "5.3.4 Message size exceeds fixed limit", "message-too-big"},
+    {STAGE_DOT, 552, "too long", "message-too-big"},
+    {STAGE_DOT, 554, "5.6.0 message content not understood", "content"},
+    {STAGE_DOT, 554, "5.4.6 Too many hops", "loop"},
+    {STAGE_RCPT, 554, "5.7.1 <x@y>: Relay access denied", "policy"},
+    {STAGE_GREETING, 521, "host takes no mail", "policy"},
+    {STAGE_MAIL, 451, "4.3.0 Error: queue file write error", "system"},
+    {STAGE_DOT, 452, "4.3.1 Insufficient system storage", "system"},
+    {STAGE_MAIL, 421, "closing", "system"},
+    {STAGE_RCPT, 451, "try again", "system"},
+    {STAGE_MAIL, 501, "5.5.4 syntax", "protocol"},
+    {STAGE_EHLO, 502, "command not implemented", "protocol"},
+    {STAGE_DOT, 354, "go ahead", "protocol"},
+    {STAGE_DOT, 599, "what", "other"},
+    {STAGE_RCPT, 450, "4.4.2 timeout", "network"},
+    {STAGE_RCPT, 451, "4.4.3 host not found", "dns"},
+};
+
 static void replies_fall_into_the_class_that_an_operator_would_name(void **state)
 {
-    static const struct {
-        enum outcome_stage stage;
-        uint16_t code;
-        const char *text;
-        const char *class;
-    } cases[] = {
-        {STAGE_DOT, 250, "2.0.0 Ok: queued as 4F1", "delivered"},
-        {STAGE_RCPT, 550, "5.1.1 The email account that you tried to reach does not exist.",
-         "mailbox-unknown"},
-        {STAGE_RCPT, 550, "5.1.1 <x@y>: Recipient address rejected: User unknown in virtual mailbox table",
-         "mailbox-unknown"},
-        {STAGE_RCPT, 550, "Unrouteable address", "mailbox-unknown"},
-        {STAGE_RCPT, 550, "Unknown user x@docomo.example", "mailbox-unknown"},
-        {STAGE_RCPT, 550, "5.5.0 Requested action not taken: mailbox unavailable", "mailbox-unknown"},
-        {STAGE_RCPT, 550, "", "mailbox-unknown"},
-        {STAGE_DOT, 554, "delivery error: dd This user doesn't have an account (x) [0]", "policy"},
-        {STAGE_RCPT, 450, "4.1.1 user unknown for now", "mailbox-unknown"},
-        {STAGE_RCPT, 452, "4.2.2 The recipient's inbox is out of storage space.", "mailbox-full"},
-        {STAGE_RCPT, 552, "5.2.2 over quota", "mailbox-full"},
-        {STAGE_DOT, 554, "5.0.0 mailbox is full", "mailbox-full"},
-        {STAGE_RCPT, 550, "5.2.1 The email account that you tried to reach is inactive.", "mailbox-disabled"},
-        {STAGE_RCPT, 450,
-         "4.2.1 The user you are trying to contact is receiving mail at a rate that prevents",
-         "rate-limited"},
-        {STAGE_RCPT, 556, "5.1.10 does not accept mail", "domain-unknown"},
-        {STAGE_RCPT, 556, "no", "domain-unknown"},
-        {STAGE_RCPT, 550, "5.1.2 bad destination system", "domain-unknown"},
-        {STAGE_RCPT, 450, "4.2.0 <x@y>: Recipient address rejected: Greylisted, see http://…", "greylisted"},
-        {STAGE_RCPT, 451, "4.7.1 Greylisting in action, please come back later", "greylisted"},
-        {STAGE_DOT, 550, "5.7.1 Our system has detected that this message is likely unsolicited mail",
-         "policy"},
-        {STAGE_DOT, 554, "5.7.1 Message rejected as spam", "spam-block"},
-        {STAGE_GREETING, 554, "Blocked - see https://ipcheck.example/", "spam-block"},
-        {STAGE_RCPT, 550,
-         "5.7.1 Service unavailable; client host [192.0.2.1] blocked using zen.dnsbl.example", "spam-block"},
-        {STAGE_DOT, 550, "5.7.26 This mail has been blocked because the sender is unauthenticated.",
-         "authentication"},
-        {STAGE_DOT, 550,
-         "5.7.515 Access denied, sending domain doesn't meet the required authentication level",
-         "authentication"},
-        {STAGE_DOT, 554, "5.7.9 Message not accepted: unauthenticated mail is not authentic",
-         "authentication"},
-        {STAGE_DOT, 550, "5.7.1 rejected by the DMARC policy of example.com", "authentication"},
-        {STAGE_MAIL, 421, "4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred due to user complaints",
-         "rate-limited"},
-        {STAGE_DOT, 421, "4.7.28 Our system has detected an unusual rate of unsolicited mail",
-         "rate-limited"},
-        {STAGE_GREETING, 421, "Too many concurrent connections from your address", "rate-limited"},
-        {STAGE_MAIL, 450, "Too many messages, slow down", "rate-limited"},
-        {STAGE_RCPT, 452, "4.5.3 Too many recipients", "too-many-recipients"},
-        {STAGE_RCPT, 452, "too many recipients", "too-many-recipients"},
-        {STAGE_RCPT, 552, "", "too-many-recipients"},
-        {STAGE_MAIL, 530, "5.7.0 Must issue a STARTTLS command first", "tls-required"},
-        {STAGE_MAIL, 530, "5.7.0 Authentication required", "auth-required"},
-        {STAGE_MAIL, 530, "", "auth-required"},
-        {STAGE_AUTH, 535, "5.7.8 Error: authentication failed", "auth-required"},
-        {STAGE_AUTH, 454, "4.7.0 Temporary authentication failure", "auth-required"},
-        {STAGE_STARTTLS, 454, "4.7.0 TLS not available", "tls-failed"},
-        {STAGE_STARTTLS, 454, "4.7.4 not for you", "tls-required"},
-        {STAGE_MAIL, 552, "5.3.4 Message size exceeds fixed limit", "message-too-big"},
-        {STAGE_DOT, 552, "too long", "message-too-big"},
-        {STAGE_DOT, 554, "5.6.0 message content not understood", "content"},
-        {STAGE_DOT, 554, "5.4.6 Too many hops", "loop"},
-        {STAGE_RCPT, 554, "5.7.1 <x@y>: Relay access denied", "policy"},
-        {STAGE_GREETING, 521, "host takes no mail", "policy"},
-        {STAGE_MAIL, 451, "4.3.0 Error: queue file write error", "system"},
-        {STAGE_DOT, 452, "4.3.1 Insufficient system storage", "system"},
-        {STAGE_MAIL, 421, "closing", "system"},
-        {STAGE_RCPT, 451, "try again", "system"},
-        {STAGE_MAIL, 501, "5.5.4 syntax", "protocol"},
-        {STAGE_EHLO, 502, "command not implemented", "protocol"},
-        {STAGE_DOT, 354, "go ahead", "protocol"},
-        {STAGE_DOT, 599, "what", "other"},
-        {STAGE_RCPT, 450, "4.4.2 timeout", "network"},
-        {STAGE_RCPT, 451, "4.4.3 host not found", "dns"},
-    };
-
-    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+    for (size_t i = 0; i < COUNT_OF(replies); i++) {
         struct outcome o;
         const char *class;
 
-        outcome_from_reply(&o, cases[i].stage, cases[i].code, bytes_of(cases[i].text));
+        outcome_from_reply(&o, replies[i].stage, replies[i].code, bytes_of(replies[i].text));
         class = outcome_class_name(classify_outcome(&o));
-        if (strcmp(class, cases[i].class) != 0)
-            fail_msg("%u %s: %s, not %s", cases[i].code, cases[i].text, class, cases[i].class);
+        if (strcmp(class, replies[i].class) != 0)
+            fail_msg("%u %s: %s, not %s", replies[i].code, replies[i].text, class, replies[i].class);
     }
 }
 

@@ -222,7 +222,7 @@ static void a_421_ends_it_wherever_it_stands(void **state)
 }
 
 /* T60 */
-static void a_reply_too_many_or_too_early_ends_it(void **state)
+static void a_reply_too_many_ends_it(void **state)
 {
     (void)state;
     const struct script_case cases[] = {
@@ -260,6 +260,27 @@ static void a_reply_too_many_or_too_early_ends_it(void **state)
          .lines = LINES(CHUNKS, MAIL_A, RCPT_R, "C BDAT 20 LAST", "= 20", "S 250 ok", "S 250 ok", "S 250 ok",
                         GROUP_B, "S 250 ok", "S 250 ok", "S 250 ok"),
          .want = "A+: delivered dot 250\nB: deferred data 451 4.5.0\nover: deferred data 451 4.5.0"},
+        {.name = "half a reply too many",
+         .messages = two,
+         .pipelining = SMTP_PIPELINING_COMMANDS,
+         .one_way = true,
+         .lines = LINES(PIPELINES, GROUP_A, YES3, BODY, "S 250 ok", "R 25", "submit"),
+         .want = "A+: delivered dot 250\nover: deferred mail 451 4.5.0\nB: deferred queue 0!"},
+        {.name = "without pipelining, two replies to one RCPT",
+         .messages = three_rcpts,
+         .one_way = true,
+         .lines =
+             LINES(HELLO, "S 250 mx", MAIL_A, "S 250 ok", "C RCPT TO:<r1@d.example>", "S 250 ok", "S 250 ok"),
+         .want = "A: deferred rcpt 451 4.5.0, deferred rcpt 451 4.5.0, deferred rcpt 451 4.5.0\n"
+                 "over: deferred rcpt 451 4.5.0"},
+    };
+    play(cases, COUNT_OF(cases));
+}
+
+static void a_reply_too_early_ends_it(void **state)
+{
+    (void)state;
+    const struct script_case cases[] = {
         {.name = "a chunk answered before it has left",
          .pipelining = SMTP_PIPELINING_COMMANDS,
          .use_chunking = true,
@@ -267,12 +288,6 @@ static void a_reply_too_many_or_too_early_ends_it(void **state)
          .lines = LINES(HELLO, "hold", "S 250-mx", "S 250-PIPELINING", "S 250 CHUNKING", "hold", "S 250 ok",
                         "S 250 ok", "S 250 ok", MAIL_A, RCPT_R, "C BDAT 20 LAST", "= 20"),
          .want = "A: deferred dot 451 4.5.0\nover: deferred dot 451 4.5.0"},
-        {.name = "half a reply too many",
-         .messages = two,
-         .pipelining = SMTP_PIPELINING_COMMANDS,
-         .one_way = true,
-         .lines = LINES(PIPELINES, GROUP_A, YES3, BODY, "S 250 ok", "R 25", "submit"),
-         .want = "A+: delivered dot 250\nover: deferred mail 451 4.5.0\nB: deferred queue 0!"},
         {.name = "the dot's 250 before the dot has left",
          .pipelining = SMTP_PIPELINING_COMMANDS,
          .one_way = true,
@@ -288,13 +303,14 @@ static void a_reply_too_many_or_too_early_ends_it(void **state)
          .one_way = true,
          .lines = LINES(PIPELINES, GROUP_A, YES3, "S 552 5.3.4 too big", BODY),
          .want = "A: bounced data 552 5.3.4\nover: deferred dot 451 4.5.0"},
-        {.name = "without pipelining, two replies to one RCPT",
-         .messages = three_rcpts,
-         .one_way = true,
-         .lines =
-             LINES(HELLO, "S 250 mx", MAIL_A, "S 250 ok", "C RCPT TO:<r1@d.example>", "S 250 ok", "S 250 ok"),
-         .want = "A: deferred rcpt 451 4.5.0, deferred rcpt 451 4.5.0, deferred rcpt 451 4.5.0\n"
-                 "over: deferred rcpt 451 4.5.0"},
+    };
+    play(cases, COUNT_OF(cases));
+}
+
+static void a_reply_of_the_wrong_kind_ends_it(void **state)
+{
+    (void)state;
+    const struct script_case cases[] = {
         {.name = "354 to MAIL",
          .pipelining = SMTP_PIPELINING_COMMANDS,
          .lines = LINES(PIPELINES, GROUP_A, "S 354 go"),
@@ -501,7 +517,9 @@ int main(void)
         cmocka_unit_test(a_lost_connection_defers_and_tells_what_is_in_doubt),
         cmocka_unit_test(a_reused_connection_that_dies_at_mail_costs_no_attempt),
         cmocka_unit_test(a_421_ends_it_wherever_it_stands),
-        cmocka_unit_test(a_reply_too_many_or_too_early_ends_it),
+        cmocka_unit_test(a_reply_too_many_ends_it),
+        cmocka_unit_test(a_reply_too_early_ends_it),
+        cmocka_unit_test(a_reply_of_the_wrong_kind_ends_it),
         cmocka_unit_test(replies_that_are_none_defer),
         cmocka_unit_test(endless_replies_are_cut_off),
         cmocka_unit_test(silence_ends_at_the_deadline_of_its_phase),
