@@ -1,0 +1,87 @@
+/*
+ * DKIM signatures (RFC 6376, RFC 8301, RFC 8463): relaxed/relaxed, rsa-sha256 and ed25519-sha256, made once,
+ * when a message is accepted or when we write one ourselves.
+ *
+ * Keys      per domain of the From field, read from files (dkim.keys of the configuration), kept parsed in a
+ * counted snapshot that a reload swaps as a whole.  A message whose domain has no key goes unsigned, and is
+ * counted. Signing   the body is hashed while it arrives, on the thread that receives it; the private-key
+ * operation runs on a bounded pool of threads of its own.  The fields stand at the very start of the message,
+ * with room for bh= and b=, whose lengths are known before: the pool fills them in, in memory or in the
+ * segment file, before the store syncs it.  So a message of any size is written once, and in order. Threads
+ * struct dkim is shared by all; its calls come from any thread.  A dkim_signing belongs to one.
+ */
+#pragma once
+
+#include <jansson.h>
+
+#include "base/bytes.h"
+#include "base/err.h"
+#include "base/inbox.h"
+#include "engine/conf.h"
+#include "queue/accounts.h"
+#include "queue/spool.h"
+
+struct dkim;
+
+/* Without keys; ends its threads in destroy, after all that was posted is answered. */
+struct dkim *dkim_create(void);
+void dkim_destroy(struct dkim *d);
+/*
+ * Reads every key of `conf` and puts them in force at once; starts the pool with the first key.  On failure
+ * *why says which file and what to do (mem_free), and the keys before stay in force.
+ */
+MUST_CHECK enum err dkim_load(struct dkim *d, const struct conf *conf, char **why);
+/* The same check, and nothing comes into force: for `hayaumad --check`. */
+MUST_CHECK enum err dkim_check_keys(const struct conf *conf, char **why);
+
+/* ---- for whoever writes a message of his own: notifications, reports ---- */
+
+/*
+ * Signs a complete message (header section, empty line, body; CRLF line ends) by the domain of its From
+ * field: the DKIM-Signature fields are put before it.  ERR_NOT_FOUND: no key for that domain, the message is
+ * as it was.  Other errors: likewise, and logged.  Blocks for the private-key operation (0.5 ms for RSA): a
+ * worker uses dkim_post.
+ */
+MUST_CHECK enum err dkim_sign_message(struct dkim *d, struct buf *message);
+
+/* ---- for messages that arrive ---- */
+
+struct dkim_signing; /* one message on its way */
+
+/*
+ * The header section is complete: `sections` are its runs of whole fields, in order, without the empty line.
+ * NULL: no key (counted as unsigned).  An account that may send as some domains only signs for no others.
+ */
+struct dkim_signing *dkim_signing_begin(struct dkim *d, const struct bytes *sections, size_t count,
+                                        const struct account *account);
+/* The fields with room for what is not known yet: they must be the first octets of the message. */
+struct bytes dkim_signing_fields(const struct dkim_signing *s);
+void dkim_signing_body(struct dkim_signing *s,
+                       struct bytes octets);       /* what follows the empty line, run by run */
+void dkim_signing_destroy(struct dkim_signing *s); /* NULL is fine */
+
+/* One order to the pool. */
+struct dkim_request {
+    struct note note;
+    struct inbox *reply_to;
+    note_fn on_reply;             /* run by the owner of reply_to; the request is the asker's again */
+    struct dkim_signing *signing; /* theirs; or NULL: sign `message` as dkim_sign_message does */
+    struct body *body;            /* borrowed until the answer, and nobody else's till then: of `signing` */
+    struct spool *spool;          /* borrowed; NULL only for a body in memory */
+    struct buf message;           /* of dkim_sign_message; the asker's again with the answer */
+    enum err result;              /* out */
+};
+/* ERR_FULL: dkim.queue orders wait already; nothing was taken and no answer comes. */
+MUST_CHECK enum err dkim_post(struct dkim *d, struct dkim_request *r);
+
+/* ---- seeing ---- */
+
+struct dkim_stats {
+    uint64_t signed_messages, unsigned_messages, failed_messages, refused_full;
+    uint64_t signatures, sign_us_total; /* private-key operations of the pool, and the time they took */
+    uint64_t wait_us_total;             /* from dkim_post to the answer, over all orders */
+    uint32_t waiting, waiting_max, threads;
+};
+void dkim_stats(const struct dkim *d, struct dkim_stats *out);
+/* [{domain, selector, algorithm, bits, subdomains, name, record}]: no secrets.  The caller's reference. */
+json_t *dkim_keys_json(struct dkim *d);
