@@ -16,8 +16,8 @@
 #include "base/list.h"
 
 /*
- * The octets that will be sent: headers added, CRLF line ends, before dot-stuffing, ending in CRLF.  In memory up to
- * spool's limit (1 MiB), else only in the segment file.
+ * The octets that will be sent: headers added, CRLF line ends, before dot-stuffing, ending in CRLF.  In
+ * memory up to spool's limit (1 MiB), else only in the segment file.
  */
 enum body_flags {
     BODY_8BIT = 1,        /* an octet above 127 in the body */
@@ -28,7 +28,7 @@ enum body_flags {
 
 struct body {
     atomic_uint refs;
-    uint32_t flags;        /* enum body_flags */
+    uint32_t flags; /* enum body_flags */
     uint64_t size_bytes;
     uint32_t header_bytes; /* length of the header section with its empty line */
     uint32_t checksum;     /* CRC-32C of the octets */
@@ -51,39 +51,39 @@ uint64_t body_memory_bytes(void);
 enum { NOTIFY_DEFAULT = 0, NOTIFY_NEVER = 1, NOTIFY_SUCCESS = 2, NOTIFY_FAILURE = 4, NOTIFY_DELAY = 8 };
 enum dsn_ret { DSN_RET_DEFAULT, DSN_RET_FULL, DSN_RET_HDRS };
 enum message_flags {
-    MESSAGE_SMTPUTF8 = 1, /* the envelope or header needs SMTPUTF8 (RFC 6531) */
-    MESSAGE_8BITMIME = 2, /* declared BODY=8BITMIME */
-    MESSAGE_DSN = 4,      /* made by us: a DSN; its own failure makes none (RFC 5321 §4.5.5) */
-    MESSAGE_REQUIRETLS = 8,      /* RFC 8689; not offered yet */
-    MESSAGE_TLS_REQUIRED_NO = 16, /* header TLS-Required: No; not acted on yet */
+    MESSAGE_SMTPUTF8 = 1,         /* the envelope or header needs SMTPUTF8 (RFC 6531) */
+    MESSAGE_8BITMIME = 2,         /* declared BODY=8BITMIME */
+    MESSAGE_DSN = 4,              /* made by us: a DSN; its own failure makes none (RFC 5321 §4.5.5) */
+    MESSAGE_REQUIRETLS = 8,       /* RFC 8689: the MAIL parameter */
+    MESSAGE_TLS_REQUIRED_NO = 16, /* the header field TLS-Required: No, and no REQUIRETLS */
 };
 
 struct rcpt {
-    uint32_t no;        /* within its message, from 0; with the message id the key of everything */
-    uint16_t attempts;  /* so far */
-    uint8_t notify;     /* NOTIFY_… bits */
+    uint32_t no;         /* within its message, from 0; with the message id the key of everything */
+    uint16_t attempts;   /* so far */
+    uint8_t notify;      /* NOTIFY_… bits */
     bool delay_notified; /* its one delay DSN was sent */
     int64_t due_unix;
-    const char *address; /* as given, U-labels and case kept */
-    const char *orcpt;   /* xtext-decoded "rfc822;a@b", or NULL */
-    const char *domain;  /* normalised (policy/domain.h): the destination */
+    const char *address;   /* as given, U-labels and case kept */
+    const char *orcpt;     /* xtext-decoded "rfc822;a@b", or NULL */
+    const char *domain;    /* normalised (policy/domain.h): the destination */
     const char *last_text; /* the last attempt's reply, "450 4.2.1 text", or NULL */
 };
 
 struct message {
     atomic_uint refs;
     uint32_t flags;
-    uint64_t id;             /* unique for ever, ascending in time: message_id_make() */
+    uint64_t id; /* unique for ever, ascending in time: message_id_make() */
     int64_t accepted_unix;
-    const char *sender;      /* "" is the null sender */
-    const char *campaign;    /* or NULL */
-    const char *envid;       /* xtext-decoded, or NULL */
-    const char *account;     /* who submitted, or NULL (trusted network, ourselves) */
+    const char *sender;   /* "" is the null sender */
+    const char *campaign; /* or NULL */
+    const char *envid;    /* xtext-decoded, or NULL */
+    const char *account;  /* who submitted, or NULL (trusted network, ourselves) */
     enum dsn_ret ret;
-    struct body *body;       /* counted */
-    uint32_t rcpt_count;     /* in this copy: all of the message, or those of one page */
-    uint32_t rcpt_total;     /* of the message as accepted */
-    struct rcpt *rcpts;      /* sorted so that equal domains are neighbours */
+    struct body *body;   /* counted */
+    uint32_t rcpt_count; /* in this copy: all of the message, or those of one page */
+    uint32_t rcpt_total; /* of the message as accepted */
+    struct rcpt *rcpts;  /* sorted so that equal domains are neighbours */
 };
 
 /* Copies everything that `from` points to into one allocation, sorts by domain (stable); takes a reference to
@@ -93,8 +93,9 @@ struct message *message_ref(struct message *m);
 void message_unref(struct message *m);
 
 /*
- * 63 bits: milliseconds since 2024, worker (6 bits), counter.  Ascending within a worker, unique over restarts as long
- * as the clock does not go back by more than it lasted to restart; the store refuses a duplicate.
+ * 63 bits: milliseconds since 2024, worker (6 bits), counter.  Ascending within a worker, unique over
+ * restarts as long as the clock does not go back by more than it lasted to restart; the store refuses a
+ * duplicate.
  */
 uint64_t message_id_make(unsigned worker);
 #define MESSAGE_ID_TEXT 16
@@ -108,7 +109,7 @@ bool message_id_parse(struct bytes text, uint64_t *out);
  * (queue/store.h).
  */
 struct job {
-    struct list node; /* the holder's */
+    struct list node;        /* the holder's */
     struct message *message; /* counted */
     struct rcpt *rcpts;
     uint32_t rcpt_count;

@@ -83,7 +83,7 @@ static void read_original(struct deliver *d, const struct message *m, enum dsn_a
                           struct dsn *dsn)
 {
     const struct body *body = m->body;
-    bool whole = dsn_wants_full(m->ret, action, body->size_bytes);
+    bool whole = dsn_wants_full(dsn_ret_of(m), action, body->size_bytes);
     size_t len =
         whole ? (size_t)body->size_bytes : MIN_OF((size_t)body->header_bytes, (size_t)DSN_HEADER_BYTES_MAX);
 
@@ -121,14 +121,15 @@ static struct message *make_message(struct deliver *d, const struct message *abo
     dsn->id = message_id_make(d->w->index);
     dsn->arrival_unix = about->accepted_unix;
     dsn->now_unix = clock_unix();
-    dsn->ret = about->ret;
+    dsn->ret = dsn_ret_of(about);
+    dsn->tls_required_no = about->flags & MESSAGE_TLS_REQUIRED_NO;
     dsn_format(dsn, &text);
     struct body *body = body_of(d, &text);
     if (!body)
         return NULL;
     struct rcpt to = {.address = about->sender, .domain = domain, .notify = NOTIFY_NEVER};
     struct message m = {
-        .flags = MESSAGE_DSN | (dsn_needs_smtputf8(dsn) ? MESSAGE_SMTPUTF8 : 0U) |
+        .flags = MESSAGE_DSN | dsn_tls_flags(about) | (dsn_needs_smtputf8(dsn) ? MESSAGE_SMTPUTF8 : 0U) |
                  (body->flags & BODY_8BIT ? MESSAGE_8BITMIME : 0U),
         .id = dsn->id,
         .accepted_unix = dsn->now_unix,

@@ -149,10 +149,15 @@ void smtp_client_tls_done(struct smtp_client *c, uint64_t now_ms);
 /* How many more transactions may be submitted now: 1 when ready, one ahead with FULL, else 0. */
 uint32_t smtp_client_room(const struct smtp_client *c);
 /*
- * Sends a transaction.  Refuses none: what the peer cannot take (SIZE, 8BITMIME, SMTPUTF8 missing) is settled
- * at once with a local outcome: 5.3.4, 5.6.3, 5.6.7; on_txn_done comes as usual.
+ * Sends a transaction.  Refuses none: what the peer cannot take (SIZE, 8BITMIME, SMTPUTF8, REQUIRETLS
+ * missing) is settled at once with a local outcome: 5.3.4, 5.6.3, 5.6.7, 5.7.30; on_txn_done comes as
+ * usual.  5.7.30 speaks of this host alone: the owner tries the others first (RFC 8689 §4.2.1), and never
+ * submits such a message outside TLS.
  */
 void smtp_client_submit(struct smtp_client *c, struct smtp_txn *txn, uint64_t now_ms);
+/* Only a peer that offers REQUIRETLS may have it.  With the null sender it may go anywhere (RFC 8689 §4.2.1,
+ * §5), with the parameter where that is offered. */
+bool smtp_client_wants_requiretls(const struct message *m);
 /* QUIT once nothing is open; on_over follows. */
 void smtp_client_quit(struct smtp_client *c, uint64_t now_ms);
 bool smtp_client_is_idle(const struct smtp_client *c); /* ready, no transaction open */

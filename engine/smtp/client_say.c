@@ -69,6 +69,11 @@ static void refuse(struct outcome *o, enum outcome_stage stage, uint16_t code, c
     outcome_local(o, OUTCOME_BOUNCED, stage, code, enhanced, "%s", text);
 }
 
+bool smtp_client_wants_requiretls(const struct message *m)
+{
+    return m->flags & MESSAGE_REQUIRETLS && *m->sender;
+}
+
 static bool refuse_all(struct smtp_txn *t, uint16_t code, const char *enhanced, const char *text)
 {
     for (uint32_t i = 0; i < t->rcpt_count; i++)
@@ -87,6 +92,9 @@ static bool check_message(struct smtp_client *c, struct smtp_txn *t, unsigned se
     if (sender & PATH_BAD ||
         (sender & PATH_UTF8_DOMAIN && !offer->smtputf8 && !domain_converts(t->message->sender)))
         return refuse_all(t, 553, "5.1.7", "the sender address cannot be sent by SMTP");
+    if (smtp_client_wants_requiretls(t->message) && !offer->requiretls)
+        return refuse_all(t, 550, "5.7.30",
+                          "the message asks for REQUIRETLS and the next host does not offer it");
     if (offer->size_limit && body->size_bytes > offer->size_limit)
         return refuse_all(t, 552, "5.3.4", "the message is larger than the next host takes (SIZE)");
     if (!offer->smtputf8 && (body->flags & BODY_UTF8_HEADER || sender & PATH_UTF8_LOCAL))
@@ -210,6 +218,8 @@ static void say_mail(struct smtp_client *c, struct smtp_txn *t)
         buf_puts(out, " BODY=8BITMIME");
     if (t->utf8)
         buf_puts(out, " SMTPUTF8");
+    if (m->flags & MESSAGE_REQUIRETLS && offer->requiretls)
+        buf_puts(out, " REQUIRETLS");
     if (offer->dsn)
         put_dsn_of_message(out, m);
     buf_puts(out, "\r\n");

@@ -123,6 +123,13 @@ static bool take_smtputf8(void *args, struct bytes value, struct smtp_refusal *w
     return true;
 }
 
+static bool take_requiretls(void *args, struct bytes value, struct smtp_refusal *why)
+{
+    (void)value, (void)why;
+    ((struct mail_args *)args)->requiretls = true;
+    return true;
+}
+
 /* RFC 4954 §5: must be understood; what it says is not believed, for the account is known. */
 static bool take_auth(void *args, struct bytes value, struct smtp_refusal *why)
 {
@@ -155,8 +162,13 @@ static bool take_envid(void *args, struct bytes value, struct smtp_refusal *why)
 }
 
 static const struct param_row mail_params[] = {
-    {"SIZE", true, take_size}, {"BODY", true, take_body}, {"SMTPUTF8", false, take_smtputf8},
-    {"AUTH", true, take_auth}, {"RET", true, take_ret},   {"ENVID", true, take_envid},
+    {"SIZE", true, take_size},
+    {"BODY", true, take_body},
+    {"SMTPUTF8", false, take_smtputf8},
+    {"AUTH", true, take_auth},
+    {"RET", true, take_ret},
+    {"ENVID", true, take_envid},
+    {"REQUIRETLS", false, take_requiretls},
 };
 
 static bool take_notify(void *args, struct bytes value, struct smtp_refusal *why)

@@ -1,6 +1,6 @@
 /*
- * SMTP commands as values (RFC 5321 §4.1, and the extensions that EHLO offers).  Pure: a line goes in without its CRLF,
- * results point into it.
+ * SMTP commands as values (RFC 5321 §4.1, and the extensions that EHLO offers).  Pure: a line goes in without
+ * its CRLF, results point into it.
  */
 #pragma once
 
@@ -51,6 +51,7 @@ struct mail_args {
     bool size_given;
     uint64_t size_bytes; /* UINT64_MAX when it has more digits than that */
     bool body_8bit, smtputf8;
+    bool requiretls; /* RFC 8689 §2 */
     enum dsn_ret ret;
     bool envid_given;
     char envid[ENVID_MAX + 1]; /* decoded */
@@ -72,7 +73,7 @@ struct bdat_args {
     bool last;
 };
 /*
- * False: `why` is filled; *sized tells whether out->size_bytes is valid all the same, so that the announced octets can be
- * passed over (RFC 3030 §2).
+ * False: `why` is filled; *sized tells whether out->size_bytes is valid all the same, so that the announced
+ * octets can be passed over (RFC 3030 §2).
  */
 bool smtp_bdat_parse(struct bytes arg, struct bdat_args *out, bool *sized, struct smtp_refusal *why);

@@ -247,6 +247,16 @@ bool dsn_wants_full(enum dsn_ret ret, enum dsn_action action, uint64_t size_byte
            size_bytes <= DSN_FULL_BYTES_MAX; /* RFC 3461 §4.3 */
 }
 
+enum dsn_ret dsn_ret_of(const struct message *about)
+{
+    return about->flags & MESSAGE_REQUIRETLS ? DSN_RET_HDRS : about->ret;
+}
+
+uint32_t dsn_tls_flags(const struct message *about)
+{
+    return about->flags & (MESSAGE_REQUIRETLS | MESSAGE_TLS_REQUIRED_NO);
+}
+
 static bool returns_full(const struct dsn *d)
 {
     bool failed = false;
@@ -341,6 +351,8 @@ static void put_header(const struct dsn *d, struct buf *out, const char *boundar
     buf_puts(out, ">\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n"
                   "Content-Type: multipart/report; report-type=delivery-status;\r\n");
     buf_putf(out, "    boundary=\"%s\"\r\n", boundary);
+    if (d->tls_required_no)
+        buf_puts(out, "TLS-Required: No\r\n");
     if (eight)
         buf_puts(out, "Content-Transfer-Encoding: 8bit\r\n");
     buf_puts(out, "\r\nThis is a delivery status notification in MIME format (RFC 3464).\r\n");

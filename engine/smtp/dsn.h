@@ -48,7 +48,8 @@ struct dsn {
     const char *envid;         /* or NULL */
     uint64_t id;               /* of the DSN itself: message_id_make() */
     int64_t arrival_unix, now_unix;
-    enum dsn_ret ret;
+    enum dsn_ret ret;     /* dsn_ret_of(the message) */
+    bool tls_required_no; /* the message said TLS-Required: No: this one says it too (RFC 8689 §6) */
     const struct dsn_rcpt *rcpts;
     size_t rcpt_count;
     struct bytes header; /* of the message, CRLF lines; with its empty line or without; may be empty */
@@ -60,5 +61,9 @@ struct dsn {
 void dsn_format(const struct dsn *d, struct buf *out);
 /* The reader's address needs SMTPUTF8: the DSN's flags get MESSAGE_SMTPUTF8. */
 bool dsn_needs_smtputf8(const struct dsn *d);
+/* RFC 8689 §5: of a REQUIRETLS message never more than the header, whatever RET said. */
+enum dsn_ret dsn_ret_of(const struct message *about);
+/* How the DSN must travel: what its message asked of TLS (MESSAGE_REQUIRETLS, MESSAGE_TLS_REQUIRED_NO). */
+uint32_t dsn_tls_flags(const struct message *about);
 /* The caller need not load the body when this says no.  (message size) */
 bool dsn_wants_full(enum dsn_ret ret, enum dsn_action action, uint64_t size_bytes);

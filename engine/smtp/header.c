@@ -64,6 +64,31 @@ static bool is_steering(uint32_t *n, struct buf *value, struct bytes field, stru
     return true;
 }
 
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+/* The whole value, folded or not, is `want`. */
+static bool value_is(struct bytes field, struct bytes want)
+{
+    struct bytes value = bytes_skip(field, bytes_find(field, ':') + 1);
+
+    while (value.len && is_blank(value.at[0]))
+        value = bytes_skip(value, 1);
+    while (value.len && is_blank(value.at[value.len - 1]))
+        value.len--;
+    return bytes_ieq(value, want);
+}
+
+static void take_tls_required(struct header *h, struct bytes field, struct bytes name)
+{
+    if (!bytes_ieq(name, BYTES("TLS-Required")))
+        return;
+    h->tls_required++;
+    h->tls_required_no = value_is(field, BYTES("No"));
+}
+
 /* The field in work is complete: it ends where the line in work begins. */
 static void end_field(struct header *h)
 {
@@ -79,6 +104,7 @@ static void end_field(struct header *h)
     case 'd': count(&h->date, name, BYTES("Date")); break;
     case 'f': count(&h->from, name, BYTES("From")); break;
     case 'm': count(&h->message_id, name, BYTES("Message-ID")); break;
+    case 't': take_tls_required(h, field, name); break;
     case 'x':
         steering = is_steering(&h->campaigns, &h->campaign, field, name, BYTES("X-Campaign")) ||
                    is_steering(&h->schedules, &h->schedule, field, name, BYTES("X-Hayauma-Schedule"));

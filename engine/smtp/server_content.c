@@ -172,13 +172,31 @@ void server_content_put(void *server, struct bytes run)
     store(s, bytes_skip(run, used));
 }
 
+/*
+ * RFC 8689 §4.1: the parameter rules over the field.  A field that is none by §3, or that stands twice, says
+ * nothing: who cannot say clearly that TLS may be left out keeps the protection.
+ */
+static uint32_t tls_wishes(struct smtp_server *s)
+{
+    const struct server_txn *t = &s->txn;
+
+    if (t->requiretls)
+        return MESSAGE_REQUIRETLS;
+    if (t->header.tls_required == 0)
+        return 0;
+    if (t->header.tls_required == 1 && t->header.tls_required_no)
+        return MESSAGE_TLS_REQUIRED_NO;
+    log_info(s->config.log, "smtp.tls_required_ignored", LOG_INT("fields", t->header.tls_required));
+    return 0;
+}
+
 static struct message *make_message(struct smtp_server *s, struct body *body)
 {
     struct server_txn *t = &s->txn;
     bool utf8 = t->smtputf8 && (t->needs_utf8 || (body->flags & BODY_UTF8_HEADER));
 
     return message_create(&(struct message){
-        .flags = (utf8 ? MESSAGE_SMTPUTF8 : 0U) | (t->body_8bit ? MESSAGE_8BITMIME : 0U),
+        .flags = (utf8 ? MESSAGE_SMTPUTF8 : 0U) | (t->body_8bit ? MESSAGE_8BITMIME : 0U) | tls_wishes(s),
         .id = t->id,
         .accepted_unix = clock_unix(),
         .sender = t->sender,

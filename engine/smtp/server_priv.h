@@ -39,6 +39,7 @@ struct server_txn {
     enum dsn_ret ret;
     bool smtputf8, needs_utf8; /* said, and (of the envelope) really used */
     bool body_8bit;
+    bool requiretls;    /* RFC 8689: the MAIL parameter */
     struct rcpt *rcpts; /* owned: kept from one transaction to the next; strings in the arena */
     uint32_t rcpt_count, rcpt_cap;
     struct bytes first_key; /* arena: the first recipient's key in `seen` */

@@ -138,6 +138,8 @@ enum server_state server_on_mail(struct smtp_server *s, struct bytes arg)
         return server_mistake(s, 555, "5.5.4", "Parameters need EHLO, not HELO");
     if (m.smtputf8 && !s->rules->smtputf8)
         return server_mistake(s, 555, "5.5.4", "SMTPUTF8 is not offered here");
+    if (m.requiretls && !s->tls) /* RFC 8689 §2; 5.7.10 is its code for "encryption needed" */
+        return server_mistake(s, 530, "5.7.10", "REQUIRETLS is taken inside TLS only; send STARTTLS first");
     if (!size_allowed(s, &m, &next) || !sender_allowed(s, &m.from, &next) || !owner_allows(s, &next))
         return next;
     server_txn_reset(s);
@@ -147,6 +149,7 @@ enum server_state server_on_mail(struct smtp_server *s, struct bytes arg)
     t->smtputf8 = m.smtputf8;
     t->needs_utf8 = m.from.utf8;
     t->body_8bit = m.body_8bit;
+    t->requiretls = m.requiretls;
     server_reply(s, 250, "2.1.0", "Sender OK");
     return SERVER_MAIL;
 }

@@ -28,6 +28,8 @@ static enum server_state say_hello(struct smtp_server *s, struct bytes arg, bool
         outq_puts(&s->out, "250-SMTPUTF8\r\n");
     if (r->offer_starttls && !s->tls)
         outq_puts(&s->out, "250-STARTTLS\r\n");
+    if (s->tls) /* RFC 8689 §2: it means nothing in clear */
+        outq_puts(&s->out, "250-REQUIRETLS\r\n");
     if (server_may_auth(s) && !s->account.name)
         outq_puts(&s->out, "250-AUTH PLAIN LOGIN SCRAM-SHA-256\r\n");
     outq_putf(&s->out, "250-SIZE %llu\r\n250-DSN\r\n250 ENHANCEDSTATUSCODES\r\n",

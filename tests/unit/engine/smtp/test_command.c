@@ -96,7 +96,7 @@ static void mail_takes_what_ehlo_offers_and_nothing_else(void **state)
         {.arg = "FROM:<> ENVID=a=b", .code = 501},
         {.arg = "FROM:<> AUTH=a+0Db", .code = 501},
         {.arg = "FROM:<> NOTIFY=NEVER", .code = 555},
-        {.arg = "FROM:<> REQUIRETLS", .code = 555},
+        {.arg = "FROM:<> REQUIRETLS=1", .code = 501},
         {.arg = "FROM:<> =1", .code = 501},
         {.arg = "FROM:<> -a=1", .code = 501},
         {.arg = "FROM:<> a_b=1", .code = 501},
