@@ -105,18 +105,6 @@ enum err schema_migrate(sqlite3 *db, unsigned from, unsigned to)
     return e;
 }
 
-static char *sentence(const char *format, ...) PRINTF_LIKE(1, 2);
-static char *sentence(const char *format, ...)
-{
-    BUF_LOCAL(text);
-    va_list ap;
-
-    va_start(ap, format);
-    buf_putv(&text, format, ap);
-    va_end(ap);
-    return buf_take(&text);
-}
-
 static uint32_t big_endian(const unsigned char *p)
 {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
@@ -124,7 +112,7 @@ static uint32_t big_endian(const unsigned char *p)
 
 static char *damaged(const char *path, const char *how)
 {
-    return sentence(
+    return text_format(
         "%s is damaged (%s): restore it from a backup, or move it and its -wal file away together with "
         "the spool folder to begin with an empty queue",
         path, how);
@@ -143,7 +131,8 @@ static enum err refuse_newer(const char *path, unsigned version, char **why)
 {
     if (version <= COUNT_OF(steps))
         return OK;
-    *why = sentence("%s was made by a newer Hayauma (schema %u, this one knows %u): start that version, or "
+    *why =
+        text_format("%s was made by a newer Hayauma (schema %u, this one knows %u): start that version, or "
                     "restore a backup made before the upgrade",
                     path, version, (unsigned)COUNT_OF(steps));
     return ERR_VERSION;
@@ -159,8 +148,8 @@ static enum err check_header(const char *path, char **why)
 
     if (fd < 0 || fstat(fd, &st)) {
         enum err e = err_from_errno(errno);
-        *why = sentence("cannot read %s: %s; give the user that runs the daemon access to it", path,
-                        strerror(errno));
+        *why = text_format("cannot read %s: %s; give the user that runs the daemon access to it", path,
+                           strerror(errno));
         if (fd >= 0)
             close(fd);
         return e;
@@ -168,7 +157,7 @@ static enum err check_header(const char *path, char **why)
     ssize_t n = pread(fd, head, sizeof(head), 0);
     close(fd);
     if (n < 0) {
-        *why = sentence("cannot read %s: %s", path, strerror(errno));
+        *why = text_format("cannot read %s: %s", path, strerror(errno));
         return ERR_IO;
     }
     if (n < (ssize_t)sizeof(head) || memcmp(head, "SQLite format 3", 16) != 0) {
@@ -176,8 +165,8 @@ static enum err check_header(const char *path, char **why)
         return ERR_CORRUPT;
     }
     if (big_endian(head + 68) != APPLICATION_ID) {
-        *why = sentence("%s is not a Hayauma queue (application id %08x): name another data directory", path,
-                        big_endian(head + 68));
+        *why = text_format("%s is not a Hayauma queue (application id %08x): name another data directory",
+                           path, big_endian(head + 68));
         return ERR_VERSION;
     }
     enum err e = refuse_newer(path, big_endian(head + 60), why);
@@ -223,15 +212,15 @@ static enum err create(const char *dir, const char *path, char **why)
         e = schema_migrate(db, 0, COUNT_OF(steps));
     const char *said = db ? sqlite3_errmsg(db) : strerror(errno);
     if (e)
-        *why = sentence("cannot make %s: %s; make the directory writable and see that the disk has space",
-                        path, said);
+        *why = text_format("cannot make %s: %s; make the directory writable and see that the disk has space",
+                           path, said);
     sqlite3_close(db);
     if (e)
         return e;
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (rename(buf_str(&made), path) || fd < 0 || fsync(fd)) {
         e = err_from_errno(errno);
-        *why = sentence("cannot make %s: %s", path, strerror(errno));
+        *why = text_format("cannot make %s: %s", path, strerror(errno));
     }
     if (fd >= 0)
         close(fd);
@@ -292,7 +281,8 @@ static enum err current_version(sqlite3 *db, const char *path, unsigned *version
     if (e == ERR_CORRUPT)
         *why = damaged(path, sqlite3_errmsg(db));
     else
-        *why = sentence("cannot read %s: %s; see that the directory and its files are writable for the user "
+        *why =
+            text_format("cannot read %s: %s; see that the directory and its files are writable for the user "
                         "that runs the daemon",
                         path, sqlite3_errmsg(db));
     return e;
@@ -322,9 +312,9 @@ static enum err settle_in(sqlite3 *db, const char *path, char **why)
     if (e == ERR_CORRUPT)
         *why = damaged(path, said);
     else if (e == ERR_NOSPACE)
-        *why = sentence("cannot write %s: the disk is full; free some space", path);
+        *why = text_format("cannot write %s: the disk is full; free some space", path);
     else
-        *why = sentence(
+        *why = text_format(
             "cannot use %s: %s; see that the directory and its files are writable for the user that runs "
             "the daemon and that no other program has the file open for writing",
             path, said);
@@ -342,7 +332,7 @@ enum err schema_open(const char *dir, bool may_create, sqlite3 **out, bool *crea
     *created = false;
     if (access(path, F_OK) && errno == ENOENT) {
         if (!may_create) {
-            *why = sentence(
+            *why = text_format(
                 "%s is missing although the data directory was in use: restore it, or remove the lock "
                 "file and the spool folder too to begin with an empty queue",
                 path);
@@ -357,7 +347,8 @@ enum err schema_open(const char *dir, bool may_create, sqlite3 **out, bool *crea
         return e;
     e = open_file(path, SQLITE_OPEN_READWRITE, &db);
     if (e) {
-        *why = sentence("cannot open %s for writing; give the user that runs the daemon access to it", path);
+        *why =
+            text_format("cannot open %s for writing; give the user that runs the daemon access to it", path);
         return e;
     }
     e = settle_in(db, path, why);
@@ -387,7 +378,7 @@ enum err schema_open_reader(const char *dir, sqlite3 **out, char **why)
                      "PRAGMA query_only = ON; PRAGMA wal_autocheckpoint = 0; PRAGMA busy_timeout = 2000;"
                      "PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192; PRAGMA trusted_schema = OFF");
     if (e) {
-        *why = sentence("cannot read %s: %s", path, db ? sqlite3_errmsg(db) : "it cannot be opened");
+        *why = text_format("cannot read %s: %s", path, db ? sqlite3_errmsg(db) : "it cannot be opened");
         sqlite3_close(db);
         return e;
     }
@@ -395,8 +386,8 @@ enum err schema_open_reader(const char *dir, sqlite3 **out, char **why)
     (void)sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     e = current_version(db, path, &version, why);
     if (!e && version != COUNT_OF(steps)) {
-        *why = sentence("%s has schema %u; start the daemon once, it brings it to %u", path, version,
-                        (unsigned)COUNT_OF(steps));
+        *why = text_format("%s has schema %u; start the daemon once, it brings it to %u", path, version,
+                           (unsigned)COUNT_OF(steps));
         e = ERR_VERSION;
     }
     if (e) {

@@ -19,18 +19,6 @@
 #define IDLE_MS      1000
 #define CLOSE_MS_MAX 5000
 
-static char *say(const char *format, ...) PRINTF_LIKE(1, 2);
-static char *say(const char *format, ...)
-{
-    BUF_LOCAL(text);
-    va_list ap;
-
-    va_start(ap, format);
-    buf_putv(&text, format, ap);
-    va_end(ap);
-    return buf_take(&text);
-}
-
 /*
  * DIR/lock: the process that uses the directory, and whether a queue was ever made here; the second line is
  * what tells a lost queue.db from a new directory.
@@ -41,7 +29,7 @@ static enum err lock_directory(struct store *s, bool *was_made, char **why)
     char text[200] = "";
 
     if (mkdir(s->dir, 0700) && errno != EEXIST) {
-        *why = say(
+        *why = text_format(
             "cannot make the data directory %s: %s; make it, and give it to the user that runs the daemon",
             s->dir, strerror(errno));
         return err_from_errno(errno);
@@ -49,18 +37,19 @@ static enum err lock_directory(struct store *s, bool *was_made, char **why)
     buf_putf(&path, "%s/lock", s->dir);
     s->lock_fd = open(buf_str(&path), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (s->lock_fd < 0) {
-        *why = say("cannot write to the data directory %s: %s; give it to the user that runs the daemon, and "
-                   "see that "
-                   "the disk is mounted for writing and has space",
-                   s->dir, strerror(errno));
+        *why = text_format(
+            "cannot write to the data directory %s: %s; give it to the user that runs the daemon, and "
+            "see that "
+            "the disk is mounted for writing and has space",
+            s->dir, strerror(errno));
         return err_from_errno(errno);
     }
     if (pread(s->lock_fd, text, sizeof(text) - 1, 0) < 0)
         text[0] = '\0';
     if (flock(s->lock_fd, LOCK_EX | LOCK_NB)) {
-        *why =
-            say("another hayaumad (pid %ld) uses the data directory %s: stop it, or name another directory",
-                strtol(text, NULL, 10), s->dir);
+        *why = text_format(
+            "another hayaumad (pid %ld) uses the data directory %s: stop it, or name another directory",
+            strtol(text, NULL, 10), s->dir);
         return ERR_BUSY;
     }
     *was_made = strstr(text, LOCK_MARK) != NULL;
@@ -74,8 +63,9 @@ static enum err write_lock(struct store *s, char **why)
 
     if (ftruncate(s->lock_fd, 0) || pwrite(s->lock_fd, text, (size_t)n, 0) != n) {
         enum err e = err_from_errno(errno);
-        *why = say("cannot write %s/lock: %s; free some space or see that the disk is mounted for writing",
-                   s->dir, strerror(errno));
+        *why = text_format(
+            "cannot write %s/lock: %s; free some space or see that the disk is mounted for writing", s->dir,
+            strerror(errno));
         return e;
     }
     return OK;
@@ -145,8 +135,8 @@ static enum err open_database(struct store *s, bool was_made, char **why)
     if (!e)
         e = store_load_accounts(s);
     if (e)
-        *why = say("cannot read %s/queue.db: %s (%s); restore it from a backup", s->dir, err_text(e),
-                   sqlite3_errmsg(s->db));
+        *why = text_format("cannot read %s/queue.db: %s (%s); restore it from a backup", s->dir, err_text(e),
+                           sqlite3_errmsg(s->db));
     return e;
 }
 
@@ -160,10 +150,11 @@ static enum err catch_up(struct store *s, char **why)
     if (!e)
         e = store_remove_orphans(s);
     if (e && !*why)
-        *why = say("cannot bring the queue in %s up to date: %s (%s); see that the disk has space and is "
-                   "mounted for "
-                   "writing",
-                   s->dir, err_text(e), sqlite3_errmsg(s->db));
+        *why = text_format(
+            "cannot bring the queue in %s up to date: %s (%s); see that the disk has space and is "
+            "mounted for "
+            "writing",
+            s->dir, err_text(e), sqlite3_errmsg(s->db));
     return e;
 }
 
@@ -303,7 +294,7 @@ enum err store_open(const struct store_config *config, struct store **out, char 
         store_housekeeping(s);
         s->final_new = s->counts[ROW_DSN] + s->counts[ROW_BOUNCE] + s->counts[ROW_CANCEL] > 0;
         if (pthread_create(&s->thread, NULL, run, s)) {
-            *why = say("cannot start the store thread: %s", strerror(errno));
+            *why = text_format("cannot start the store thread: %s", strerror(errno));
             e = ERR_NOMEM;
         }
     }
