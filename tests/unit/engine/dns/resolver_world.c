@@ -24,18 +24,6 @@ static void put_sorted(struct buf *b, char **words, size_t count)
     }
 }
 
-static char *format(const char *pattern, ...) PRINTF_LIKE(1, 2);
-static char *format(const char *pattern, ...)
-{
-    struct buf b = {0};
-    va_list ap;
-
-    va_start(ap, pattern);
-    buf_putv(&b, pattern, ap);
-    va_end(ap);
-    return buf_take(&b);
-}
-
 void on_mx(void *arg, const struct dns_mx *mx)
 {
     struct world *w = arg;
@@ -50,7 +38,7 @@ void on_mx(void *arg, const struct dns_mx *mx)
         buf_putf(&w->said, " skipped=%zu", mx->skipped);
     for (size_t i = 0; i < mx->count; i++) {
         assert_true(i == 0 || mx->hosts[i - 1].preference <= mx->hosts[i].preference);
-        words[i] = format("%u:%s", mx->hosts[i].preference, mx->hosts[i].name);
+        words[i] = text_format("%u:%s", mx->hosts[i].preference, mx->hosts[i].name);
     }
     if (mx->count > 10)
         buf_putf(&w->said, " count=%zu", mx->count);
@@ -69,7 +57,8 @@ void on_host(void *arg, const struct dns_host *h)
         buf_putf(&w->said, " skipped=%zu", h->skipped);
     for (size_t i = 0; i < h->count; i++) {
         char text[IP_TEXT_BYTES];
-        words[i] = format("%s%s", ip_format(&h->addresses[i].ip, text), h->addresses[i].secure ? "!" : "");
+        words[i] =
+            text_format("%s%s", ip_format(&h->addresses[i].ip, text), h->addresses[i].secure ? "!" : "");
     }
     put_sorted(&w->said, words, h->count);
     mem_free(words);
