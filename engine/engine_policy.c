@@ -1,4 +1,5 @@
 /* Policy versions: loaded at start, checked, stored, and handed to all workers at once. */
+#include <gnutls/gnutls.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -27,6 +28,38 @@ static void check_readable(struct yaml_errors *errors, const struct group *g, co
         yaml_error(errors, &at, "group '%s': %s: cannot read %s: %m", g->name, key, path);
 }
 
+/* Others who can read a private key are no error: a container may have its own ways. */
+static void check_secret(struct yaml_errors *errors, const struct group *g, const char *key, const char *path)
+{
+    const struct yaml_node at = {.line = g->line, .column = 1};
+    struct stat st;
+
+    if (path && stat(path, &st) == 0 && st.st_mode & S_IROTH)
+        yaml_notice(errors, &at, "group '%s': %s: everybody on this host can read %s", g->name, key, path);
+}
+
+static void check_client_certificate(struct yaml_errors *errors, const struct group *g)
+{
+    const struct yaml_node at = {.line = g->line, .column = 1};
+    gnutls_certificate_credentials_t pair;
+
+    check_readable(errors, g, "tls.certificate", g->tls_certificate);
+    check_readable(errors, g, "tls.key", g->tls_key);
+    if (!g->tls_certificate || access(g->tls_certificate, R_OK) != 0 || access(g->tls_key, R_OK) != 0)
+        return;
+    check_secret(errors, g, "tls.key", g->tls_key);
+    if (gnutls_certificate_allocate_credentials(&pair) < 0)
+        return;
+    int rc = gnutls_certificate_set_x509_key_file(pair, g->tls_certificate, g->tls_key, GNUTLS_X509_FMT_PEM);
+    if (rc == GNUTLS_E_CERTIFICATE_KEY_MISMATCH)
+        yaml_error(errors, &at, "group '%s': tls.key: %s is not the key of %s", g->name, g->tls_key,
+                   g->tls_certificate);
+    else if (rc < 0)
+        yaml_error(errors, &at, "group '%s': tls.certificate: %s with %s: %s", g->name, g->tls_certificate,
+                   g->tls_key, gnutls_strerror(rc));
+    gnutls_certificate_free_credentials(pair);
+}
+
 static enum err check_files(const struct policy *p, struct yaml_errors *errors)
 {
     size_t before = errors->errors;
@@ -37,6 +70,8 @@ static enum err check_files(const struct policy *p, struct yaml_errors *errors)
         const char *bad_from = NULL;
         check_readable(errors, g, "tls.ca_file", g->ca_file);
         check_readable(errors, g, "route.auth.password_file", g->auth_password_file);
+        check_secret(errors, g, "route.auth.password_file", g->auth_password_file);
+        check_client_certificate(errors, g);
         if (g->tls_priority && !tls_priority_is_valid(g->tls_priority, &bad_from))
             yaml_error(errors, &at, "group '%s': tls.priority: GnuTLS does not understand this from '%s' on",
                        g->name, bad_from ? bad_from : g->tls_priority);

@@ -1,4 +1,5 @@
 /* What one key of a group says about another: contradictions are errors, keys without effect are notices. */
+#include "base/ip.h"
 #include "policy/policy_priv.h"
 
 static const struct yaml_node *given(const struct policy_reader *r, const char *key)
@@ -41,6 +42,128 @@ static void check_discovery(struct policy_reader *r, const struct yaml_node *gro
     else if (g->dane != DANE_OFF || g->mta_sts != STS_OFF)
         yaml_notice(r->errors, place(r, "starttls", group),
                     "'starttls: off' turns discovery off: 'dane' and 'mta_sts' have no effect");
+}
+
+/* A smart host that is given by its address has no name to look a policy up by. */
+static const char *host_by_address(const struct group *g)
+{
+    struct ip ip;
+
+    for (size_t i = 0; g->route == ROUTE_SMARTHOST && i < g->host_count; i++)
+        if (g->hosts[i].host && ip_parse(bytes_of(g->hosts[i].host), &ip))
+            return g->hosts[i].host;
+    return NULL;
+}
+
+static void check_host_names(struct policy_reader *r, const struct yaml_node *group)
+{
+    const struct group *g = &r->draft->g;
+    const char *address = host_by_address(g);
+
+    if (!address || g->starttls == TLS_OFF)
+        return;
+    if (g->dane == DANE_ONLY)
+        yaml_error(r->errors, place(r, "dane", group),
+                   "'dane: only' can never be met by the smart host %s: an address has no TLSA records",
+                   address);
+    else if (g->dane == DANE_TRY)
+        yaml_notice(r->errors, place(r, "dane", group),
+                    "there is no DANE for the smart host %s: an address has no TLSA records", address);
+    if (g->mta_sts != STS_OFF)
+        yaml_notice(r->errors, place(r, "mta_sts", group),
+                    "there is no MTA-STS for the smart host %s: an address has no policy", address);
+    if (g->starttls == TLS_VERIFY && g->tls_match != NAME_LISTED && g->tls_pin_count == 0)
+        yaml_notice(r->errors, place(r, "starttls", group),
+                    "the certificate of %s must name that address: give 'tls.match' the name it has",
+                    address);
+}
+
+/* The keys that say how a certificate is judged, where none is. */
+static void check_certificate(struct policy_reader *r)
+{
+    const struct group *g = &r->draft->g;
+    const struct yaml_node *match = given(r, "tls.match"), *pins = given(r, "tls.pins");
+    const struct yaml_node *ca_file = given(r, "tls.ca_file");
+    bool judged = g->starttls == TLS_VERIFY;
+
+    if (match && !judged)
+        yaml_notice(r->errors, match,
+                    "'tls.match' decides nothing at 'starttls: %s': the certificate's name is only recorded",
+                    tls_level_name(g->starttls));
+    else if (match && g->tls_pin_count > 0)
+        yaml_notice(r->errors, match, "'tls.match' decides nothing: 'tls.pins' stand in place of the name");
+    else if (match && g->tls_match == NAME_NEXTHOP && g->route == ROUTE_SMARTHOST)
+        yaml_notice(r->errors, match, "the next hop is the smart host itself: the same as 'mx'");
+    else if (match && g->tls_match == NAME_NEXTHOP)
+        yaml_notice(
+            r->errors, match,
+            "few MX hosts have a certificate for the recipient's domain: what this would hold back is "
+            "told by 'hayauma policy whatif'");
+    if (pins && !judged)
+        yaml_notice(r->errors, pins, "'tls.pins' has no effect at 'starttls: %s', only at 'verify'",
+                    tls_level_name(g->starttls));
+    else if (pins && g->dane != DANE_OFF)
+        yaml_notice(r->errors, pins, "where TLSA records are found they decide, not 'tls.pins'");
+    if (ca_file && judged && g->tls_pin_count > 0)
+        yaml_notice(r->errors, ca_file,
+                    "'tls.ca_file' decides nothing: 'tls.pins' stand in place of authorities");
+}
+
+/* TLS that attackers can break is better than clear text, and nothing more (RFC 8996, RFC 9325 §5.2). */
+static void check_version(struct policy_reader *r, const struct yaml_node *group)
+{
+    const struct group *g = &r->draft->g;
+    const struct yaml_node *at = given(r, "tls.min_version");
+
+    if (r->in_defaults) {
+        if (g->tls_min_version < TLS_VERSION_1_2)
+            yaml_error(
+                r->errors, at,
+                "TLS 1.0 and 1.1 are allowed group by group: 'tls.min_version' below 1.2 cannot stand in "
+                "'defaults'");
+        return;
+    }
+    if (g->tls_min_version < TLS_VERSION_1_2 && g->starttls > TLS_ON)
+        yaml_error(r->errors, place(r, "tls.min_version", group),
+                   "TLS 1.0 and 1.1 are not what 'starttls: %s' promises: only 'on' may go below 1.2",
+                   tls_level_name(g->starttls));
+    else if (g->tls_min_version < TLS_VERSION_1_2 && g->dane == DANE_ONLY)
+        yaml_error(r->errors, place(r, "tls.min_version", group),
+                   "TLS 1.0 and 1.1 are not what 'dane: only' promises");
+    else if (at && g->tls_priority)
+        yaml_notice(r->errors, at, "'tls.min_version' has no effect: 'tls.priority' says the versions");
+    else if (at && g->starttls == TLS_OFF && !r->draft->implicit_tls)
+        yaml_notice(r->errors, at, "'tls.min_version' has no effect at 'starttls: off'");
+}
+
+static void check_client_certificate(struct policy_reader *r, const struct yaml_node *group)
+{
+    const struct group *g = &r->draft->g;
+    const struct yaml_node *at =
+        given(r, "tls.certificate") ? given(r, "tls.certificate") : place(r, "tls.key", group);
+
+    if (!g->tls_certificate != !g->tls_key)
+        yaml_error(r->errors, at, "'tls.certificate' and 'tls.key' need each other");
+    else if (at != group && g->starttls == TLS_OFF && !r->draft->implicit_tls)
+        yaml_notice(r->errors, at, "the client certificate has no effect at 'starttls: off'");
+}
+
+static void check_downgrade(struct policy_reader *r)
+{
+    const struct group *g = &r->draft->g;
+    const struct yaml_node *at = given(r, "on_downgrade");
+    bool hold = g->on_downgrade == DOWNGRADE_HOLD;
+
+    if (!at || !hold)
+        return;
+    if (g->starttls == TLS_OFF)
+        yaml_notice(r->errors, at, "'on_downgrade' has no effect at 'starttls: off'");
+    else if (g->starttls == TLS_VERIFY)
+        yaml_notice(r->errors, at,
+                    "'on_downgrade: hold' has no effect at 'starttls: verify': nothing less is ever used");
+    else if (g->dane == DANE_ONLY)
+        yaml_notice(r->errors, at,
+                    "'on_downgrade: hold' has no effect at 'dane: only': nothing less is ever used");
 }
 
 static void check_fallback(struct policy_reader *r)
@@ -116,10 +239,16 @@ static void settle_hosts(struct group_draft *d)
 void policy_check_group(struct policy_reader *r, const struct yaml_node *group)
 {
     if (!r->in_defaults) {
-        check_identity(r, group);
+        if (group)
+            check_identity(r, group);
         check_discovery(r, group);
         check_fallback(r);
+        check_host_names(r, group);
+        check_certificate(r);
+        check_downgrade(r);
     }
+    check_version(r, group);
+    check_client_certificate(r, group);
     check_route(r, group);
     check_times(r, group);
     settle_hosts(r->draft);

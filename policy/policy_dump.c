@@ -63,6 +63,16 @@ static void put_hosts(struct buf *out, const struct group *g)
     buf_putc(out, ']');
 }
 
+static void put_texts(struct buf *out, char *const *texts, size_t count)
+{
+    buf_putc(out, '[');
+    for (size_t i = 0; i < count; i++) {
+        buf_puts(out, i ? ", " : "");
+        put_scalar(out, bytes_of(texts[i]));
+    }
+    buf_putc(out, ']');
+}
+
 static const char *word_of(const struct policy_key *key, int value)
 {
     if (key->offset == offsetof(struct group_draft, g.starttls))
@@ -93,6 +103,8 @@ static bool is_set(const struct policy_key *key, const struct group_draft *d, co
         return !smart;
     if (strncmp(key->name, "route.", 6) == 0 && !smart)
         return false;
+    if (key->type == KEY_PINS)
+        return d->g.tls_pin_count > 0;
     if (key->type == KEY_HOSTS || !key->offset) /* `name` has the offset 0 */
         return true;
     return key->preset || string_at(key, field);
@@ -113,6 +125,13 @@ static void put_value(struct buf *out, const struct policy_key *key, const struc
     case KEY_PERCENT: buf_putf(out, "%" PRIu32 "%%", *(const uint32_t *)field); break;
     case KEY_SCHEDULE: put_schedule(out, field); break;
     case KEY_HOSTS: put_hosts(out, &d->g); break;
+    case KEY_TLS_NAMES:
+        if (d->g.tls_match == NAME_LISTED)
+            put_texts(out, d->g.tls_names, d->g.tls_name_count);
+        else
+            buf_puts(out, key->words[d->g.tls_match]);
+        break;
+    case KEY_PINS: put_texts(out, d->g.tls_pins, d->g.tls_pin_count); break;
     case KEY_TEXT:
     case KEY_PATH:
     case KEY_DOMAIN:
@@ -190,6 +209,12 @@ static void put_range(struct buf *out, const struct policy_key *key)
     case KEY_IPV4: buf_puts(out, "IPv4 address"); break;
     case KEY_IPV6: buf_puts(out, "IPv6 address"); break;
     case KEY_HOSTS: buf_puts(out, "list of hosts"); break;
+    case KEY_TLS_NAMES:
+        for (size_t i = 0; key->words[i]; i++)
+            buf_putf(out, "%s, ", key->words[i]);
+        buf_puts(out, "or a list of names");
+        break;
+    case KEY_PINS: buf_puts(out, "list of fingerprints"); break;
     case KEY_NAME: buf_puts(out, "letters, digits, `-`, `_`, `.`"); break;
     case KEY_PATTERNS:
     case KEY_MX_PATTERNS: buf_puts(out, "list of domains"); break;

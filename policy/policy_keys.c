@@ -13,6 +13,9 @@ static const char *const starttls_words[] = {"off", "on", "require", "verify", N
 static const char *const fallback_words[] = {"never", "later", "now", NULL};
 static const char *const dane_words[] = {"off", "try", "only", NULL};
 static const char *const sts_words[] = {"off", "try", NULL};
+static const char *const downgrade_words[] = {"deliver", "hold", NULL};
+static const char *const version_words[] = {"1.0", "1.1", "1.2", "1.3", NULL};
+static const char *const match_words[] = {"mx", "nexthop", NULL};
 static const char *const route_words[] = {"mx", NULL};
 
 const struct policy_key policy_keys[] = {
@@ -58,15 +61,46 @@ const struct policy_key policy_keys[] = {
      .offset = AT(g.dane),
      .preset = "off",
      .words = dane_words,
-     .available = 1,
-     .help = "DANE for SMTP (RFC 7672).  Not available in this version: only `off` is accepted."},
+     .help =
+         "DANE for SMTP (RFC 7672): the receiver's own statement, signed in DNS, that it has TLS and with "
+         "which certificate.  `off`: not looked up.  `try`: where usable TLSA records are found, they "
+         "replace the level of the group: no mail without a certificate that they name; where none are, "
+         "the group's level holds.  `only`: no mail but over DANE, and the MX must be signed too.  Needs "
+         "a validating resolver on this host."},
     {.name = "mta_sts",
      .type = KEY_WORD,
      .offset = AT(g.mta_sts),
      .preset = "off",
      .words = sts_words,
-     .available = 1,
-     .help = "MTA-STS (RFC 8461).  Not available in this version: only `off` is accepted."},
+     .help = "MTA-STS (RFC 8461): the receiver's own statement over HTTPS which MX hosts it has and that "
+             "their certificates hold.  `off`: not looked up.  `try`: a policy in mode `enforce` raises the "
+             "level of the group; in mode `testing` its failures are only counted.  DANE goes before it.  "
+             "The daemon asks `https://mta-sts.DOMAIN/` for it."},
+    {.name = "on_downgrade",
+     .type = KEY_WORD,
+     .offset = AT(g.on_downgrade),
+     .preset = "deliver",
+     .words = downgrade_words,
+     .help = "When a destination had encryption, or a certificate that held, and now has not.  `deliver`: "
+             "as the level permits, and entered in the register of downgrades.  `hold`: the mail waits until "
+             "the downgrade is approved (`hayauma tls downgrades`)."},
+    {.name = "tls.match",
+     .type = KEY_TLS_NAMES,
+     .offset = AT(g.tls_match),
+     .preset = "mx",
+     .words = match_words,
+     .help =
+         "The name that the certificate must have at `verify`.  `mx`: the host that was connected to.  "
+         "`nexthop`: the recipient's domain, or the smart host; an MX that a forged DNS answer names does "
+         "then not help.  A list of names: any one of these; `.example.com` stands for exactly one more "
+         "label.  MTA-STS and DANE have names of their own."},
+    {.name = "tls.min_version",
+     .type = KEY_WORD,
+     .offset = AT(g.tls_min_version),
+     .preset = "1.2",
+     .words = version_words,
+     .help = "Oldest TLS version that counts as encryption.  1.0 and 1.1 (RFC 8996: do not use) only in a "
+             "group's own keys and at `starttls: on`, where the other choice is clear text."},
     {.name = "tls.priority",
      .type = KEY_TEXT,
      .offset = AT(g.tls_priority),
@@ -78,6 +112,26 @@ const struct policy_key policy_keys[] = {
      .example = "/etc/ssl/partner-ca.pem",
      .help =
          "PEM file of the authorities that `verify` trusts, in place of the system's.  An absolute path."},
+    {.name = "tls.certificate",
+     .type = KEY_PATH,
+     .offset = AT(g.tls_certificate),
+     .example = "/etc/hayauma/client.pem",
+     .help = "Client certificate for servers that ask for one: PEM file with the certificate and those "
+             "between it and its authority.  Needs `tls.key`.  An absolute path."},
+    {.name = "tls.key",
+     .type = KEY_PATH,
+     .offset = AT(g.tls_key),
+     .example = "/etc/hayauma/client.key",
+     .help = "PEM file with the private key of `tls.certificate`, readable by the daemon alone.  An absolute "
+             "path."},
+    {.name = "tls.pins",
+     .type = KEY_PINS,
+     .offset = AT(g.tls_pins),
+     .example = "[\"spki:0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0\"]",
+     .help =
+         "SHA-256 fingerprints of which the server's certificate must have one at `verify`, in place of "
+         "authority and name: 64 hexadecimal digits, with or without colons, of the certificate, or after "
+         "`spki:` of its public key, which stays when a certificate is renewed with the same key."},
     {.name = "route",
      .type = KEY_WORD,
      .offset = AT(route_word),

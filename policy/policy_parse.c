@@ -9,7 +9,7 @@
 #include "policy/policy_priv.h"
 
 #define DEFAULT_GROUP  "default"
-#define CANDIDATES_MAX 16
+#define CANDIDATES_MAX 24
 
 /* Longest dotted key, with room to complain about one that nobody knows. */
 struct key_path {
@@ -198,6 +198,9 @@ static void add_default_group(struct policy_reader *r, const struct group_draft 
     struct group_draft draft = *defaults;
 
     draft.g.name = arena_strdup(&r->policy->arena, DEFAULT_GROUP);
+    r->draft = &draft;
+    memset(r->at, 0, sizeof(r->at));
+    policy_check_group(r, NULL);
     keep_group(r, &draft);
     yaml_notice(r->errors, NULL,
                 "there is no group 'default': what no group matches follows 'defaults' and the presets");

@@ -34,6 +34,8 @@ enum key_type {
     KEY_NAME,     /* char *, arena: the name of the group */
     KEY_PATTERNS, /* list of domain patterns: into the matching tables */
     KEY_MX_PATTERNS,
+    KEY_TLS_NAMES, /* struct group: tls_match and, where it is a list, tls_names */
+    KEY_PINS,      /* struct group: tls_pins */
 };
 
 struct policy_key {
@@ -43,13 +45,12 @@ struct policy_key {
     const char *preset; /* as it would stand in the document; NULL: not set */
     double min, max;    /* in the field's own unit */
     const char *const *words;
-    uint32_t available;  /* so many of the words work in this version; 0: all */
     bool group_only;     /* not in `defaults` */
     const char *example; /* when the preset is none */
     const char *help;
 };
 
-#define POLICY_KEYS 45
+#define POLICY_KEYS 64
 extern const struct policy_key policy_keys[];
 extern const size_t policy_key_count;
 /* Row of a key that exists. */
@@ -105,5 +106,8 @@ static inline int policy_shown_len(struct bytes text)
 
 /* policy_value.c: one value into the draft; false after a complaint. */
 bool policy_value_read(struct policy_reader *r, const struct policy_key *key, const struct yaml_node *n);
-/* policy_check.c: what one key says about another; called when the keys of a group are read. */
+/*
+ * policy_check.c: what one key says about another; called when the keys of a group are read.  `group` NULL:
+ * the group that is made because the document has no `default`.
+ */
 void policy_check_group(struct policy_reader *r, const struct yaml_node *group);

@@ -8,6 +8,9 @@
 #define NAME_MAX_BYTES 64
 #define TEXT_MAX_BYTES 1024
 #define SMARTHOSTS_MAX 64
+#define TLS_NAMES_MAX  256
+#define PINS_MAX       64
+#define PIN_DIGITS     64 /* SHA-256 */
 
 static void *field_of(struct policy_reader *r, const struct policy_key *key)
 {
@@ -55,11 +58,6 @@ static bool read_word(struct policy_reader *r, const struct policy_key *key, con
         count++;
     if (!yaml_get_word(n, key->words, count, &word, r->errors))
         return false;
-    if (key->available && (uint32_t)word >= key->available) {
-        yaml_error(r->errors, n, "'%s: %s' is not available in this version; only '%s' is", key->name,
-                   key->words[word], key->words[0]);
-        /* It is noted all the same: the checks across keys are worth their words now. */
-    }
     *(int *)field_of(r, key) = word;
     return true;
 }
@@ -295,6 +293,141 @@ static bool read_hosts(struct policy_reader *r, const struct yaml_node *n)
     return good;
 }
 
+/* ---- names and fingerprints of certificates ---- */
+
+typedef bool (*parse_text_fn)(struct policy_reader *r, const struct yaml_node *n, char **out);
+
+static bool parse_tls_name(struct policy_reader *r, const struct yaml_node *n, char **out)
+{
+    char name[DOMAIN_MAX_BYTES + 2] = ".";
+    struct bytes text;
+    size_t dot;
+
+    if (!get_text(r, n, "the name of a certificate", &text))
+        return false;
+    dot = text.at[0] == '.' ? 1 : 0;
+    if (domain_normalise(bytes_skip(text, dot), name + dot) != OK ||
+        domain_is_literal(bytes_of(name + dot))) {
+        if (text.len > 2 && text.at[0] == '*' && text.at[1] == '.')
+            yaml_error(r->errors, n,
+                       "'%.*s' is not a name (did you mean '%.*s', for exactly one more label?)", SHOWN(text),
+                       SHOWN(bytes_skip(text, 1)));
+        else
+            yaml_error(r->errors, n,
+                       "'%.*s' is not a name: expected mail.example.com, or .example.com for one more label",
+                       SHOWN(text));
+        return false;
+    }
+    *out = arena_strdup(&r->policy->arena, name);
+    return true;
+}
+
+/* "AA:BB…" or "spki:aabb…", to lower-case digits without colons. */
+static bool parse_pin(struct policy_reader *r, const struct yaml_node *n, char **out)
+{
+    static const char prefix[] = "spki:";
+    char pin[sizeof(prefix) + PIN_DIGITS] = "";
+    size_t digits = 0, len = 0;
+    struct bytes text, rest;
+    bool good = true;
+
+    if (!get_text(r, n, "a fingerprint", &text))
+        return false;
+    rest = text;
+    if (bytes_ieq(bytes_first(text, sizeof(prefix) - 1), bytes_of(prefix))) {
+        rest = bytes_skip(text, sizeof(prefix) - 1);
+        memcpy(pin, prefix, len = sizeof(prefix) - 1);
+    }
+    for (size_t i = 0; i < rest.len && good; i++) {
+        char c = ascii_lower(rest.at[i]);
+
+        if (c == ':' && digits % 2 == 0 && digits > 0 && i + 1 < rest.len && rest.at[i - 1] != ':')
+            continue;
+        good = ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')) && digits < PIN_DIGITS;
+        if (good) {
+            pin[len++] = c;
+            digits++;
+        }
+    }
+    if (!good || digits != PIN_DIGITS) {
+        yaml_error(r->errors, n,
+                   "'%.*s' is not a fingerprint: expected the %d hexadecimal digits of a SHA-256, of the "
+                   "certificate or, after 'spki:', of its public key",
+                   SHOWN(text), PIN_DIGITS);
+        return false;
+    }
+    *out = arena_strdup(&r->policy->arena, pin);
+    return true;
+}
+
+/* One text or a list of them, each once; NULL after a complaint. */
+static char **read_texts(struct policy_reader *r, const struct yaml_node *n, size_t max, const char *what,
+                         parse_text_fn parse, size_t *count)
+{
+    struct yaml_node *const *items = n->type == YAML_LIST ? n->items : NULL;
+    size_t given = items ? n->count : 1, kept = 0;
+    char **texts;
+    bool good = true;
+
+    if (given == 0 || given > max) {
+        yaml_error(r->errors, n, "expected 1 to %zu %s", max, what);
+        return NULL;
+    }
+    texts = arena_zalloc(&r->policy->arena, given * sizeof(*texts));
+    for (size_t i = 0; i < given; i++) {
+        const struct yaml_node *item = items ? items[i] : n;
+        size_t same = 0;
+
+        if (!parse(r, item, &texts[kept])) {
+            good = false;
+            continue;
+        }
+        while (strcmp(texts[same], texts[kept]) != 0)
+            same++;
+        if (same == kept)
+            kept++;
+        else
+            yaml_notice(r->errors, item, "'%.*s' stands twice", SHOWN(item->text));
+    }
+    *count = kept;
+    return good ? texts : NULL;
+}
+
+static bool read_tls_names(struct policy_reader *r, const struct policy_key *key, const struct yaml_node *n)
+{
+    struct group *g = &r->draft->g;
+    size_t count;
+    char **names;
+
+    /* A word, or one name, which is told from a misspelt word by its dot. */
+    if (n->type == YAML_SCALAR && bytes_find(n->text, '.') == n->text.len) {
+        if (!read_word(r, key, n))
+            return false;
+        g->tls_names = NULL;
+        g->tls_name_count = 0;
+        return true;
+    }
+    names = read_texts(r, n, TLS_NAMES_MAX, "names", parse_tls_name, &count);
+    if (!names)
+        return false;
+    g->tls_match = NAME_LISTED;
+    g->tls_names = names;
+    g->tls_name_count = count;
+    return true;
+}
+
+static bool read_pins(struct policy_reader *r, const struct yaml_node *n)
+{
+    size_t count;
+    char **pins = read_texts(r, n, PINS_MAX, "fingerprints", parse_pin, &count);
+
+    if (!pins)
+        return false;
+    r->draft->g.tls_pins = pins;
+    r->draft->g.tls_pin_count = count;
+    return true;
+}
+
 /* ---- patterns ---- */
 
 /* Into `key`: the normalised pattern; a suffix keeps its dot. */
@@ -403,6 +536,8 @@ bool policy_value_read(struct policy_reader *r, const struct policy_key *key, co
     case KEY_NAME: return read_name(r, key, n);
     case KEY_PATTERNS: return read_patterns(r, n, false);
     case KEY_MX_PATTERNS: return read_patterns(r, n, true);
+    case KEY_TLS_NAMES: return read_tls_names(r, key, n);
+    case KEY_PINS: return read_pins(r, n);
     }
     return false;
 }

@@ -89,6 +89,10 @@ static void every_example_is_accepted_where_it_stands(void **state)
             buf_putf(&text, "%.*s:\n%*s", (int)(dot - name), name, indent, "");
         }
         buf_putf(&text, "%s: %s\n", name, value);
+        if (strcmp(key->name, "tls.certificate") == 0)
+            buf_puts(&text, "    key: /k.pem\n");
+        if (strcmp(key->name, "tls.key") == 0)
+            buf_puts(&text, "    certificate: /c.pem\n");
         /* what a route needs beside the key in question */
         if (strcmp(key->name, "route.auth.user") == 0)
             buf_puts(&text, "      password_file: /p\n");
