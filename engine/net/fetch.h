@@ -1,9 +1,11 @@
 /*
- * HTTPS requests on a worker's loop: MTA-STS policies (RFC 8461 §3.3) and TLS reports by POST (RFC 8460 §5.4).
+ * HTTPS requests on a worker's loop: MTA-STS policies (RFC 8461 §3.3) and TLS reports by POST (RFC 8460
+ * §5.4).
  *
- * libcurl speaks HTTP; this module decides what it may do: HTTPS only, HTTP/1.1, TLS 1.2 or newer, no redirects, no proxy, no
- * netrc, no cookies, no HTTP caching, no connection used twice, and addresses from engine/dns/ alone.  The certificate is
- * checked here, against a trust list that is loaded once: chain, dates, and the exact host in subjectAltName (never the CN).
+ * libcurl speaks HTTP; this module decides what it may do: HTTPS only, HTTP/1.1, TLS 1.2 or newer, no
+ * redirects, no proxy, no netrc, no cookies, no HTTP caching, no connection used twice, and addresses from
+ * engine/dns/ alone.  The certificate is checked here, against a trust list that is loaded once: chain,
+ * dates, and the exact host in subjectAltName (never the CN).
  *
  * Thread    one `struct fetcher` per loop, used on that loop only.
  * Bounds    requests on the wire, octets of a reply's head and body, and time.
@@ -30,8 +32,8 @@ struct fetch_config {
 /* `dns` must outlive it.  ERR_INVALID: the trust file cannot be read, and *why (mem_free) says so. */
 MUST_CHECK enum err fetcher_create(uv_loop_t *loop, struct dns *dns, const struct fetch_config *config,
                                    struct fetcher **out, char **why);
-/* Pending callbacks are not made.  on_closed (or NULL) after the last handle; before dns_close. NULL is fine: on_closed is
- * then not called. */
+/* Pending callbacks are not made.  on_closed (or NULL) after the last handle; before dns_close. NULL is fine:
+ * on_closed is then not called. */
 void fetcher_close(struct fetcher *f, void (*on_closed)(void *arg), void *arg);
 
 enum fetch_end {
@@ -56,10 +58,12 @@ struct fetch_request {
     struct bytes body;     /* of a POST */
     const char *body_type; /* its Content-Type */
     bool any_certificate;  /* POST of a TLS report: RFC 8460 §5.4 lets the certificate be anything */
-    bool public_only;      /* refuses loopback, private, link-local and other special addresses: for URLs that strangers give */
+    bool public_only;      /* refuses loopback, private, link-local and other special addresses: for URLs that
+                              strangers give */
     const char *want_type; /* media type of the reply, like "text/plain", with any parameters; NULL: any */
     size_t max_bytes;      /* of the reply's body; 0: 64 KiB */
-    uint32_t timeout_ms;   /* DNS, connection and reply together, from when its turn in the line has come; 0: 60 s */
+    uint32_t
+        timeout_ms; /* DNS, connection and reply together, from when its turn in the line has come; 0: 60 s */
 };
 struct fetch_result {
     enum fetch_end end;
