@@ -86,6 +86,10 @@ static void write_file(const char *name, const void *octets, size_t len)
     close(fd);
 }
 
+/* Undoes every step of schema.c but the first. */
+static const char first_version[] = "DROP TABLE keep; DROP TABLE tally;"
+                                    "DELETE FROM meta WHERE key = 'tally_since'; PRAGMA user_version = 1";
+
 static void set_pragma(const char *sql)
 {
     sqlite3 *db;
@@ -134,8 +138,6 @@ static void a_newer_version_that_only_the_wal_knows_is_refused_and_left_there(vo
 
 static void a_migration_that_only_the_wal_knows_is_not_made_again(void **state)
 {
-    static const char first[] = "DROP TABLE tally; DELETE FROM meta WHERE key = 'tally_since';"
-                                "PRAGMA user_version = 1";
     struct browse *b;
     char *why = NULL;
 
@@ -143,7 +145,7 @@ static void a_migration_that_only_the_wal_knows_is_not_made_again(void **state)
     world_must_open(&w);
     assert_int_equal(world_accept(&w, "a@b.example", "b.example", NULL), OK);
     world_close(&w);
-    set_pragma(first);
+    set_pragma(first_version);
     set_in_wal("PRAGMA wal_autocheckpoint = 0", 1);
     world_must_open(&w);
     assert_int_equal(world_stats(&w).messages, 1);
@@ -254,7 +256,7 @@ static void a_queue_of_the_first_version_is_taken_over_with_its_mail(void **stat
     world_must_open(&w);
     assert_int_equal(world_accept(&w, "a@b.example", "b.example", NULL), OK);
     world_close(&w);
-    set_pragma("DROP TABLE tally; DELETE FROM meta WHERE key = 'tally_since'; PRAGMA user_version = 1");
+    set_pragma(first_version);
     world_must_open(&w);
     assert_int_equal(world_stats(&w).messages, 1);
     assert_int_equal(world_accept(&w, "a@b.example", "b.example", NULL), OK);
