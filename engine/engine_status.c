@@ -38,6 +38,7 @@ static const struct {
     {"delivered", "recipients delivered", false},
     {"deferred", "attempts that were deferred", false},
     {"bounced", "recipients that bounced or expired", false},
+    {"bounces_dropped", "of these, bounces themselves: nobody is told", false},
     {"jobs_in_memory", "jobs ready in memory", true},
     {"destinations", "destinations known to delivery", true},
     {"sites", "sites known to delivery", true},

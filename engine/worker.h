@@ -44,7 +44,7 @@ struct worker_counters {
     atomic_ulong messages_in, bytes_in;
     atomic_ulong connections_out, connections_out_open, connects_failed, tls_handshakes_out, tls_resumed_out,
         tls_failures_out;
-    atomic_ulong attempts, delivered, deferred, bounced;
+    atomic_ulong attempts, delivered, deferred, bounced, bounces_dropped;
     atomic_ulong jobs_in_memory, destinations, sites;
     atomic_ulong loop_beats; /* the watchdog looks at it */
 };
@@ -95,7 +95,7 @@ bool worker_is_current(const struct worker *w);
 /* A record for this turn's batch; posted to history before the loop sleeps. */
 struct attempt *worker_attempt(struct worker *w);
 struct session_record *worker_session_record(struct worker *w); /* the same for a session */
-struct arena *worker_attempt_arena(struct worker *w); /* where the strings of both go */
+struct arena *worker_attempt_arena(struct worker *w);           /* where the strings of both go */
 uint32_t worker_random(void);
 
 /*

@@ -4,10 +4,12 @@
 #include "base/mem.h"
 #include "engine/deliver/deliver_priv.h"
 
-static bool wants_failure_dsn(const struct message *m, const struct rcpt *rcpt)
+static bool wants_failure_dsn(struct worker *w, const struct message *m, const struct rcpt *rcpt)
 {
-    if (m->sender[0] == '\0' || m->flags & MESSAGE_DSN) /* no bounce of a bounce: RFC 5321 §4.5.5 */
+    if (m->sender[0] == '\0' || m->flags & MESSAGE_DSN) { /* no bounce of a bounce: RFC 5321 §4.5.5 */
+        COUNT(w, bounces_dropped);
         return false;
+    }
     return rcpt->notify == NOTIFY_DEFAULT || rcpt->notify & NOTIFY_FAILURE;
 }
 
@@ -29,7 +31,7 @@ static void decide_then(struct dest *dest, const struct job *job, struct rcpt *r
                 : THEN_REMOVE;
         break;
     case OUTCOME_BOUNCED:
-    case OUTCOME_EXPIRED: a->then = wants_failure_dsn(m, rcpt) ? THEN_DSN : THEN_REMOVE; break;
+    case OUTCOME_EXPIRED: a->then = wants_failure_dsn(d->w, m, rcpt) ? THEN_DSN : THEN_REMOVE; break;
     case OUTCOME_CANCELLED: a->then = THEN_REMOVE; break;
     case OUTCOME_DEFERRED:
         a->then = THEN_DEFER;

@@ -71,6 +71,8 @@ def test_a_bounce_of_a_bounce_is_dropped(world):
     wait_until(lambda: len(world.seen.refusals) == 2, what="the bounce refused as well")
     stays(lambda: len(world.seen.refusals) == 2, 1.5, "nothing more is sent")
     wait_until(lambda: not daemon.queued(), what="an empty queue")
+    counters = daemon.json("status")["counters"]
+    assert (counters["bounced"], counters["bounces_dropped"]) == (2, 1)
 
 
 def test_hostile_reply_text_stays_harmless_in_the_dsn(home):
