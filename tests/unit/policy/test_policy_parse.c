@@ -51,11 +51,27 @@ static void print_complaints(const struct yaml_errors *e)
 #define PIN_LOWER   "abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789"
 #define GROUP(keys) "groups:\n- name: a\n  match: [a.example]\n" keys "- name: default\n"
 
+struct wrong {
+    const char *text, *complaint;
+};
+
+static void expect_refusals(const struct wrong *rows, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct yaml_errors errors;
+        struct policy *p = parse(rows[i].text, &errors);
+
+        if (p || !has_complaint(&errors, rows[i].complaint, false)) {
+            print_complaints(&errors);
+            fail_msg("row %zu: no error '%s'", i, rows[i].complaint);
+        }
+        yaml_errors_fini(&errors);
+    }
+}
+
 static void a_wrong_document_is_refused_with_place_and_reason(void **state)
 {
-    static const struct {
-        const char *text, *complaint;
-    } cases[] = {
+    static const struct wrong rows[] = {
         /* YAML and the outermost level */
         {"groups: [", "doc:"},
         {"- a\n", "doc:1:1: expected a map with 'groups'"},
@@ -90,7 +106,14 @@ static void a_wrong_document_is_refused_with_place_and_reason(void **state)
         {"groups:\n- name: ''\n  match: [x.example]\n", "doc:2:9: expected the name of the group"},
         {"groups:\n- name: [x]\n  match: [x.example]\n",
          "doc:2:9: expected the name of the group, found a list"},
-        /* patterns */
+    };
+
+    expect_refusals(rows, COUNT_OF(rows));
+}
+
+static void a_wrong_pattern_is_refused(void **state)
+{
+    static const struct wrong rows[] = {
         {GROUP("- name: b\n  match: [b.example, A.example]\n"),
          "doc:5:22: 'A.example' is in group 'a' already, in line 3"},
         {"groups:\n- {name: a, mx: [.x.example]}\n- {name: b, mx: [.X.example.]}\n",
@@ -105,7 +128,14 @@ static void a_wrong_document_is_refused_with_place_and_reason(void **state)
         {GROUP("- name: b\n  match: {b.example: 1}\n"), "doc:5:10: expected a list of domains, found a map"},
         {GROUP("- name: b\n  match: [[b.example]]\n"), "doc:5:11: expected a domain, found a list"},
         {GROUP("- name: b\n  match: [ok.example, ~, '']\n"), "doc:5:26: expected a domain, found nothing"},
-        /* words */
+    };
+
+    expect_refusals(rows, COUNT_OF(rows));
+}
+
+static void a_wrong_word_is_refused_with_what_would_be_right(void **state)
+{
+    static const struct wrong rows[] = {
         {GROUP("  starttls: requier\n"),
          "doc:4:13: expected off, on, require or verify, found 'requier' (did you mean 'require'?)"},
         {GROUP("  starttls: dane\n"), "doc:4:13: expected off, on, require or verify"},
@@ -120,6 +150,14 @@ static void a_wrong_document_is_refused_with_place_and_reason(void **state)
         {"defaults: {dane: only, starttls: off}\n", "doc: 'dane: only' contradicts 'starttls: off'"},
         {GROUP("  dane: only\n  route: {smarthost: [relay.example, '[::1]:25']}\n"),
          "doc:4:9: 'dane: only' can never be met by the smart host ::1"},
+    };
+
+    expect_refusals(rows, COUNT_OF(rows));
+}
+
+static void wrong_settings_of_tls_are_refused(void **state)
+{
+    static const struct wrong rows[] = {
         /* TLS: versions */
         {GROUP("  tls: {min_version: 1}\n"), "expected 1.0, 1.1, 1.2 or 1.3, found '1'"},
         {GROUP("  tls: {min_version: TLS1.2}\n"), "expected 1.0, 1.1, 1.2 or 1.3"},
@@ -162,7 +200,14 @@ static void a_wrong_document_is_refused_with_place_and_reason(void **state)
         {GROUP("  tls: {pins: ['aa::" HEX62 "']}\n"), "is not a fingerprint"},
         {GROUP("  tls: {pins: ['spki:']}\n"), "'spki:' is not a fingerprint"},
         {GROUP("  tls: {pins: {a: b}}\n"), "expected a fingerprint, found a map"},
-        /* numbers, times, shares */
+    };
+
+    expect_refusals(rows, COUNT_OF(rows));
+}
+
+static void wrong_numbers_times_and_shares_are_refused(void **state)
+{
+    static const struct wrong rows[] = {
         {GROUP("  port: 0\n"), "doc:4:9: expected a whole number from 1 to 65535, found '0'"},
         {GROUP("  port: 65536\n"), "from 1 to 65535"},
         {GROUP("  limits: {connections: 0}\n"), "from 1 to 100000"},
@@ -188,6 +233,14 @@ static void a_wrong_document_is_refused_with_place_and_reason(void **state)
         {GROUP("  retry: {delay_notice: 61d}\n"), "from 0 to 60d"},
         {GROUP("  timeouts: {connect: 0}\n"), "from 100ms to 1h"},
         {GROUP("  timeouts: {dot: 2h}\n"), "from 100ms to 1h"},
+    };
+
+    expect_refusals(rows, COUNT_OF(rows));
+}
+
+static void wrong_texts_and_routes_are_refused(void **state)
+{
+    static const struct wrong rows[] = {
         /* texts */
         {GROUP("  ehlo_name: not a name\n"), "doc:4:14: 'not a name' is not a host name"},
         {GROUP("  source: {ipv4: '::1'}\n"), "'::1' is not an IPv4 address"},
@@ -220,23 +273,31 @@ static void a_wrong_document_is_refused_with_place_and_reason(void **state)
          "credentials never go in clear"},
     };
 
-    for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        struct yaml_errors errors;
-        struct policy *p = parse(cases[i].text, &errors);
+    expect_refusals(rows, COUNT_OF(rows));
+}
 
-        if (p || !has_complaint(&errors, cases[i].complaint, false)) {
+struct noticed {
+    const char *text, *notice; /* NULL: none at all */
+};
+
+static void expect_notices(const struct noticed *rows, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct yaml_errors errors;
+        struct policy *p = parse(rows[i].text, &errors);
+
+        if (!p || (rows[i].notice ? !has_complaint(&errors, rows[i].notice, true) : errors.count > 0)) {
             print_complaints(&errors);
-            fail_msg("row %zu: no error '%s'", i, cases[i].complaint);
+            fail_msg("row %zu: notice '%s'", i, rows[i].notice ? rows[i].notice : "(none)");
         }
         yaml_errors_fini(&errors);
+        policy_unref(p);
     }
 }
 
 static void what_has_no_effect_is_noticed_and_accepted(void **state)
 {
-    static const struct {
-        const char *text, *notice; /* NULL: none at all */
-    } cases[] = {
+    static const struct noticed rows[] = {
         {"groups:\n- name: default\n", NULL},
         {"", "there is no group 'default'"},
         {"groups:\n", "there is no group 'default'"},
@@ -251,6 +312,14 @@ static void what_has_no_effect_is_noticed_and_accepted(void **state)
         {GROUP("  starttls: require\n  clear_after_tls_failure: never\n"), NULL},
         {GROUP("  starttls: on\n  clear_after_tls_failure: now\n"), NULL},
         {GROUP("  starttls: verify\n"), NULL},
+    };
+
+    expect_notices(rows, COUNT_OF(rows));
+}
+
+static void settings_of_tls_without_effect_are_noticed(void **state)
+{
+    static const struct noticed rows[] = {
         /* discovery */
         {GROUP("  dane: try\n  mta_sts: try\n"), NULL},
         {GROUP("  dane: only\n"), NULL},
@@ -313,17 +382,7 @@ static void what_has_no_effect_is_noticed_and_accepted(void **state)
          "certificate is not verified"},
     };
 
-    for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        struct yaml_errors errors;
-        struct policy *p = parse(cases[i].text, &errors);
-
-        if (!p || (cases[i].notice ? !has_complaint(&errors, cases[i].notice, true) : errors.count > 0)) {
-            print_complaints(&errors);
-            fail_msg("row %zu: notice '%s'", i, cases[i].notice ? cases[i].notice : "(none)");
-        }
-        yaml_errors_fini(&errors);
-        policy_unref(p);
-    }
+    expect_notices(rows, COUNT_OF(rows));
 }
 
 static void names_and_fingerprints_of_certificates_are_kept_in_one_form(void **state)
@@ -681,7 +740,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_wrong_document_is_refused_with_place_and_reason),
+        cmocka_unit_test(a_wrong_pattern_is_refused),
+        cmocka_unit_test(a_wrong_word_is_refused_with_what_would_be_right),
+        cmocka_unit_test(wrong_settings_of_tls_are_refused),
+        cmocka_unit_test(wrong_numbers_times_and_shares_are_refused),
+        cmocka_unit_test(wrong_texts_and_routes_are_refused),
         cmocka_unit_test(what_has_no_effect_is_noticed_and_accepted),
+        cmocka_unit_test(settings_of_tls_without_effect_are_noticed),
         cmocka_unit_test(names_and_fingerprints_of_certificates_are_kept_in_one_form),
         cmocka_unit_test(all_complaints_come_at_once_in_the_order_of_the_document),
         cmocka_unit_test(complaints_stay_valid_text_when_they_cut_a_long_value),
