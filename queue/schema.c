@@ -78,8 +78,8 @@ static const char *const steps[] = {
     "INSERT INTO meta(key, value) SELECT 'tally_since', strftime('%s', 'now') / 86400 + 1"
     " WHERE EXISTS(SELECT 1 FROM policy);",
 
-    "CREATE TABLE keep(kind TEXT NOT NULL, key TEXT NOT NULL, at INTEGER NOT NULL, value BLOB NOT NULL,"
-    " PRIMARY KEY(kind, key)) WITHOUT ROWID;",
+    ("CREATE TABLE keep(kind TEXT NOT NULL, key TEXT NOT NULL, at INTEGER NOT NULL, value BLOB NOT NULL,"
+     " PRIMARY KEY(kind, key)) WITHOUT ROWID;"),
 };
 
 unsigned schema_version(void)
