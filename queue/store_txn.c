@@ -14,11 +14,14 @@
 
 void store_note_error(struct store *s, const char *what, enum err e)
 {
-    const char *said = e == ERR_EXISTS ? "" : sqlite3_errmsg(s->db);
+    /* Else the spool failed, or SQLite has had a success since. */
+    bool by_sqlite = e != ERR_EXISTS && sql_err(sqlite3_errcode(s->db)) == e;
+    const char *said = by_sqlite ? sqlite3_errmsg(s->db) : "";
 
     log_error(NULL, "store.error", LOG_STR("at", what), LOG_ERR(e), LOG_STR("sqlite", said));
     pthread_mutex_lock(&s->shared_lock);
-    snprintf(s->stats.last_error, sizeof(s->stats.last_error), "%s: %s (%s)", what, err_text(e), said);
+    snprintf(s->stats.last_error, sizeof(s->stats.last_error), "%s: %s%s%s%s", what, err_text(e),
+             *said ? " (" : "", said, *said ? ")" : "");
     pthread_mutex_unlock(&s->shared_lock);
 }
 

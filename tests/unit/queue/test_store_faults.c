@@ -393,6 +393,26 @@ static void a_batch_whose_sync_fails_is_refused_as_a_whole(void **state)
     assert_true(failed > 8);
 }
 
+static void an_error_is_told_in_the_words_of_whoever_had_it(void **state)
+{
+    static const struct {
+        enum fault_call fault;
+        const char *says;
+    } rows[] = {{FAULT_BODY_WRITE, "write: "}, {FAULT_WRITE, "disk I/O error"}};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        world_must_open(&w);
+        faults_set(rows[i].fault, 1, EIO, true);
+        assert_int_equal(world_accept(&w, "a@b.example", "b.example", NULL), ERR_IO);
+        faults_heal();
+        struct store_stats s = world_stats(&w);
+        if (!strstr(s.last_error, rows[i].says) || strstr(s.last_error, "not an error"))
+            fail_msg("\"%s\" for %zu", s.last_error, i);
+        world_close(&w);
+    }
+}
+
 static void results_outlive_a_disk_that_does_not_take_them(void **state)
 {
     uint64_t id = 0;
@@ -565,6 +585,7 @@ int main(void)
         ROW(a_queue_of_the_first_version_is_taken_over_with_its_mail),
         ROW(every_failing_call_gives_an_error_and_loses_nothing),
         ROW(a_batch_whose_sync_fails_is_refused_as_a_whole),
+        ROW(an_error_is_told_in_the_words_of_whoever_had_it),
         ROW(results_outlive_a_disk_that_does_not_take_them),
         ROW(a_row_deleted_twice_over_a_failed_commit_keeps_its_message_count),
         ROW(a_full_disk_refuses_new_mail_takes_results_and_recovers),
