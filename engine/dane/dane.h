@@ -33,8 +33,9 @@ struct dane_records {
     atomic_uint refs;
     enum dane_state state;
     char *base;           /* TLSA base domain (RFC 7672 §2.2.3): SNI and first reference name; "" when ABSENT or FAILED */
-    struct tlsa *records; /* DANE_USABLE: those that may match, after digest agility (RFC 7671 §9) */
+    struct tlsa *records; /* DANE_USABLE: those that may match, after digest agility (RFC 7671 §9), sorted */
     size_t count;
+    char *octets;         /* owned: what the records' data borrows from */
     uint32_t ttl_s;
     uint64_t hash;        /* of state, base and records, whatever their order: for reuse and resumption keys */
     char *text;           /* all records of the answer as RFC 8460's policy-string wants them, one a line: "3 1 1 abcd…" */
@@ -42,6 +43,10 @@ struct dane_records {
 };
 struct dane_records *dane_records_ref(struct dane_records *r);
 void dane_records_unref(struct dane_records *r); /* NULL is fine */
+
+const char *dane_state_name(enum dane_state s); /* "absent", "unusable", "usable", "failed" */
+/* ABSENT or FAILED, with its reason. */
+struct dane_records *dane_records_without(enum dane_state state, uint32_t ttl_s, const char *why);
 
 /* One record's rdata in wire form; data borrows from it.  False: too short to be one. */
 bool tlsa_parse(struct bytes rdata, struct tlsa *out);

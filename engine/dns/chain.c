@@ -14,7 +14,9 @@ static void ask(struct dns_chain *c, const char *text)
     struct dns_name name;
     struct dns_key key;
 
-    if (!dns_name_parse(bytes_of(text), &name)) {
+    if (c->hops == 0 && strcmp(text, ".") == 0) { /* dns_resolve_rrset() let it in */
+        name = (struct dns_name){.len = 1};
+    } else if (!dns_name_parse(bytes_of(text), &name)) {
         finish(c, DNS_BAD_NAME);
         return;
     }

@@ -175,6 +175,21 @@ void dns_stats(const struct dns *d, struct dns_stats *out)
     out->cache_entries = d->cache.entries.count;
 }
 
+int dns_dnssec(const struct dns *d)
+{
+    return d->config.dnssec ? atomic_load_explicit(d->config.dnssec, memory_order_relaxed) : 0;
+}
+
+size_t dns_server_list(struct dns *d, struct dns_server_view out[8])
+{
+    dns_servers_refresh(&d->servers, uv_now(d->loop));
+    for (size_t i = 0; i < d->servers.count; i++) {
+        const struct dns_server *s = &d->servers.list[i];
+        out[i] = (struct dns_server_view){s->ip, s->port, s->trusted_ad};
+    }
+    return d->servers.count;
+}
+
 /* ---- delivering ---- */
 
 static void rrset_deliver(struct dns_query *q)
@@ -198,6 +213,7 @@ static void deliver(struct dns_query *q)
     case DNS_QUERY_MX: dns_mx_deliver(q); break;
     case DNS_QUERY_HOST: dns_host_deliver(q); break;
     case DNS_QUERY_RRSET: rrset_deliver(q); break;
+    case DNS_QUERY_NONE: q->fn.later(q->arg); break;
     }
     query_free(q);
 }
@@ -401,10 +417,25 @@ struct dns_query *dns_resolve_rrset(struct dns *d, const char *name, uint16_t ty
     if (!q)
         return NULL;
     q->fn.rrset = fn;
-    if (set_name(q, is_data_type(type) ? bytes_of(name) : BYTES(""))) {
+    if (is_data_type(type) && strcmp(name, ".") == 0) {
+        memcpy(q->name, ".", 2);
+        q->chain_count = 1;
+        dns_chain_start(&q->chains[0], q, type, q->name);
+    } else if (set_name(q, is_data_type(type) ? bytes_of(name) : BYTES(""))) {
         q->chain_count = 1;
         dns_chain_start(&q->chains[0], q, type, q->name);
     }
+    return q;
+}
+
+struct dns_query *dns_later(struct dns *d, dns_later_fn fn, void *arg)
+{
+    struct dns_query *q = query_create(d, DNS_QUERY_NONE, arg);
+
+    if (!q)
+        return NULL;
+    q->fn.later = fn;
+    dns_query_ready(q);
     return q;
 }
 

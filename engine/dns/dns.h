@@ -11,6 +11,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
@@ -30,6 +31,8 @@ struct dns_config {
     uint32_t cache_entries;  /* 20000 */
     uint32_t ttl_max_s;      /* 86400 */
     bool ipv6;               /* ask for AAAA */
+    /* Borrowed: what is known of the servers' validation (enum dnssec_probe, engine/dane/dane.h); NULL: nothing. */
+    const atomic_int *dnssec;
 };
 
 enum dns_status {
@@ -49,6 +52,10 @@ void dns_close(struct dns *d, void (*on_closed)(void *arg), void *arg);
 void dns_flush(struct dns *d); /* empties the cache */
 struct dns_stats { uint64_t queries, cache_hits, timeouts, servfails, tcp, cache_entries; };
 void dns_stats(const struct dns *d, struct dns_stats *out);
+int dns_dnssec(const struct dns *d); /* *config.dnssec as it is now */
+/* The servers in use, as of now: those of the configuration, or of resolv.conf. */
+struct dns_server_view { struct ip ip; uint16_t port; bool trusted_ad; };
+size_t dns_server_list(struct dns *d, struct dns_server_view out[8]);
 
 #define DNS_MX_MAX 100 /* hosts kept of one MX answer, best preference first */
 
@@ -91,7 +98,7 @@ typedef void (*dns_host_fn)(void *arg, const struct dns_host *host);
 /* An address literal answers itself.  One family failing does not stop the other. */
 struct dns_query *dns_resolve_host(struct dns *d, const char *name, dns_host_fn fn, void *arg);
 
-/* Any type, raw rdata in wire form: TXT, TLSA. */
+/* Any type, raw rdata in wire form: TXT, TLSA.  "." may be asked for here, and only here. */
 struct dns_rrset {
     enum dns_status status;
     bool secure;
@@ -101,5 +108,9 @@ struct dns_rrset {
 };
 typedef void (*dns_rrset_fn)(void *arg, const struct dns_rrset *set);
 struct dns_query *dns_resolve_rrset(struct dns *d, const char *name, uint16_t type, dns_rrset_fn fn, void *arg);
+
+/* No question at all: `fn` is called from the loop, as answers are. */
+typedef void (*dns_later_fn)(void *arg);
+struct dns_query *dns_later(struct dns *d, dns_later_fn fn, void *arg);
 
 void dns_cancel(struct dns_query *q); /* its callback will not be made; NULL is fine */

@@ -118,7 +118,7 @@ uint32_t dns_chain_ttl_s(const struct dns_chain *c);
 
 /* ---- askers ---- */
 
-enum dns_query_kind { DNS_QUERY_MX, DNS_QUERY_HOST, DNS_QUERY_RRSET };
+enum dns_query_kind { DNS_QUERY_MX, DNS_QUERY_HOST, DNS_QUERY_RRSET, DNS_QUERY_NONE };
 struct dns_query {
     struct dns *d;
     struct list all;   /* d->queries, in the order of deadlines */
@@ -130,6 +130,7 @@ struct dns_query {
         dns_mx_fn mx;
         dns_host_fn host;
         dns_rrset_fn rrset;
+        dns_later_fn later;
     } fn;
     void *arg;
     uint64_t deadline_ms, slow_until_ms;

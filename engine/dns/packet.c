@@ -326,9 +326,11 @@ static bool negative_ttl(const struct walk *w, const struct dns_name *name, uint
 static struct dns_answer *make_answer(const struct reading *rd, enum dns_status status)
 {
     char name[DNS_NAME_TEXT_BYTES];
-    bool can_be_asked = dns_name_format(&rd->name, name);
+    bool is_root = !rd->hops && rd->name.len == 1; /* the question itself */
 
-    if (!can_be_asked)
+    if (is_root)
+        memcpy(name, ".", 2);
+    else if (!dns_name_format(&rd->name, name))
         return dns_answer_create(DNS_BAD_NAME, "", rd->ttl_s);
     struct dns_answer *a = answer_alloc(status, name, rd->ttl_s, rd->count, rd->rdata.len);
     struct bytes *records = (struct bytes *)(a + 1);
