@@ -48,7 +48,7 @@ static void on_prepare(uv_prepare_t *prepare)
     struct worker *w = prepare->data;
 
     deliver_flush(w->deliver);
-    if (w->batch && w->batch->count)
+    if (w->batch && (w->batch->count || w->batch->session_count))
         history_post(w->shared->history, TAKE(w->batch));
 }
 
@@ -144,7 +144,7 @@ static void *run(void *arg)
     uv_prepare_start(&w->prepare, on_prepare);
     uv_timer_start(&w->beat, on_beat, BEAT_MS, BEAT_MS);
     uv_run(&w->loop, UV_RUN_DEFAULT);
-    if (w->batch && w->batch->count)
+    if (w->batch && (w->batch->count || w->batch->session_count))
         history_post(w->shared->history, TAKE(w->batch));
     return NULL;
 }

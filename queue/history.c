@@ -234,7 +234,7 @@ static void hand_on(struct history *h, size_t batches, int64_t first_id)
         struct attempt_batch *b = CONTAINER_OF(h->waiting, struct attempt_batch, note);
         h->waiting = h->waiting->next;
         row += (int64_t)b->count;
-        rows += b->count;
+        rows += b->count + b->session_count;
         if (h->store)
             store_post_results(h->store, b, h->day_number, row);
         else
@@ -247,20 +247,28 @@ static void hand_on(struct history *h, size_t batches, int64_t first_id)
     follow_announce(h);
 }
 
-static size_t batches_for_one_transaction(const struct history *h, int64_t *rows)
+static size_t batches_for_one_transaction(const struct history *h, int64_t *rows, int64_t *sessions)
 {
-    size_t batches = 0, count = 0;
+    size_t batches = 0, count = 0, session_count = 0;
 
-    for (struct note *n = h->waiting; n && count < TRANSACTION_ROWS; n = n->next, batches++)
-        count += CONTAINER_OF(n, struct attempt_batch, note)->count;
+    for (struct note *n = h->waiting; n && count + session_count < TRANSACTION_ROWS; n = n->next, batches++) {
+        const struct attempt_batch *b = CONTAINER_OF(n, struct attempt_batch, note);
+        count += b->count;
+        session_count += b->session_count;
+    }
     *rows = (int64_t)count;
+    *sessions = (int64_t)session_count;
     return batches;
 }
 
-/* After a failed commit: is it in the file after all? */
+/* After a failed commit: is it in the file after all?  A transaction is there as a whole or not at all. */
 static bool was_committed(const struct history *h)
 {
-    return h->tried_batches && h->tried_rows && day_max_id(h->day) == h->tried_first_id + h->tried_rows - 1;
+    if (!h->tried_batches)
+        return false;
+    if (h->tried_rows)
+        return day_max_id(h->day) == h->tried_first_id + h->tried_rows - 1;
+    return h->tried_sessions && day_max_session(h->day) == h->tried_first_session + h->tried_sessions - 1;
 }
 
 static void write_some(struct history *h)
@@ -276,8 +284,9 @@ static void write_some(struct history *h)
     if (!e) {
         uint64_t now = history_clock.steady_ms();
         bool roll_up = now - h->rolled_ms >= ROLL_UP_MS || day_pending_rollups(h->day) >= ROLL_UP_PENDING;
-        h->tried_batches = batches_for_one_transaction(h, &h->tried_rows);
+        h->tried_batches = batches_for_one_transaction(h, &h->tried_rows, &h->tried_sessions);
         h->tried_first_id = h->last_id + 1;
+        h->tried_first_session = day_max_session(h->day) + 1;
         e = day_write(h->day, CONTAINER_OF(h->waiting, struct attempt_batch, note), h->tried_batches,
                       h->tried_first_id, history_clock.wall_ms(), roll_up);
         if (!e && roll_up)
@@ -485,7 +494,7 @@ void history_attach(struct history *h, struct store *store)
 
 void history_post(struct history *h, struct attempt_batch *batch)
 {
-    atomic_fetch_add(&h->backlog, batch->count);
+    atomic_fetch_add(&h->backlog, batch->count + batch->session_count);
     inbox_post(&h->inbox, &batch->note);
 }
 

@@ -56,7 +56,7 @@ struct attempt {
     enum dane_result dane;
     enum sts_result sts;
     enum tls_failure tls_failure; /* counted even where the mail went */
-    int64_t cert_expires_unix;    /* of the peer's leaf; 0: none seen */
+    int64_t cert_expires_unix;    /* of the peer's leaf; 0: none seen; read back as the start of that UTC day */
     /* The shadow rules beside the live ones: what they would have done (policy/judge.h); 0: no shadow. */
     uint8_t shadow;
     const char *shadow_group; /* or NULL */
@@ -118,7 +118,7 @@ MUST_CHECK enum err history_open(const char *dir, unsigned retention_days, struc
 void history_attach(struct history *h, struct store *store); /* before the first post */
 /* Any thread.  The batch is theirs now.  A disk that is full delays it; nothing is lost. */
 void history_post(struct history *h, struct attempt_batch *batch);
-/* Attempts posted and not yet safe: a worker stops taking up new mail while this is above its cap. */
+/* Attempts and sessions posted and not yet safe: a worker stops taking up new mail while this is above its cap. */
 size_t history_backlog(const struct history *h);
 /* Ends after all posted batches are safe and handed on or, if the disk takes nothing, after timeout_ms. */
 void history_close(struct history *h, uint32_t timeout_ms);

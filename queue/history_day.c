@@ -1,27 +1,6 @@
 /*
- * One day file.  WAL, synchronous=FULL, 0600; the history thread holds the only connection that
- * writes or checkpoints.
- *
- *   word(id, text)          Texts that repeat.  In the other tables a text column holds the id of a
- *                           word, or the text itself where it has not repeated yet (typeof() tells),
- *                           or NULL.
- *   shape(id, …)            One combination of everything that reports count by.
- *   attempt(id, shape, …)   The records.  The id ascends over all files of all days; there is no
- *                           other index.
- *   rollup(hour, shape, …)  Sums per hour of attempt end, of exactly the attempts with
- *                           id <= state.rolled.  What is newer is added by whoever reads: so the sums
- *                           are exact at any instant, and are written once a second, not per record.
- *   mark(minute, id)        The first record committed in that minute of wall time.
- *   block(last_id, first_id, filter)
- *                           A Bloom filter over message ids, addresses and domains of BLOCK_ROWS
- *                           records: it finds one recipient's timeline without an index that every
- *                           record would pay for.
- *   state(name, value)      "rolled": see rollup.
- *
- * The same word or shape may stand there twice (after a restart, or when more are in use than the
- * writer remembers): readers compare texts and columns, never ids.  So the writer only appends and
- * never looks anything up; with a hundred thousand domains a unique index on the texts doubled the
- * cost of a record.
+ * The writer of one day file; history_schema.c draws the tables.  The history thread holds the only
+ * connection that writes or checkpoints.
  */
 #include "queue/history_priv.h"
 
@@ -38,26 +17,6 @@
 #define WAL_KEPT  (8 * 1024 * 1024) /* bytes of WAL file left after a checkpoint */
 #define CACHE_KIB 4096
 
-static const char schema[] =
-    "CREATE TABLE word(id INTEGER PRIMARY KEY, text TEXT NOT NULL);"
-    "CREATE TABLE shape(id INTEGER PRIMARY KEY, grp INTEGER NOT NULL, domain INTEGER NOT NULL, mx INTEGER,"
-    " campaign INTEGER, tls_version INTEGER, tls_cipher INTEGER, accepted_day INTEGER NOT NULL,"
-    " outcome INTEGER NOT NULL, next INTEGER NOT NULL, wanted INTEGER NOT NULL, effective INTEGER NOT NULL,"
-    " why INTEGER NOT NULL, verify INTEGER NOT NULL, resumed INTEGER NOT NULL, offered INTEGER NOT NULL,"
-    " fallback INTEGER NOT NULL, tls_failed INTEGER NOT NULL);"
-    "CREATE TABLE attempt(id INTEGER PRIMARY KEY, shape INTEGER NOT NULL, message INTEGER NOT NULL,"
-    " rcpt INTEGER NOT NULL, at_ms INTEGER NOT NULL, duration_ms INTEGER NOT NULL, size INTEGER NOT NULL,"
-    " accepted INTEGER NOT NULL, address TEXT NOT NULL, account, sender, policy INTEGER NOT NULL,"
-    " match INTEGER NOT NULL, pattern, remote, source, reused INTEGER NOT NULL, tries INTEGER NOT NULL,"
-    " due INTEGER, stage INTEGER NOT NULL, code INTEGER NOT NULL, enhanced TEXT, said INTEGER NOT NULL,"
-    " in_doubt INTEGER NOT NULL, text);"
-    "CREATE TABLE rollup(hour INTEGER NOT NULL, shape INTEGER NOT NULL, attempts INTEGER NOT NULL,"
-    " bytes INTEGER NOT NULL, duration_ms INTEGER NOT NULL, PRIMARY KEY(hour, shape)) WITHOUT ROWID;"
-    "CREATE TABLE mark(minute INTEGER PRIMARY KEY, id INTEGER NOT NULL);"
-    "CREATE TABLE block(last_id INTEGER PRIMARY KEY, first_id INTEGER NOT NULL, filter BLOB NOT NULL);"
-    "CREATE TABLE state(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
-    "INSERT INTO state VALUES('rolled', 0);";
-
 enum statement {
     ADD_ATTEMPT,
     ADD_WORD,
@@ -66,6 +25,7 @@ enum statement {
     SET_ROLLED,
     ADD_MARK,
     ADD_BLOCK,
+    ADD_SESSION,
     BEGIN,
     COMMIT,
     STATEMENTS
@@ -76,14 +36,16 @@ static const char *const texts[STATEMENTS] = {
     [ADD_WORD] = "INSERT INTO word(text) VALUES(?)",
     [ADD_SHAPE] =
         "INSERT INTO shape(grp, domain, mx, campaign, tls_version, tls_cipher, accepted_day, outcome, next,"
-        " wanted, effective, why, verify, resumed, offered, fallback, tls_failed)"
-        " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        " wanted, effective, why, verify, resumed, offered, fallback, tls_failed, dane, sts, failure,"
+        " expires_day, shadow, tls_kx, shadow_group)"
+        " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [ADD_ROLLUP] = "INSERT INTO rollup VALUES(?,?,?,?,?) ON CONFLICT(hour, shape) DO UPDATE SET"
                    " attempts = attempts + excluded.attempts, bytes = bytes + excluded.bytes,"
                    " duration_ms = duration_ms + excluded.duration_ms",
     [SET_ROLLED] = "UPDATE state SET value = ? WHERE name = 'rolled'",
     [ADD_MARK] = "INSERT OR IGNORE INTO mark VALUES(?,?)",
     [ADD_BLOCK] = "INSERT INTO block VALUES(?,?,?)",
+    [ADD_SESSION] = "INSERT INTO session VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [BEGIN] = "BEGIN IMMEDIATE",
     [COMMIT] = "COMMIT",
 };
@@ -101,7 +63,7 @@ struct day {
     struct seen seen;
     struct delta *deltas; /* owned */
     size_t delta_count, delta_cap;
-    int64_t max_id, marked_minute;
+    int64_t max_id, max_session, marked_minute;
     /* the block being filled */
     int64_t block_first; /* 0: empty */
     uint32_t block_rows;
@@ -121,6 +83,14 @@ static void bind_text(sqlite3_stmt *s, int at, const char *text)
 {
     if (text)
         sqlite3_bind_text(s, at, text, (int)strlen(text), SQLITE_STATIC);
+    else
+        sqlite3_bind_null(s, at);
+}
+
+static void bind_word(sqlite3_stmt *s, int at, uint32_t id)
+{
+    if (id)
+        sqlite3_bind_int64(s, at, id);
     else
         sqlite3_bind_null(s, at);
 }
@@ -214,17 +184,20 @@ static enum err add_shape(struct day *d, const struct shape_key *k, uint64_t has
                            (k->flags & SHAPE_RESUMED) != 0,
                            (k->flags & SHAPE_OFFERED) != 0,
                            (k->flags & SHAPE_FALLBACK) != 0,
-                           (k->flags & SHAPE_TLS_FAILED) != 0};
+                           (k->flags & SHAPE_TLS_FAILED) != 0,
+                           k->dane,
+                           k->sts,
+                           k->failure,
+                           k->expires_day,
+                           k->shadow};
     int at = 0;
 
-    for (size_t i = 0; i < COUNT_OF(words); i++) {
-        if (words[i])
-            sqlite3_bind_int64(s, ++at, words[i]);
-        else
-            sqlite3_bind_null(s, ++at);
-    }
+    for (size_t i = 0; i < COUNT_OF(words); i++)
+        bind_word(s, ++at, words[i]);
     for (size_t i = 0; i < COUNT_OF(numbers); i++)
         sqlite3_bind_int(s, ++at, numbers[i]);
+    bind_word(s, ++at, k->tls_kx);
+    bind_word(s, ++at, k->shadow_group);
     enum err e = run(d, ADD_SHAPE);
     if (!e)
         *out = knowns_put(&d->shapes, hash, (uint32_t)sqlite3_last_insert_rowid(d->db));
@@ -241,6 +214,11 @@ static enum err shape_of(struct day *d, const struct attempt *a, struct known **
         .effective = (uint8_t)a->tls_effective,
         .why = (uint8_t)a->tls_why,
         .verify = (uint8_t)a->tls_verify,
+        .dane = (uint8_t)a->dane,
+        .sts = (uint8_t)a->sts,
+        .failure = (uint8_t)a->tls_failure,
+        .expires_day = (int32_t)floor_div(a->cert_expires_unix, SECS_PER_DAY),
+        .shadow = a->shadow,
         .flags = (uint8_t)((a->tls_resumed ? SHAPE_RESUMED : 0U) | (a->tls_offered ? SHAPE_OFFERED : 0U) |
                            (a->fallback ? SHAPE_FALLBACK : 0U) |
                            (is_tls_failure(&a->outcome) ? SHAPE_TLS_FAILED : 0U)),
@@ -257,6 +235,10 @@ static enum err shape_of(struct day *d, const struct attempt *a, struct known **
         e = intern(d, a->tls_version, &k.tls_version);
     if (!e)
         e = intern(d, a->tls_cipher, &k.tls_cipher);
+    if (!e)
+        e = intern(d, a->tls_kx, &k.tls_kx);
+    if (!e)
+        e = intern(d, a->shadow_group, &k.shadow_group);
     if (e)
         return e;
     uint64_t hash = known_hash(bytes_make(&k, sizeof(k)));
@@ -409,6 +391,47 @@ static enum err put_attempt(struct day *d, const struct attempt *a, int64_t id)
     return end_full_block(d, id);
 }
 
+/* ---- sessions ---- */
+
+static enum err put_session(struct day *d, const struct session_record *r)
+{
+    const char *const texts_of[] = {r->group,  r->domain,      r->mx,          r->remote,
+                                    r->source, r->helo,        r->tls_version, r->tls_cipher,
+                                    r->tls_kx, r->policy_text, r->policy_mx,   r->reason};
+    const int numbers[] = {(int)r->tls_wanted, (int)r->tls_effective, (int)r->tls_why};
+    const int results[] = {(int)r->tls_verify, (int)r->dane,   (int)r->sts, (int)r->tls_failure,
+                           r->tls_resumed,     r->tls_offered, r->fallback};
+    uint32_t words[COUNT_OF(texts_of)];
+    sqlite3_stmt *s = d->statements[ADD_SESSION];
+    int at = 0;
+
+    for (size_t i = 0; i < COUNT_OF(texts_of); i++) {
+        enum err e = intern(d, texts_of[i], &words[i]);
+        if (e)
+            return e;
+    }
+    sqlite3_bind_int64(s, ++at, d->max_session + 1);
+    sqlite3_bind_int64(s, ++at, r->at_unix_ms);
+    sqlite3_bind_int64(s, ++at, (sqlite3_int64)r->policy_version);
+    for (size_t i = 0; i < 6; i++)
+        bind_word(s, ++at, words[i]);
+    for (size_t i = 0; i < COUNT_OF(numbers); i++)
+        sqlite3_bind_int(s, ++at, numbers[i]);
+    for (size_t i = 6; i < 9; i++)
+        bind_word(s, ++at, words[i]);
+    for (size_t i = 0; i < COUNT_OF(results); i++)
+        sqlite3_bind_int(s, ++at, results[i]);
+    sqlite3_bind_int64(s, ++at, r->cert_expires_unix);
+    sqlite3_bind_int(s, ++at, r->counted);
+    sqlite3_bind_int(s, ++at, (int)r->policy_type);
+    for (size_t i = 9; i < COUNT_OF(words); i++)
+        bind_word(s, ++at, words[i]);
+    enum err e = run(d, ADD_SESSION);
+    if (!e)
+        d->max_session++;
+    return e;
+}
+
 static enum err put_mark(struct day *d, int64_t wall_ms, int64_t id)
 {
     int64_t minute = floor_div(wall_ms, 60000);
@@ -429,11 +452,13 @@ enum err day_write(struct day *d, struct attempt_batch *first, size_t batches, i
     enum err e = run(d, BEGIN);
 
     if (!e)
-        e = put_mark(d, wall_ms, first_id);
+        e = put_mark(d, wall_ms, first_id); /* sessions alone: of an id that comes yet, which is as good */
     for (size_t i = 0; i < batches && !e; i++, note = note->next) {
         const struct attempt_batch *b = CONTAINER_OF(note, struct attempt_batch, note);
         for (const struct attempt *a = b->first; a && !e; a = a->next)
             e = put_attempt(d, a, id++);
+        for (const struct session_record *r = b->first_session; r && !e; r = r->next)
+            e = put_session(d, r);
     }
     if (!e && roll_up)
         e = put_rollups(d);
@@ -467,33 +492,6 @@ static enum err make_file(const char *path)
     enum err e = fsync(folder) == 0 ? OK : err_from_errno(errno);
     close(folder);
     return e;
-}
-
-static enum err make_schema(sqlite3 *db)
-{
-    BUF_LOCAL(sql);
-
-    buf_putf(&sql, "BEGIN; %s PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT", schema,
-             HISTORY_APPLICATION_ID, HISTORY_USER_VERSION);
-    return history_sql_err(sqlite3_exec(db, buf_str(&sql), NULL, NULL, NULL));
-}
-
-static enum err check_or_make(sqlite3 *db)
-{
-    int64_t application, version, tables;
-    enum err e = history_sql_number(db, "PRAGMA application_id", 0, &application);
-
-    if (!e)
-        e = history_sql_number(db, "PRAGMA user_version", 0, &version);
-    if (!e)
-        e = history_sql_number(db, "SELECT count(*) FROM sqlite_schema", 0, &tables);
-    if (e)
-        return e;
-    if (application == HISTORY_APPLICATION_ID && version == HISTORY_USER_VERSION)
-        return tables ? OK : ERR_CORRUPT;
-    if (tables || application || version)
-        return ERR_VERSION;
-    return make_schema(db);
 }
 
 static enum err prepare_all(struct day *d)
@@ -570,11 +568,13 @@ static enum err set_up(struct day *d)
         e = history_sql_err(sqlite3_exec(d->db, buf_str(&sql), NULL, NULL, NULL));
     }
     if (!e)
-        e = check_or_make(d->db);
+        e = history_schema_write(d->db);
     if (!e)
         e = prepare_all(d);
     if (!e)
         e = history_sql_number(d->db, "SELECT max(id) FROM attempt", 0, &d->max_id);
+    if (!e)
+        e = history_sql_number(d->db, "SELECT max(id) FROM session", 0, &d->max_session);
     if (!e)
         e = load_deltas(d);
     return e ? e : load_block(d);
@@ -603,6 +603,11 @@ enum err day_open(const char *path, struct day **out)
 int64_t day_max_id(const struct day *d)
 {
     return d->max_id;
+}
+
+int64_t day_max_session(const struct day *d)
+{
+    return d->max_session;
 }
 
 bool day_has_moved(const struct day *d)

@@ -124,7 +124,6 @@ enum err history_sql_number(sqlite3 *db, const char *sql, int64_t missing, int64
 enum err history_file_read(const char *path, sqlite3 **out)
 {
     sqlite3 *db = NULL;
-    int64_t application = 0, version = 0, tables = 0;
     /* A crash can leave a hot journal, or a WAL to be recovered: a read-only connection may do neither.
      * query_only keeps this one from writing more than that. */
     int rc = sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
@@ -134,18 +133,8 @@ enum err history_file_read(const char *path, sqlite3 **out)
         sqlite3_wal_autocheckpoint(db, 0); /* one connection checkpoints, and this is not it */
         sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
         sqlite3_busy_timeout(db, 2000);
-        e = history_sql_err(sqlite3_exec(db, "PRAGMA query_only = 1", NULL, NULL, NULL));
+        e = history_schema_read(db);
     }
-    if (!e)
-        e = history_sql_number(db, "PRAGMA application_id", 0, &application);
-    if (!e)
-        e = history_sql_number(db, "PRAGMA user_version", 0, &version);
-    if (!e)
-        e = history_sql_number(db, "SELECT count(*) FROM sqlite_schema", 0, &tables);
-    if (!e && !tables)
-        e = ERR_AGAIN;
-    if (!e && (application != HISTORY_APPLICATION_ID || version != HISTORY_USER_VERSION))
-        e = ERR_VERSION;
     if (e) {
         sqlite3_close(db);
         return e;

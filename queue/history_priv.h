@@ -3,7 +3,7 @@
  * queue/report*.c include this.
  *
  * DIR/history/YYYY-MM-DD.db, and YYYY-MM-DD.N.db when an earlier file of that day could not be used any more.
- * The layout is drawn at the top of history_day.c.
+ * The layout is drawn at the top of history_schema.c.
  */
 #pragma once
 
@@ -13,7 +13,7 @@
 #include "queue/history.h"
 
 #define HISTORY_APPLICATION_ID 0x48794869 /* "HyHi" */
-#define HISTORY_USER_VERSION   1
+#define HISTORY_USER_VERSION   2
 
 #define MS_PER_HOUR  3600000
 #define MS_PER_DAY   86400000
@@ -43,11 +43,18 @@ char *history_file_path(const char *dir, int64_t day, unsigned number); /* mem_f
 bool history_file_parse(const char *name, int64_t *day, unsigned *number);
 
 enum err history_sql_err(int rc); /* sql_err, as it is meant for a day file */
-/* A read-only connection that never checkpoints.  ERR_VERSION when the file is not ours or newer, ERR_AGAIN
- * when it has no tables yet. */
+/* A connection that only reads and never checkpoints; older files look like new ones.  ERR_VERSION when the
+ * file is not ours or newer, ERR_AGAIN when it has no tables yet. */
 MUST_CHECK enum err history_file_read(const char *path, sqlite3 **out);
 /* The value of a query of one number; `missing` for NULL or no row. */
 MUST_CHECK enum err history_sql_number(sqlite3 *db, const char *sql, int64_t missing, int64_t *out);
+
+/* ---- history_schema.c ---- */
+
+/* Makes the tables of a new file and brings an older one up to date. */
+MUST_CHECK enum err history_schema_write(sqlite3 *db);
+/* Lets a connection read every version; from then on it cannot write. */
+MUST_CHECK enum err history_schema_read(sqlite3 *db);
 
 /* ---- history_words.c: what repeats within one day file ---- */
 
@@ -78,13 +85,15 @@ struct seen { /* texts seen and not yet kept */
 bool seen_before(struct seen *s, uint64_t hash);
 
 /* Everything about an attempt that reports count by; written once as a row of `shape`. */
-struct shape_key {
-    uint32_t grp, domain, mx, campaign, tls_version, tls_cipher; /* word ids; 0: none */
-    int32_t accepted_day;
+struct shape_key { /* no padding: hashed as octets */
+    uint32_t grp, domain, mx, campaign, tls_version, tls_cipher, tls_kx, shadow_group; /* words; 0: none */
+    int32_t accepted_day, expires_day;
     uint8_t outcome, then, wanted, effective, why, verify;
     uint8_t flags; /* enum shape_flags */
+    uint8_t dane, sts, failure, shadow;
     uint8_t unused;
 };
+_Static_assert(sizeof(struct shape_key) == 52, "octets that nobody sets would tell shapes apart");
 enum shape_flags {
     SHAPE_RESUMED = 1,
     SHAPE_OFFERED = 2,
@@ -110,13 +119,14 @@ struct day;
  * ERR_IO, ERR_DENIED: try again.
  */
 MUST_CHECK enum err day_open(const char *path, struct day **out);
-/* One transaction with all attempts of `batches` batches; ids count up from first_id.  After any error the
- * day is good only for day_close. */
+/* One transaction with all attempts and sessions of `batches` batches; ids of attempts count up from first_id.
+ * After any error the day is good only for day_close. */
 MUST_CHECK enum err day_write(struct day *d, struct attempt_batch *first, size_t batches, int64_t first_id,
                               int64_t wall_ms, bool roll_up);
 size_t day_pending_rollups(const struct day *d);
 MUST_CHECK enum err day_roll_up(struct day *d); /* in a transaction of its own */
 int64_t day_max_id(const struct day *d);        /* 0: empty */
+int64_t day_max_session(const struct day *d);   /* sessions count per file */
 bool day_has_moved(const struct day *d);        /* deleted or replaced under us */
 const char *day_path(const struct day *d);
 const char *day_error(const struct day *d); /* what SQLite said last */

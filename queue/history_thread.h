@@ -28,7 +28,7 @@ struct history {
     unsigned tried_number, least_number; /* … below least_number are damaged and left alone */
     int64_t last_id;
     size_t tried_batches; /* of a transaction whose end is unknown */
-    int64_t tried_first_id, tried_rows;
+    int64_t tried_first_id, tried_rows, tried_first_session, tried_sessions;
     uint64_t retry_at_ms, failing_since_ms, rolled_ms, kept_house_ms;
     unsigned failures;       /* in a row */
     int64_t clock_offset_ms; /* wall minus steady clock */

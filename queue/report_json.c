@@ -50,6 +50,12 @@ static void put_tls(struct buf *out, const struct attempt *a)
     json_put_bool(out, "tls_resumed", a->tls_resumed);
     json_put_bool(out, "tls_offered", a->tls_offered);
     json_put_bool(out, "fallback", a->fallback);
+    json_put_text(out, "tls_kx", a->tls_kx);
+    json_put_text(out, "dane", dane_result_name(a->dane));
+    json_put_text(out, "sts", sts_result_name(a->sts));
+    json_put_text(out, "tls_failure", a->tls_failure ? tls_failure_name(a->tls_failure) : NULL);
+    if (a->cert_expires_unix)
+        put_time(out, "cert_expires", a->cert_expires_unix * 1000);
 }
 
 void report_attempt_json(const struct report_attempt *r, struct buf *out)

@@ -17,7 +17,8 @@ const char record_select[] =
     " a.address, a.enhanced, " LOOSE("account") ", " LOOSE("sender") ", " LOOSE("pattern") ", " LOOSE(
         "remote") ", " /* … 30 */
     LOOSE("source") ", " LOOSE("text") ", " WORD("grp") ", " WORD("domain") ", " WORD("mx") ", " WORD(
-        "campaign") ", " WORD("tls_version") ", " WORD("tls_cipher") /* … 38 */
+        "campaign") ", " WORD("tls_version") ", " WORD("tls_cipher") ", "                       /* … 38 */
+    WORD("tls_kx") ", s.dane, s.sts, s.failure, s.expires_day, s.shadow, " WORD("shadow_group") /* … 45 */
     " FROM attempt a CROSS JOIN shape s ON s.id = a.shape ";
 
 static const char *text_at(sqlite3_stmt *s, int column, struct arena *arena)
@@ -88,6 +89,13 @@ void record_from_row(sqlite3_stmt *s, struct arena *arena, struct report_attempt
     a->campaign = text_at(s, 36, arena);
     a->tls_version = text_at(s, 37, arena);
     a->tls_cipher = text_at(s, 38, arena);
+    a->tls_kx = text_at(s, 39, arena);
+    a->dane = (enum dane_result)sqlite3_column_int(s, 40);
+    a->sts = (enum sts_result)sqlite3_column_int(s, 41);
+    a->tls_failure = (enum tls_failure)sqlite3_column_int(s, 42);
+    a->cert_expires_unix = sqlite3_column_int64(s, 43) * SECS_PER_DAY;
+    a->shadow = (uint8_t)sqlite3_column_int(s, 44);
+    a->shadow_group = text_at(s, 45, arena);
 }
 
 static int past_deadline(void *arg)

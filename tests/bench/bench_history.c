@@ -70,7 +70,11 @@ static void fill(struct attempt_batch *b, size_t n, size_t domains)
         a->tls_version = "TLS1.3";
         a->tls_cipher = "TLS_AES_256_GCM_SHA384";
         a->tls_verify = TLS_VERIFY_PKIX;
+        a->tls_kx = "ECDHE-X25519";
+        a->cert_expires_unix = (int64_t)(20500 + d % 90) * 86400 + 3600;
     }
+    a->dane = DANE_RESULT_NONE;
+    a->sts = d % 10 ? STS_RESULT_NONE : STS_RESULT_OK;
     a->then = n % 50 ? THEN_REMOVE : THEN_DEFER;
     a->outcome.kind = n % 50 ? OUTCOME_DELIVERED : OUTCOME_DEFERRED;
     a->outcome.stage = STAGE_DOT;

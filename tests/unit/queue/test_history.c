@@ -330,6 +330,52 @@ static void a_file_that_cannot_be_used_is_left_alone_and_mail_goes_on_in_another
     mem_free(path);
 }
 
+/* As the first release left it. */
+static const char back_to_version_1[] =
+    "DROP TABLE session; ALTER TABLE shape DROP COLUMN tls_kx; ALTER TABLE shape DROP COLUMN dane;"
+    "ALTER TABLE shape DROP COLUMN sts; ALTER TABLE shape DROP COLUMN failure;"
+    "ALTER TABLE shape DROP COLUMN expires_day; ALTER TABLE shape DROP COLUMN shadow;"
+    "ALTER TABLE shape DROP COLUMN shadow_group; PRAGMA user_version = 1";
+
+static void assert_records(const struct world *w, size_t count)
+{
+    struct report_attempts r;
+    struct report_tls t;
+
+    assert_int_equal(report_attempts(w->dir, &(struct report_which){.newest = 1000}, &r), OK);
+    assert_int_equal(r.count, count);
+    assert_int_equal(r.files_skipped, 0);
+    for (size_t i = 0; i < r.count; i++)
+        assert_true(!r.rows[i].attempt.tls_kx && r.rows[i].attempt.dane == DANE_RESULT_OFF &&
+                    r.rows[i].attempt.cert_expires_unix == 0 && !r.rows[i].attempt.shadow_group);
+    report_attempts_fini(&r);
+    assert_int_equal(report_tls(w->dir, &(struct report_query){0}, &t), OK);
+    assert_int_equal(t.total.delivered, count);
+    report_tls_fini(&t);
+}
+
+static void a_file_of_version_1_is_read_as_it_is_and_written_on_after_an_update(void **state)
+{
+    struct world *w = *state;
+    char *path = history_file_path(w->dir, DAY0, 0);
+
+    world_open(w, 0);
+    post_and_wait(w, batch_of(1, 100));
+    history_close(w->h, 5000);
+    w->h = NULL;
+    sql_on(path, back_to_version_1);
+    assert_records(w, 100);
+    assert_int_equal(ask(w, DAY0, 0, "SELECT count(*) FROM session"), 0);
+    assert_int_equal(ask(w, DAY0, 0, "PRAGMA user_version"), 1); /* reading changes nothing */
+    world_open(w, 0);
+    post_and_wait(w, batch_of(200, 50));
+    assert_int_equal(ask(w, DAY0, 0, "PRAGMA user_version"), HISTORY_USER_VERSION);
+    assert_false(file_exists(w, DAY0, 1, ""));
+    assert_records(w, 150);
+    assert_rollups_are_exact(w, DAY0);
+    mem_free(path);
+}
+
 static void a_file_that_breaks_while_in_use_is_left_and_nothing_is_lost(void **state)
 {
     struct world *w = *state;
@@ -447,6 +493,7 @@ int main(void)
         IN_WORLD(a_clock_that_goes_back_never_makes_ids_go_back),
         IN_WORLD(old_files_go_once_the_clock_has_been_steady_for_an_hour),
         IN_WORLD(a_file_that_cannot_be_used_is_left_alone_and_mail_goes_on_in_another),
+        IN_WORLD(a_file_of_version_1_is_read_as_it_is_and_written_on_after_an_update),
         IN_WORLD(a_file_that_breaks_while_in_use_is_left_and_nothing_is_lost),
         IN_WORLD(a_file_deleted_under_us_is_made_anew),
         IN_WORLD(a_full_disk_delays_and_loses_nothing),

@@ -447,6 +447,13 @@ static void every_field_of_a_record_comes_back(void **state)
         .tls_resumed = true,
         .tls_offered = true,
         .fallback = true,
+        .tls_kx = "ECDHE-X25519",
+        .dane = DANE_RESULT_MISMATCH,
+        .sts = STS_RESULT_MX_MISMATCH,
+        .tls_failure = TLS_FAILURE_STS_WEBPKI_INVALID,
+        .cert_expires_unix = (DAY0 + 30) * SECS_PER_DAY + 4711,
+        .shadow = 200,
+        .shadow_group = "stricter",
         .then = THEN_DEFER,
         .due_unix = NOON + 300,
     };
@@ -482,9 +489,16 @@ static void every_field_of_a_record_comes_back(void **state)
     assert_string_equal(a->tls_cipher, full.tls_cipher);
     assert_true(a->tls_verify == full.tls_verify && a->tls_resumed && a->tls_offered);
     assert_true(a->then == full.then && a->due_unix == full.due_unix);
+    assert_string_equal(a->tls_kx, full.tls_kx);
+    assert_true(a->dane == full.dane && a->sts == full.sts && a->tls_failure == full.tls_failure);
+    assert_int_equal(a->cert_expires_unix, (DAY0 + 30) * SECS_PER_DAY); /* a day is what a shape keeps */
+    assert_int_equal(a->shadow, full.shadow);
+    assert_string_equal(a->shadow_group, full.shadow_group);
     a = &r.rows[1].attempt;
     assert_true(!a->campaign && !a->account && !a->mx && !a->remote && !a->source && !a->tls_version &&
-                !a->tls_cipher);
+                !a->tls_cipher && !a->tls_kx && !a->shadow_group);
+    assert_true(a->dane == DANE_RESULT_OFF && a->sts == STS_RESULT_OFF && !a->tls_failure &&
+                !a->cert_expires_unix && !a->shadow);
     assert_string_equal(a->outcome.text, "");
     BUF_LOCAL(json);
     report_attempt_json(&r.rows[0], &json);
@@ -494,6 +508,9 @@ static void every_field_of_a_record_comes_back(void **state)
     assert_string_equal(json_string_value(json_object_get(parsed, "due")), "2026-11-21T12:05:00.000Z");
     assert_string_equal(json_string_value(json_object_get(parsed, "tls_verify")),
                         tls_verify_name(TLS_VERIFY_WRONG_NAME));
+    assert_string_equal(json_string_value(json_object_get(parsed, "dane")), "mismatch");
+    assert_string_equal(json_string_value(json_object_get(parsed, "tls_failure")), "sts-webpki-invalid");
+    assert_string_equal(json_string_value(json_object_get(parsed, "cert_expires")), "2026-12-21T00:00:00.000Z");
     assert_int_equal(json_integer_value(json_object_get(parsed, "policy")), 12345678901);
     json_decref(parsed);
     report_attempts_fini(&r);
