@@ -135,6 +135,8 @@ def test_a_refusal_ends_with_1_and_is_json_for_programs(busy):
     assert done.returncode == 1 and "nobody" in done.stderr and not done.stdout
     done = run("account", "remove", "nobody", "--socket", busy.socket, "--json")
     assert done.returncode == 1 and json.loads(done.stdout)["error"]["code"] == "not_found" and "nobody" in done.stderr
+    done = run("policy", "diff", "--to", "1", "--socket", busy.socket, "--json")
+    assert done.returncode == 1 and json.loads(done.stdout)["error"]["code"] == "not_found" and "version 1" in done.stderr
 
 
 def test_every_command_that_shows_something_speaks_json(busy):

@@ -250,6 +250,21 @@ static int current_version(struct cli *cli, uint64_t *out)
     return code;
 }
 
+/* In the form of the daemon's own refusals. */
+static int refuse_first(const struct cli *cli, uint64_t version)
+{
+    char why[80];
+
+    snprintf(why, sizeof(why), "before version %llu there was none", (unsigned long long)version);
+    if (cli->json) {
+        JSON_LOCAL(tree);
+        tree = json_pack("{s:{s:s, s:s, s:[]}}", "error", "code", "not_found", "message", why, "details");
+        if (cli_write_tree(cli, tree))
+            return CLI_REFUSED;
+    }
+    return cli_fail(CLI_REFUSED, "%s", why);
+}
+
 /* Both sides when no document was given. */
 static int versions_to_compare(struct cli *cli, uint64_t *from, uint64_t *to)
 {
@@ -266,8 +281,7 @@ static int versions_to_compare(struct cli *cli, uint64_t *from, uint64_t *to)
         if (!*from)
             *from = *to ? *to - 1 : 0;
     }
-    return *from ? CLI_DONE
-                 : cli_fail(CLI_REFUSED, "before version %llu there was none", (unsigned long long)*to);
+    return *from ? CLI_DONE : refuse_first(cli, *to);
 }
 
 static void put_diff(struct buf *out, const struct cli *cli, struct bytes diff)
