@@ -131,6 +131,13 @@ const struct conf_key conf_keys[] = {
     {"dns.cache_entries", CONF_INT, AT(dns.cache_entries), "20000", "100", "10000000", CONF_RESTART,
      .help = "Answers that each worker remembers, for as long as their TTL says."},
 
+    {"mta_sts.ca_file", CONF_PATH, AT(mta_sts.ca_file), .reload = CONF_RESTART,
+     .help = "PEM file of the authorities that are trusted with the web servers of MTA-STS policies (RFC 8461 section "
+             "3.3), in place of the system's: for tests, and for networks with an authority of their own. Which domains "
+             "are asked at all, the policy says: mta_sts."},
+    {"mta_sts.port", CONF_INT, AT(mta_sts.port), "443", "1", "65535", CONF_RESTART,
+     .help = "Port of those web servers. The standard knows no other than 443: for tests."},
+
     {"store.segment", CONF_SIZE, AT(store.segment_bytes), "64M", "1M", "1G", CONF_RESTART,
      .help = "Size of one file of message bodies; a file is deleted when nothing in it is wanted any more."},
     {"store.wal", CONF_SIZE, AT(store.wal_bytes), "64M", "4M", "4G", CONF_RESTART,

@@ -54,6 +54,10 @@ struct conf {
         int64_t cache_entries;
     } dns;
     struct {
+        char *ca_file; /* NULL: the system's */
+        int64_t port;
+    } mta_sts;
+    struct {
         uint64_t segment_bytes, wal_bytes, reserve_bytes;
         int64_t history_days;
     } store;

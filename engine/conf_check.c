@@ -283,6 +283,7 @@ void conf_check_host(const struct conf *c, const struct yaml_node *root, struct 
     check_readable(c->tls.certificate, conf_near(root, "tls.certificate"), errors);
     check_readable(c->tls.key, conf_near(root, "tls.key"), errors);
     check_readable(c->policy_file, conf_near(root, "policy_file"), errors);
+    check_readable(c->mta_sts.ca_file, conf_near(root, "mta_sts.ca_file"), errors);
     for (size_t i = 0; i < c->listeners.count; i++) {
         check_readable(listeners[i].certificate, conf_near(root, "listeners.%zu.certificate", i), errors);
         check_readable(listeners[i].key, conf_near(root, "listeners.%zu.key", i), errors);

@@ -7,6 +7,8 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "engine/deliver/deliver.h"
+#include "engine/net/fetch.h"
+#include "engine/sts/sts.h"
 #include "engine/submit/submit.h"
 
 #define BEAT_MS 1000
@@ -125,8 +127,13 @@ static enum err make_dns(struct worker *w, char **why)
 
 enum err worker_setup(struct worker *w, struct policy *policy, struct accounts *accounts, char **why)
 {
+    const struct fetch_config fetch = {.ca_file = worker_conf(w)->mta_sts.ca_file};
     enum err e = make_dns(w, why);
 
+    if (!e)
+        e = fetcher_create(&w->loop, w->dns, &fetch, &w->fetcher, why);
+    if (!e)
+        e = sts_create(w, &w->sts, why);
     if (e)
         return e;
     w->policy = policy_ref(policy);
@@ -204,6 +211,8 @@ static void close_all(struct worker *w, void *arg)
         submit_close(w->submit);
     if (w->deliver)
         deliver_close(w->deliver);
+    sts_close(w->sts, NULL, NULL); /* what is above has let go of its queries; each uses the one below */
+    fetcher_close(w->fetcher, NULL, NULL);
     if (w->dns)
         dns_close(w->dns, NULL, NULL);
     uv_close((uv_handle_t *)&w->async, NULL);

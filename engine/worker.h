@@ -23,6 +23,8 @@
 #include "queue/store.h"
 
 struct deliver;
+struct fetcher;
+struct sts;
 struct submit;
 struct worker;
 
@@ -63,6 +65,8 @@ struct worker {
     struct inbox inbox;     /* post here from any thread */
     struct conn_pool *pool; /* owned */
     struct dns *dns;
+    struct fetcher *fetcher;     /* HTTPS: MTA-STS policies, TLS reports */
+    struct sts *sts;             /* MTA-STS policies of the domains that are ours */
     struct policy *policy;       /* counted snapshot */
     struct accounts *accounts;   /* counted snapshot */
     struct attempt_batch *batch; /* results of this turn of the loop */
@@ -73,7 +77,7 @@ struct worker {
 };
 
 struct worker *worker_create(struct shared *shared, unsigned index);
-/* Makes DNS, deliver and submit; before the thread runs.  *why: mem_free. */
+/* Makes DNS, HTTPS, MTA-STS, deliver and submit; before the thread runs.  *why: mem_free. */
 MUST_CHECK enum err worker_setup(struct worker *w, struct policy *policy, struct accounts *accounts,
                                  char **why);
 MUST_CHECK enum err worker_start(struct worker *w);
