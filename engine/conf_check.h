@@ -12,3 +12,7 @@ void conf_check_host(const struct conf *c, const struct yaml_node *root, struct 
 
 /* The node of a path like "listeners.0.key", or of what encloses it, or NULL. */
 const struct yaml_node *conf_near(const struct yaml_node *root, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* The section dkim: (conf_check_dkim.c). */
+void conf_check_dkim(const struct conf *c, const struct yaml_node *root, struct yaml_errors *errors);
+void conf_check_dkim_host(const struct conf *c, const struct yaml_node *root, struct yaml_errors *errors);

@@ -61,3 +61,30 @@ uint32_t crc32c(uint32_t crc, const void *octets, size_t len)
 #endif
     return ~sum_by_table(~crc, octets, len);
 }
+
+/* a * b modulo the polynomial; bit 31 is x^0. */
+static uint32_t multiply(uint32_t a, uint32_t b)
+{
+    uint32_t product = 0;
+
+    for (; a; a <<= 1) {
+        if (a & 0x80000000U)
+            product ^= b;
+        b = b & 1 ? (b >> 1) ^ POLY_REFLECTED : b >> 1;
+    }
+    return product;
+}
+
+/* The sum is linear: what differs, moved on over the octets behind it, is all that changes. */
+uint32_t crc32c_replaced(uint32_t crc, const void *old, const void *new, size_t len, uint64_t after)
+{
+    uint32_t difference = crc32c(0, old, len) ^ crc32c(0, new, len);
+    uint32_t power = 0x00800000U; /* x^8: one octet */
+
+    for (; after; after >>= 1) {
+        if (after & 1)
+            difference = multiply(difference, power);
+        power = multiply(power, power);
+    }
+    return crc ^ difference;
+}

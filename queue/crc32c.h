@@ -6,3 +6,8 @@
 
 /* Continue a sum: start with crc 0, feed the octets in any number of runs. */
 uint32_t crc32c(uint32_t crc, const void *octets, size_t len);
+/*
+ * The sum of a run in which `old` was replaced by `new`, both of `len` octets, with `after` octets behind them; the run
+ * itself is not needed.
+ */
+uint32_t crc32c_replaced(uint32_t crc, const void *old, const void *new, size_t len, uint64_t after);

@@ -23,6 +23,13 @@ MUST_CHECK enum err spool_read(struct spool *s, const struct body *b, uint64_t f
 /* The whole body into memory (b->mem), checksum compared; for bodies of at most SPOOL_MEMORY_LIMIT. */
 MUST_CHECK enum err spool_load(struct spool *s, struct body *b);
 
+/*
+ * Writes other octets over a part of a finished body that the store does not have yet, and corrects its checksum: a
+ * signature, which is known last and stands first.  No one else may use the body meanwhile.  What it says in `flags`
+ * must stay true.  Any thread; may block on the disk.
+ */
+MUST_CHECK enum err spool_replace(struct spool *s, struct body *b, uint64_t at, struct bytes octets);
+
 /* A body while it arrives.  Any thread, one at a time. */
 struct body_writer;
 /* Without a spool (NULL: tests) a body must stay below SPOOL_MEMORY_LIMIT: ERR_NOSPACE above. */

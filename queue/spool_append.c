@@ -153,6 +153,37 @@ static enum err put_alone(struct spool *s, uint64_t message_id, const struct bod
     return e;
 }
 
+static enum err write_over(struct spool *s, const struct body *b, uint64_t at, struct bytes octets)
+{
+    char name[SPOOL_NAME_BYTES];
+    struct iovec iov = {(char *)(uintptr_t)octets.at, octets.len};
+
+    spool_name(name, b->segment, "seg");
+    int fd = openat(s->dir_fd, name, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_from_errno(errno);
+    enum err e = write_all(fd, &iov, 1, b->offset + at);
+    close(fd);
+    return e;
+}
+
+enum err spool_replace(struct spool *s, struct body *b, uint64_t at, struct bytes octets)
+{
+    BUF_LOCAL(old);
+    enum err e = spool_read(s, b, at, octets.len, buf_reserve(&old, octets.len));
+
+    if (e)
+        return e;
+    if (b->mem)
+        memcpy(b->mem + at, octets.at, octets.len);
+    else
+        e = write_over(s, b, at, octets);
+    if (!e)
+        b->checksum = crc32c_replaced(b->checksum, old.at, octets.at, octets.len,
+                                      b->size_bytes - at - octets.len);
+    return e;
+}
+
 enum err spool_put(struct spool *s, uint64_t message_id, const struct body *b, struct spool_place *out)
 {
     uint64_t need = SPOOL_RECORD_BYTES + b->size_bytes;

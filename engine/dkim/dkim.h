@@ -31,9 +31,6 @@ void dkim_destroy(struct dkim *d);
  * *why says which file and what to do (mem_free), and the keys before stay in force.
  */
 MUST_CHECK enum err dkim_load(struct dkim *d, const struct conf *conf, char **why);
-/* The same check, and nothing comes into force: for `hayaumad --check`. */
-MUST_CHECK enum err dkim_check_keys(const struct conf *conf, char **why);
-
 /* ---- for whoever writes a message of his own: notifications, reports ---- */
 
 /*

@@ -1,0 +1,318 @@
+/* The keys in force, and the threads that sign with them. */
+#include "engine/dkim/dkim.h"
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "engine/dkim/record.h"
+#include "engine/dkim/signing.h"
+
+#define THREADS_MAX 256
+
+struct order {
+    struct dkim_request *request;
+    uint64_t posted_us;
+};
+
+struct dkim {
+    pthread_mutex_t lock; /* of everything down to `threads` */
+    pthread_cond_t more;
+    struct dkim_keyring *ring; /* counted; NULL: no keys */
+    struct order *orders;      /* a ring buffer that grows up to queue_max */
+    size_t first, waiting, cap, queue_max;
+    size_t waiting_max;
+    bool ending;
+    unsigned thread_count;
+    pthread_t threads[THREADS_MAX];
+    _Atomic uint64_t signed_messages, unsigned_messages, failed_messages, refused_full;
+    _Atomic uint64_t signatures, sign_us, wait_us;
+};
+
+#define ADD(counter, n) atomic_fetch_add_explicit(&(counter), (n), memory_order_relaxed)
+#define GET(counter)    atomic_load_explicit(&(counter), memory_order_relaxed)
+
+/* ---- one order ---- */
+
+static enum err sign(struct dkim *d, struct dkim_signing *s)
+{
+    uint64_t start_us = clock_now_us();
+    enum err e = dkim_signing_sign(s);
+
+    ADD(d->sign_us, clock_now_us() - start_us);
+    ADD(d->signatures, dkim_signing_count(s));
+    return e;
+}
+
+static void count_result(struct dkim *d, enum err e)
+{
+    if (!e) {
+        ADD(d->signed_messages, 1);
+        return;
+    }
+    ADD(d->failed_messages, 1);
+    log_error(NULL, "dkim.failed", LOG_ERR(e));
+}
+
+static void serve(struct dkim *d, struct dkim_request *r)
+{
+    if (!r->signing) {
+        r->result = dkim_sign_message(d, &r->message);
+        return;
+    }
+    dkim_signing_seal(r->signing);
+    r->result = sign(d, r->signing);
+    if (!r->result)
+        r->result = spool_replace(r->spool, r->body, 0, dkim_signing_fields(r->signing));
+    count_result(d, r->result);
+    dkim_signing_destroy(TAKE(r->signing));
+}
+
+/* ---- the pool ---- */
+
+static bool next_order(struct dkim *d, struct order *out)
+{
+    pthread_mutex_lock(&d->lock);
+    while (!d->waiting && !d->ending)
+        pthread_cond_wait(&d->more, &d->lock);
+    bool found = d->waiting > 0; /* what was posted is answered, even at the end */
+    if (found) {
+        *out = d->orders[d->first];
+        d->first = (d->first + 1) % d->cap;
+        d->waiting--;
+    }
+    pthread_mutex_unlock(&d->lock);
+    return found;
+}
+
+static void *run(void *arg)
+{
+    struct dkim *d = arg;
+    struct order order;
+
+    while (next_order(d, &order)) {
+        struct dkim_request *r = order.request;
+        serve(d, r);
+        ADD(d->wait_us, clock_now_us() - order.posted_us);
+        r->note.run = r->on_reply;
+        inbox_post(r->reply_to, &r->note);
+    }
+    return NULL;
+}
+
+/* With the lock held. */
+static enum err start_threads(struct dkim *d, int64_t wanted)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    unsigned count = wanted ? (unsigned)wanted : cores < 1 ? 1 : (unsigned)cores;
+
+    count = MIN_OF(count, (unsigned)THREADS_MAX);
+    while (d->thread_count < count) {
+        if (pthread_create(&d->threads[d->thread_count], NULL, run, d) != 0)
+            return d->thread_count ? OK : ERR_NOMEM; /* fewer will do */
+        d->thread_count++;
+    }
+    return OK;
+}
+
+static void grow(struct dkim *d)
+{
+    size_t cap = MAX_OF(d->cap * 2, (size_t)64);
+    struct order *orders = mem_alloc(cap * sizeof(*orders));
+
+    for (size_t i = 0; i < d->waiting; i++)
+        orders[i] = d->orders[(d->first + i) % d->cap];
+    mem_free(d->orders);
+    d->orders = orders;
+    d->cap = cap;
+    d->first = 0;
+}
+
+enum err dkim_post(struct dkim *d, struct dkim_request *r)
+{
+    uint64_t now_us = clock_now_us();
+    bool full;
+
+    pthread_mutex_lock(&d->lock);
+    full = d->waiting >= d->queue_max || d->ending || !d->thread_count;
+    if (!full) {
+        if (d->waiting == d->cap)
+            grow(d);
+        d->orders[(d->first + d->waiting++) % d->cap] = (struct order){r, now_us};
+        d->waiting_max = MAX_OF(d->waiting_max, d->waiting);
+        pthread_cond_signal(&d->more);
+    }
+    pthread_mutex_unlock(&d->lock);
+    if (full)
+        ADD(d->refused_full, 1);
+    return full ? ERR_FULL : OK;
+}
+
+/* ---- life ---- */
+
+struct dkim *dkim_create(void)
+{
+    struct dkim *d = MEM_NEW(struct dkim);
+
+    pthread_mutex_init(&d->lock, NULL);
+    pthread_cond_init(&d->more, NULL);
+    return d;
+}
+
+void dkim_destroy(struct dkim *d)
+{
+    if (!d)
+        return;
+    pthread_mutex_lock(&d->lock);
+    d->ending = true;
+    pthread_cond_broadcast(&d->more);
+    pthread_mutex_unlock(&d->lock);
+    for (unsigned i = 0; i < d->thread_count; i++)
+        pthread_join(d->threads[i], NULL);
+    dkim_keyring_unref(d->ring);
+    pthread_cond_destroy(&d->more);
+    pthread_mutex_destroy(&d->lock);
+    mem_free(d->orders);
+    mem_free(d);
+}
+
+enum err dkim_load(struct dkim *d, const struct conf *conf, char **why)
+{
+    struct dkim_keyring *ring = NULL, *before;
+    enum err e = conf->dkim.keys.count ? dkim_keyring_load(conf, &ring, why) : OK;
+
+    if (e)
+        return e;
+    pthread_mutex_lock(&d->lock);
+    if (ring)
+        e = start_threads(d, conf->dkim.threads);
+    if (!e) {
+        before = d->ring;
+        d->ring = ring;
+        d->queue_max = (size_t)conf->dkim.queue;
+        ring = before;
+    } else {
+        *why = mem_strdup("cannot start a thread that signs");
+    }
+    pthread_mutex_unlock(&d->lock);
+    dkim_keyring_unref(ring);
+    return e;
+}
+
+static struct dkim_keyring *ring_of(struct dkim *d)
+{
+    pthread_mutex_lock(&d->lock);
+    struct dkim_keyring *ring = dkim_keyring_ref(d->ring);
+    pthread_mutex_unlock(&d->lock);
+    return ring;
+}
+
+/* ---- signing ---- */
+
+struct dkim_signing *dkim_signing_begin(struct dkim *d, const struct bytes *sections, size_t count,
+                                        const struct account *account)
+{
+    struct dkim_keyring *ring = ring_of(d);
+    struct dkim_signing *s = NULL;
+    enum dkim_refusal no = DKIM_NO_KEY;
+
+    if (ring)
+        no = dkim_signing_make(ring, sections, count, account, clock_unix(), &s);
+    if (no) {
+        ADD(d->unsigned_messages, 1);
+        if (ring)
+            log_debug(NULL, "dkim.unsigned", LOG_STR("why", dkim_refusal_text(no)));
+        if (no == DKIM_NOT_ALLOWED || no == DKIM_MANY_FROM || no == DKIM_MANY_FIELDS)
+            log_warn(NULL, "dkim.not_signed",
+                     LOG_STR("account", account && account->name ? account->name : "-"),
+                     LOG_STR("why", dkim_refusal_text(no)));
+    }
+    dkim_keyring_unref(ring);
+    return s;
+}
+
+/* Where the body begins: behind the empty line. */
+static size_t header_length(struct bytes message)
+{
+    size_t at = 0;
+
+    while (at < message.len) {
+        size_t line = bytes_find(bytes_skip(message, at), '\n') + 1;
+        if (line <= 2)
+            return at;
+        at += line;
+    }
+    return message.len;
+}
+
+enum err dkim_sign_message(struct dkim *d, struct buf *message)
+{
+    struct bytes all = buf_bytes(message);
+    struct bytes header = bytes_first(all, header_length(all));
+    struct bytes body = bytes_skip(all, header.len + 2);
+    struct dkim_signing *s = dkim_signing_begin(d, &header, 1, NULL);
+    BUF_LOCAL(whole);
+
+    if (!s)
+        return ERR_NOT_FOUND;
+    dkim_signing_body(s, body);
+    dkim_signing_seal(s);
+    enum err e = sign(d, s);
+    count_result(d, e);
+    if (!e) {
+        buf_reserve(&whole, all.len + dkim_signing_fields(s).len);
+        buf_put(&whole, dkim_signing_fields(s));
+        buf_put(&whole, all);
+        struct buf before = *message;
+        *message = whole;
+        whole = before;
+    }
+    dkim_signing_destroy(s);
+    return e;
+}
+
+/* ---- seeing ---- */
+
+void dkim_stats(const struct dkim *d, struct dkim_stats *out)
+{
+    struct dkim *own = (struct dkim *)(uintptr_t)d; /* the lock is all that changes */
+
+    *out = (struct dkim_stats){
+        .signed_messages = GET(d->signed_messages),
+        .unsigned_messages = GET(d->unsigned_messages),
+        .failed_messages = GET(d->failed_messages),
+        .refused_full = GET(d->refused_full),
+        .signatures = GET(d->signatures),
+        .sign_us_total = GET(d->sign_us),
+        .wait_us_total = GET(d->wait_us),
+    };
+    pthread_mutex_lock(&own->lock);
+    out->waiting = (uint32_t)d->waiting;
+    out->waiting_max = (uint32_t)d->waiting_max;
+    out->threads = d->thread_count;
+    pthread_mutex_unlock(&own->lock);
+}
+
+json_t *dkim_keys_json(struct dkim *d)
+{
+    struct dkim_keyring *ring = ring_of(d);
+    json_t *list = json_array();
+
+    for (size_t i = 0; ring && i < ring->count; i++) {
+        const struct dkim_entry *e = &ring->entries[i];
+        enum dkim_algorithm a = dkim_key_algorithm(e->key);
+        BUF_LOCAL(name);
+        BUF_LOCAL(record);
+        dkim_record_name(e->selector, e->domain, &name);
+        dkim_record_format(e->key, &record);
+        json_array_append_new(list,
+                              json_pack("{s:s, s:s, s:s, s:i, s:b, s:s, s:s}", "domain", e->domain,
+                                        "selector", e->selector, "algorithm", dkim_algorithm_name(a), "bits",
+                                        (int)dkim_key_bits(e->key), "subdomains", (int)e->subdomains, "name",
+                                        buf_str(&name), "record", buf_str(&record)));
+    }
+    dkim_keyring_unref(ring);
+    return list;
+}
