@@ -53,7 +53,10 @@ struct tls_client_options {
     size_t name_count;
     const char *cache_key; /* sessions are resumed only under an equal key: the reuse key of the connection */
 };
-/* NULL and *why (static or in `why`) when the priority string or the trust file is bad. */
+/*
+ * NULL, and the reason in `why`, when the priority string or the client certificate is bad; the trust file too, at the levels
+ * that judge by it (verify, sts-enforce): at the others nobody is trusted then, which is recorded.
+ */
 gnutls_session_t tls_client_session(struct tls_client *t, const struct tls_client_options *o, char *why,
                                     size_t why_bytes);
 /*
@@ -66,6 +69,9 @@ enum tls_verify tls_client_verify(gnutls_session_t session);
 void tls_client_dane(gnutls_session_t session, const struct dane_records *records, const char *const *names,
                      size_t name_count, struct dane_verdict *out);
 int64_t tls_client_expires_unix(gnutls_session_t session); /* of the peer's leaf; 0: none seen */
+/* What the peer presented, leaf first, as DER: borrowed while the session lives; NULL and *count 0 without any. */
+const gnutls_datum_t *tls_client_chain(gnutls_session_t session, unsigned *count);
+char *tls_client_chain_pem(gnutls_session_t session); /* the same as text: mem_free */
 bool tls_client_resumed(gnutls_session_t session);
 /* Keeps the session for resumption, once: call it when octets from the peer have come (TLS 1.3 tickets do).
  */
@@ -74,7 +80,7 @@ void tls_client_remember(gnutls_session_t session);
 /* ---- both ---- */
 void tls_session_end(gnutls_session_t session);         /* deinit, and what it held */
 const char *tls_version_name(gnutls_session_t session); /* "TLS1.3", static */
-const char *tls_kx_name(gnutls_session_t session);      /* "ECDHE-X25519", "DHE-FFDHE3072", "RSA"; static */
+const char *tls_kx_name(gnutls_session_t session);      /* "ECDHE-X25519", "DHE-FFDHE3072", "RSA", "DHE-WEAK"; static */
 /* "TLS_AES_256_GCM_SHA384", as IANA writes it; static. */
 const char *tls_cipher_name(gnutls_session_t session);
 bool tls_priority_is_valid(const char *priority, const char **error_at);

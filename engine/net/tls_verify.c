@@ -1,62 +1,67 @@
-/* What PKIX says of the certificates that a server presented. */
+/* What PKIX, or a pin, says of the certificates that a server presented. */
+#include <gnutls/crypto.h>
 #include <gnutls/x509.h>
+#include <stdio.h>
+#include <string.h>
 
+#include "engine/net/certificate.h"
 #include "engine/net/tls_priv.h"
 
-#define RSA_BITS_MIN 2048
+/* The whole path: RSA from 2048 bits on, no SHA-1 and no MD5 in what is relied upon. */
+#define STRENGTH GNUTLS_PROFILE_TO_VFLAGS(GNUTLS_PROFILE_MEDIUM)
 
-/* GnuTLS 3.7.9 accepts weaker keys than `verify` should, and a name that stands in the CN alone. */
-static enum tls_verify check_leaf(const gnutls_datum_t *der, const char *name)
+struct presented {
+    gnutls_x509_crt_t list[CERTIFICATE_CHAIN_MAX]; /* owned */
+    unsigned count;
+};
+
+static void presented_fini(struct presented *p)
 {
-    gnutls_x509_crt_t crt;
-    enum tls_verify v = TLS_VERIFY_PKIX;
-    unsigned bits = 0;
+    for (unsigned i = 0; i < p->count; i++)
+        gnutls_x509_crt_deinit(p->list[i]);
+}
 
-    if (gnutls_x509_crt_init(&crt) < 0)
-        return TLS_VERIFY_BAD;
-    if (gnutls_x509_crt_import(crt, der, GNUTLS_X509_FMT_DER) < 0) {
-        gnutls_x509_crt_deinit(crt);
-        return TLS_VERIFY_BAD;
+static bool is_excessive(gnutls_x509_crt_t crt)
+{
+    gnutls_pubkey_t key;
+
+    if (gnutls_pubkey_init(&key) < 0)
+        return true;
+    bool excessive = gnutls_pubkey_import_x509(key, crt, 0) >= 0 && pubkey_is_excessive(key);
+    gnutls_pubkey_deinit(key);
+    return excessive;
+}
+
+/* false: not all of them can be read, or one would be too much work. */
+static bool read_all(struct presented *p, const gnutls_datum_t *chain, unsigned count)
+{
+    while (p->count < count) {
+        gnutls_x509_crt_t crt;
+        if (gnutls_x509_crt_init(&crt) < 0)
+            return false;
+        p->list[p->count++] = crt;
+        if (gnutls_x509_crt_import(crt, &chain[p->count - 1], GNUTLS_X509_FMT_DER) < 0 || is_excessive(crt))
+            return false;
     }
-    int pk = gnutls_x509_crt_get_pk_algorithm(crt, &bits);
-    char san[256];
-    size_t len = sizeof(san);
-    bool has_san = gnutls_x509_crt_get_subject_alt_name(crt, 0, san, &len, NULL) !=
-                   GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE;
-    if (!has_san || (name && !gnutls_x509_crt_check_hostname2(crt, name, 0)))
-        v = TLS_VERIFY_WRONG_NAME;
-    else if ((pk == GNUTLS_PK_RSA || pk == GNUTLS_PK_RSA_PSS) && bits < RSA_BITS_MIN)
-        v = TLS_VERIFY_WEAK;
-    gnutls_x509_crt_deinit(crt);
-    return v;
+    return true;
 }
 
-static bool is_self_signed(const gnutls_datum_t *der, unsigned count)
+static bool is_self_signed(const struct presented *p)
 {
-    gnutls_x509_crt_t crt;
-    bool self = false;
-
-    if (count != 1 || gnutls_x509_crt_init(&crt) < 0)
-        return false;
-    if (gnutls_x509_crt_import(crt, der, GNUTLS_X509_FMT_DER) >= 0)
-        self = gnutls_x509_crt_check_issuer(crt, crt) != 0;
-    gnutls_x509_crt_deinit(crt);
-    return self;
+    return p->count == 1 && gnutls_x509_crt_check_issuer(p->list[0], p->list[0]);
 }
 
-enum tls_verify tls_verify_now(gnutls_session_t session, const char *name)
+/* A server that staples an answer of its authority may be telling us that its certificate was revoked. */
+static bool is_revoked(gnutls_session_t session)
 {
-    unsigned count = 0, status = 0;
-    const gnutls_datum_t *chain = gnutls_certificate_get_peers(session, &count);
-    gnutls_typed_vdata_st data[] = {
-        {.type = GNUTLS_DT_DNS_HOSTNAME, .data = (void *)(uintptr_t)name},
-        {.type = GNUTLS_DT_KEY_PURPOSE_OID, .data = (void *)(uintptr_t)GNUTLS_KP_TLS_WWW_SERVER},
-    };
+    unsigned status = 0;
 
-    if (!chain || !count)
-        return TLS_VERIFY_NO_CERT;
-    if (gnutls_certificate_verify_peers(session, data, 2, &status) < 0)
-        return TLS_VERIFY_BAD;
+    return gnutls_ocsp_status_request_is_checked(session, GNUTLS_OCSP_SR_IS_AVAIL) &&
+           gnutls_certificate_verify_peers2(session, &status) >= 0 && status & GNUTLS_CERT_REVOKED;
+}
+
+static enum tls_verify of_status(unsigned status, const struct presented *p)
+{
     if (status & GNUTLS_CERT_REVOKED)
         return TLS_VERIFY_REVOKED;
     if (status & GNUTLS_CERT_EXPIRED)
@@ -64,12 +69,79 @@ enum tls_verify tls_verify_now(gnutls_session_t session, const char *name)
     if (status & GNUTLS_CERT_NOT_ACTIVATED)
         return TLS_VERIFY_NOT_YET_VALID;
     if (status & GNUTLS_CERT_SIGNER_NOT_FOUND)
-        return is_self_signed(chain, count) ? TLS_VERIFY_SELF_SIGNED : TLS_VERIFY_UNKNOWN_CA;
-    if (status & GNUTLS_CERT_UNEXPECTED_OWNER)
-        return TLS_VERIFY_WRONG_NAME;
+        return is_self_signed(p) ? TLS_VERIFY_SELF_SIGNED : TLS_VERIFY_UNKNOWN_CA;
     if (status & GNUTLS_CERT_INSECURE_ALGORITHM)
         return TLS_VERIFY_WEAK;
-    if (status)
+    return status ? TLS_VERIFY_BAD : TLS_VERIFY_PKIX;
+}
+
+static enum tls_verify by_pkix(gnutls_session_t session, const struct session_extra *extra,
+                               const struct presented *p)
+{
+    gnutls_typed_vdata_st server = {.type = GNUTLS_DT_KEY_PURPOSE_OID,
+                                    .data = (void *)(uintptr_t)GNUTLS_KP_TLS_WWW_SERVER};
+    gnutls_x509_crt_t list[CERTIFICATE_CHAIN_MAX];
+    gnutls_x509_trust_list_t trusted;
+    unsigned status = 0;
+
+    memcpy(list, p->list, sizeof(list));
+    gnutls_certificate_get_trust_list(tls_trust_credentials(extra->trust), &trusted);
+    if (gnutls_x509_trust_list_verify_crt2(trusted, list, p->count, &server, 1, STRENGTH, &status, NULL) < 0)
         return TLS_VERIFY_BAD;
-    return check_leaf(chain, name);
+    enum tls_verify v = of_status(status, p);
+    if (v != TLS_VERIFY_PKIX)
+        return v;
+    if (is_revoked(session))
+        return TLS_VERIFY_REVOKED;
+    if (!certificate_find_name(p->list[0], (const char *const *)extra->names, extra->name_count))
+        return TLS_VERIFY_WRONG_NAME;
+    /* A root that stands in the trust file itself passes GnuTLS by that alone. */
+    return certificate_key_is_weak(p->list[0]) ? TLS_VERIFY_WEAK : TLS_VERIFY_PKIX;
+}
+
+/* ---- pins ---- */
+
+static void fingerprint(struct bytes octets, char out[65])
+{
+    uint8_t digest[32] = {0};
+
+    gnutls_hash_fast(GNUTLS_DIG_SHA256, octets.at, octets.len, digest);
+    for (size_t i = 0; i < sizeof(digest); i++)
+        snprintf(out + 2 * i, 3, "%02x", digest[i]);
+}
+
+static enum tls_verify by_pin(const struct session_extra *extra, const gnutls_datum_t *leaf)
+{
+    struct bytes der = bytes_make(leaf->data, leaf->size);
+    struct certificate_parts parts;
+    char certificate[65], key[65];
+
+    if (!certificate_split(der, &parts))
+        return TLS_VERIFY_PIN_MISMATCH;
+    fingerprint(der, certificate);
+    fingerprint(parts.spki, key);
+    for (size_t i = 0; i < extra->pin_count; i++) {
+        struct bytes pin = bytes_of(extra->pins[i]);
+        bool of_key = bytes_starts(pin, BYTES("spki:"));
+        if (bytes_ieq(of_key ? bytes_skip(pin, 5) : pin, bytes_of(of_key ? key : certificate)))
+            return TLS_VERIFY_PIN;
+    }
+    return TLS_VERIFY_PIN_MISMATCH;
+}
+
+enum tls_verify tls_verify_now(gnutls_session_t session, const struct session_extra *extra)
+{
+    struct presented p = {.count = 0};
+    unsigned count = 0;
+    const gnutls_datum_t *chain = gnutls_certificate_get_peers(session, &count);
+
+    if (!chain || !count)
+        return TLS_VERIFY_NO_CERT;
+    if (extra->pin_count)
+        return by_pin(extra, chain);
+    if (count > CERTIFICATE_CHAIN_MAX)
+        return TLS_VERIFY_BAD;
+    enum tls_verify v = read_all(&p, chain, count) ? by_pkix(session, extra, &p) : TLS_VERIFY_BAD;
+    presented_fini(&p);
+    return v;
 }
