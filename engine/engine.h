@@ -8,6 +8,7 @@
 
 #include "base/arena.h"
 #include "engine/conf.h"
+#include "engine/tlswatch.h"
 #include "policy/policy.h"
 #include "queue/history.h"
 #include "queue/store.h"
@@ -52,6 +53,14 @@ MUST_CHECK enum err engine_queue_op(struct engine *e, struct queue_selector *whi
  * groups[i] is NULL where that is not known yet.  The names lie in the arena. */
 void engine_groups_of(struct engine *e, const char *const *domains, size_t count, struct arena *arena,
                       const char **groups);
+/* ---- TLS ---- */
+/*
+ * Waits.  Approves the open downgrades of a (normalised) domain, or of one MX host of it, and lets the mail that was
+ * held for them go; or forgets what is known of it.  ERR_NOT_FOUND: nothing to approve or forget.
+ */
+MUST_CHECK enum err engine_downgrades_change(struct engine *e, enum tls_downgrade_op op, const char *domain,
+                                             const char *mx, const char *author, unsigned *changed);
+
 /* Waits. */
 MUST_CHECK enum err engine_account_put(struct engine *e, const struct account *account);
 MUST_CHECK enum err engine_account_remove(struct engine *e, const char *name);

@@ -162,6 +162,8 @@ json_t *engine_status(struct engine *e)
         "policy_version", (json_int_t)policy_version(p), "history_backlog",
         (json_int_t)history_backlog(e->shared.history), "counters", counters, "store", store_json(e),
         "groups", groups_json(e), "listeners", listeners_json(e), "workers", workers);
+    json_object_set_new(status, "tls_downgrades_open",
+                        json_integer(atomic_load(&e->shared.tls_downgrades_open)));
     policy_unref(p);
     return status;
 }
@@ -225,6 +227,8 @@ void engine_metrics(struct engine *e, struct buf *out)
     getrusage(RUSAGE_SELF, &usage);
     for (size_t k = 0; k < COUNT_OF(counter_rows); k++)
         metric(out, counter_rows[k].name, counter_rows[k].help, counter_rows[k].is_gauge, (double)sum.v[k]);
+    metric(out, "tls_downgrades_open", "destinations with less TLS than before that nobody approved", true,
+           (double)atomic_load(&e->shared.tls_downgrades_open));
     metric(out, "queue_waiting", "recipients waiting", true, (double)s.waiting);
     metric(out, "queue_held", "recipients held by an operator", true, (double)s.held);
     metric(out, "queue_messages", "messages with open recipients", true, (double)s.messages);

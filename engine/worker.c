@@ -10,6 +10,7 @@
 #include "engine/net/fetch.h"
 #include "engine/sts/sts.h"
 #include "engine/submit/submit.h"
+#include "engine/tlswatch.h"
 
 #define BEAT_MS 1000
 
@@ -60,6 +61,7 @@ static void on_beat(uv_timer_t *timer)
 
     COUNT(w, loop_beats);
     deliver_on_beat(w->deliver);
+    tls_watch_beat(w->tls_watch);
 }
 
 struct attempt *worker_attempt(struct worker *w)
@@ -138,6 +140,9 @@ enum err worker_setup(struct worker *w, struct policy *policy, struct accounts *
         return e;
     w->policy = policy_ref(policy);
     w->accounts = accounts_ref(accounts);
+    if (w->index == 0) /* the one count of all */
+        atomic_store(&w->shared->tls_downgrades_open, tls_downgrades_count(worker_conf(w)->data_dir));
+    w->tls_watch = tls_watch_create(w->shared->store, &w->inbox, &w->shared->tls_downgrades_open);
     w->deliver = deliver_create(w);
     w->submit = submit_create(w);
     return OK;
@@ -151,6 +156,7 @@ static void *run(void *arg)
     uv_prepare_start(&w->prepare, on_prepare);
     uv_timer_start(&w->beat, on_beat, BEAT_MS, BEAT_MS);
     uv_run(&w->loop, UV_RUN_DEFAULT);
+    tls_watch_flush(w->tls_watch);
     if (w->batch && (w->batch->count || w->batch->session_count))
         history_post(w->shared->history, TAKE(w->batch));
     return NULL;
@@ -240,6 +246,7 @@ void worker_destroy(struct worker *w)
     }
     deliver_destroy(w->deliver);
     submit_destroy(w->submit);
+    tls_watch_destroy(w->tls_watch);
     uv_loop_close(&w->loop);
     attempt_batch_destroy(w->batch);
     policy_unref(w->policy);

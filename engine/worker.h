@@ -26,6 +26,7 @@ struct deliver;
 struct fetcher;
 struct sts;
 struct submit;
+struct tls_watch;
 struct worker;
 
 /* What all workers share; immutable or with locks of its own.  Owned by the engine, outlives the workers. */
@@ -34,6 +35,7 @@ struct shared {
     struct history *history;
     struct limits *limits;
     struct tls_client *tls_client;
+    atomic_long tls_downgrades_open;   /* engine/tlswatch.h */
     _Atomic(const struct conf *) conf; /* the newest; older ones live as long as the engine */
     char *host_name;
     unsigned worker_count;
@@ -70,6 +72,7 @@ struct worker {
     struct policy *policy;       /* counted snapshot */
     struct accounts *accounts;   /* counted snapshot */
     struct attempt_batch *batch; /* results of this turn of the loop */
+    struct tls_watch *tls_watch;
     struct deliver *deliver;
     struct submit *submit;
     bool draining;
