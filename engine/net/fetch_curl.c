@@ -384,8 +384,6 @@ static enum fetch_end end_of(CURLcode code)
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_SSL_CIPHER:
     case CURLE_SSL_CERTPROBLEM: return FETCH_TLS;
-    case CURLE_UNSUPPORTED_PROTOCOL:
-    case CURLE_URL_MALFORMAT: return FETCH_BAD_URL;
     default: return FETCH_UNREACHABLE;
     }
 }

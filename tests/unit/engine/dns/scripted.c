@@ -115,7 +115,7 @@ static void put_record(struct buf *b, const char *owner, uint32_t ttl, const cha
     if (loop)
         put_u16(b, 0xc000 | (unsigned)b->len);
     else
-        put_name(b, owner, qname);
+        put_name(b, strcmp(owner, "@") == 0 ? qname : owner, qname);
     put_u16(b, scripted_type(type));
     put_u16(b, 1);
     put_u32(b, ttl);

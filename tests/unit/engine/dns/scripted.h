@@ -26,7 +26,7 @@
  *            slow            comes 300 ms later               dribble    TCP: octet by octet
  *            big             pads the TCP answer to 65535 octets
  * records  "owner ttl TYPE data", by semicolons; "!" before one puts it into the authority section.  "N*
- * owner ttl MX %d x%d.test" makes N records.  Types: A AAAA MX CNAME TXT SOA NS; TYPE33 takes hex.
+ * owner ttl MX %d x%d.test" makes N records; the owner "@" is the name that was asked for.  Types: A AAAA MX CNAME TXT SOA NS; TYPE33 takes hex.
  */
 struct scripted_row {
     const char *name; /* "*": every name */
