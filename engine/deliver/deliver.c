@@ -124,8 +124,7 @@ void deliver_policy_changed(struct deliver *d)
     void **dests = snapshot(&d->dests, &count);
     for (size_t i = 0; i < count; i++) {
         struct dest *dest = dests[i];
-        dns_cancel(dest->query);
-        dest->query = NULL;
+        dest_forget_queries(dest);
         dest->rest = (struct suspension){0};
         dest_kick_soon(dest); /* finds its group and site under the new policy */
     }
@@ -232,7 +231,7 @@ static void add(json_t *object, const char *key, json_int_t n)
     json_object_set_new(object, key, json_integer(n + (old ? json_integer_value(old) : 0)));
 }
 
-static json_t *suspension_json(const struct suspension *s, uint64_t now_ms)
+json_t *suspension_json(const struct suspension *s, uint64_t now_ms)
 {
     return json_pack("{s:I, s:I, s:s, s:s, s:i}", "seconds_left",
                      (json_int_t)((s->until_ms - now_ms + 999) / 1000), "failures", (json_int_t)s->failures,
@@ -254,8 +253,9 @@ void deliver_status(struct deliver *d, json_t *groups)
         }
         add(g, "sites", 1);
         add(g, "connections", s->link_count);
-        add(g, "opening", s->opening);
-        add(g, "jobs_in_memory", s->queued_jobs);
+        for (int class = 0; class < JOB_CLASSES; class ++)
+            add(g, "opening", s->opening[class]);
+        add(g, "jobs_in_memory", site_queued(s));
         LIST_FOREACH (dest_node, &s->dests) {
             const struct dest *dest = LIST_ENTRY(dest_node, struct dest, site_node);
             add(g, "destinations", 1);
@@ -269,147 +269,4 @@ void deliver_status(struct deliver *d, json_t *groups)
             json_array_append_new(suspended, one);
         }
     }
-}
-
-struct explain_call {
-    struct deliver *d;
-    json_t *facts;
-    size_t hosts_open;
-    const struct group *group;
-    struct policy *policy; /* counted */
-    json_t *hosts;         /* borrowed from facts */
-    deliver_explain_fn fn;
-    void *arg;
-};
-
-struct explain_host {
-    struct explain_call *call;
-    json_t *host; /* borrowed */
-};
-
-static void explain_done(struct explain_call *call)
-{
-    if (call->hosts_open)
-        return;
-    call->fn(call->arg, call->facts);
-    policy_unref(call->policy);
-    mem_free(call);
-}
-
-static void explain_addresses(void *arg, const struct dns_host *found)
-{
-    struct explain_host *h = arg;
-    json_t *list = json_array();
-    char ip[IP_TEXT_BYTES];
-
-    for (size_t i = 0; i < found->count; i++)
-        json_array_append_new(list, json_string(ip_format(&found->addresses[i].ip, ip)));
-    json_object_set_new(h->host, "status", json_string(dns_status_name(found->status)));
-    json_object_set_new(h->host, "addresses", list);
-    h->call->hosts_open--;
-    explain_done(h->call);
-    mem_free(h);
-}
-
-static void explain_group(struct explain_call *call, const struct policy_match *m)
-{
-    const struct group *g = m->group;
-    struct buf yaml = {0};
-
-    call->group = g;
-    json_object_set_new(call->facts, "group", json_string(g->name));
-    json_object_set_new(call->facts, "match", json_string(match_how_name(m->how)));
-    json_object_set_new(call->facts, "pattern", json_string(m->pattern ? m->pattern : ""));
-    json_object_set_new(call->facts, "group_line", json_integer(g->line));
-    json_object_set_new(call->facts, "starttls", json_string(tls_level_name(g->starttls)));
-    json_object_set_new(call->facts, "route", json_string(g->route == ROUTE_SMARTHOST ? "smarthost" : "mx"));
-    policy_dump_group(g, &yaml);
-    json_object_set_new(call->facts, "settings", json_string(buf_str(&yaml)));
-    buf_fini(&yaml);
-}
-
-static void explain_host_add(struct explain_call *call, const char *name, unsigned preference, unsigned port)
-{
-    json_t *host =
-        json_pack("{s:s, s:i, s:i}", "host", name, "preference", (int)preference, "port", (int)port);
-    struct explain_host *h = MEM_NEW(struct explain_host);
-
-    json_array_append_new(call->hosts, host);
-    *h = (struct explain_host){call, host};
-    call->hosts_open++;
-    dns_resolve_host(call->d->w->dns, name, explain_addresses, h);
-}
-
-static void explain_mx(void *arg, const struct dns_mx *mx)
-{
-    struct explain_call *call = arg;
-    struct policy_match m = {.group = call->group};
-    struct bytes names[DNS_MX_MAX];
-
-    json_object_set_new(call->facts, "mx_status",
-                        json_string(mx->null_mx    ? "null-mx"
-                                    : mx->implicit ? "implicit"
-                                                   : dns_status_name(mx->status)));
-    json_object_set_new(call->facts, "mx_ttl", json_integer(mx->ttl_s));
-    if (!m.group) {
-        for (size_t i = 0; i < mx->count; i++)
-            names[i] = bytes_of(mx->hosts[i].name);
-        m = policy_match_mx(call->policy, names, mx->count);
-        explain_group(call, &m);
-    }
-    if (m.group->route == ROUTE_SMARTHOST) {
-        for (size_t i = 0; i < m.group->host_count; i++)
-            explain_host_add(call, m.group->hosts[i].host, (unsigned)i, m.group->hosts[i].port);
-    } else if (mx->status == DNS_OK && !mx->null_mx) {
-        for (size_t i = 0; i < mx->count; i++)
-            explain_host_add(call, mx->hosts[i].name, mx->hosts[i].preference, m.group->port);
-    }
-    call->hosts_open--;
-    explain_done(call);
-}
-
-static void explain_memory(struct deliver *d, const char *domain, json_t *facts)
-{
-    const struct dest *dest = map_find(&d->dests, bytes_of(domain));
-    uint64_t now = worker_now_ms(d->w);
-
-    json_object_set_new(facts, "worker", json_integer(d->w->index));
-    if (!dest)
-        return;
-    json_object_set_new(facts, "recipients_in_memory", json_integer(dest->queued));
-    json_object_set_new(facts, "recipients_in_flight", json_integer(dest->flying));
-    json_object_set_new(facts, "on_disk", json_boolean(dest->cold));
-    if (dest->next_due_unix)
-        json_object_set_new(facts, "next_due_unix", json_integer(dest->next_due_unix));
-    if (dest->site) {
-        json_object_set_new(facts, "connections", json_integer(dest->site->link_count));
-        if (dest->site->cap)
-            json_object_set_new(facts, "connections_capped_at", json_integer(dest->site->cap));
-    }
-    if (dest->rest.until_ms > now)
-        json_object_set_new(facts, "suspended", suspension_json(&dest->rest, now));
-    else if (dest->site && dest->site->rest.until_ms > now)
-        json_object_set_new(facts, "suspended", suspension_json(&dest->site->rest, now));
-}
-
-void deliver_explain(struct deliver *d, const char *domain, deliver_explain_fn fn, void *arg)
-{
-    struct explain_call *call = MEM_NEW(struct explain_call);
-    struct policy_match m = policy_match_domain(d->w->policy, bytes_of(domain));
-
-    call->d = d;
-    call->fn = fn;
-    call->arg = arg;
-    call->policy = policy_ref(d->w->policy);
-    call->facts = json_pack("{s:s, s:I, s:[]}", "domain", domain, "policy_version",
-                            (json_int_t)policy_version(d->w->policy), "hosts");
-    call->hosts = json_object_get(call->facts, "hosts");
-    explain_memory(d, domain, call->facts);
-    if (m.group)
-        explain_group(call, &m);
-    call->hosts_open = 1;
-    if (m.group && m.group->route == ROUTE_SMARTHOST)
-        explain_mx(call, &(struct dns_mx){.status = DNS_OK});
-    else
-        dns_resolve_mx(d->w->dns, domain, explain_mx, call);
 }

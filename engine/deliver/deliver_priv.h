@@ -6,6 +6,23 @@
 #include "engine/deliver/deliver.h"
 #include "engine/deliver/final.h"
 #include "engine/smtp/client.h"
+#include "engine/sts/sts.h"
+#include "engine/tlswatch.h"
+
+/* Until the register of downgrades is built. */
+#pragma weak tls_watch_lookup
+#pragma weak tls_watch_release
+#pragma weak tls_watch_session
+#pragma weak tls_watch_text
+#pragma weak tls_reached_of
+
+/*
+ * Which connections a message may use: they never mix, because what TLS has to give differs (TLS.md, reuse key).
+ * NORMAL follows its group; REQUIRETLS wants a proved receiver or none (RFC 8689 §2); TLS_OPTIONAL said `TLS-Required: No`
+ * (RFC 8689 §3): nothing that was discovered may stop it.
+ */
+enum job_class { CLASS_NORMAL, CLASS_REQUIRETLS, CLASS_TLS_OPTIONAL };
+#define JOB_CLASSES 3
 
 struct finaliser;
 struct link;
@@ -21,6 +38,7 @@ struct deliver {
     struct list give_back;       /* jobs to be returned to the store at the end of this event */
     struct finaliser *finaliser; /* worker 0 only */
     size_t open_txns;
+    uint64_t serial; /* of the last destination made */
     bool draining, closed;
     bool stalled; /* history holds up results: nothing new is sent */
 };
@@ -34,14 +52,21 @@ struct suspension {
     struct outcome why;
 };
 
+struct site_host {
+    uint16_t preference, port;
+    bool implicit_tls;
+    char *name; /* owned */
+};
+struct found;
+
 /* ---- dest.c: one destination domain ---- */
 struct dest {
     struct deliver *d;
     char *domain;     /* owned; its key */
-    struct list jobs; /* ready, not in flight: oldest due first */
-    uint32_t queued;  /* recipients in jobs */
-    uint32_t flying;  /* recipients in open transactions */
-    uint32_t queued_jobs;
+    struct list jobs[JOB_CLASSES]; /* ready, not in flight: oldest due first */
+    uint32_t queued_jobs[JOB_CLASSES];
+    uint32_t queued; /* recipients in jobs */
+    uint32_t flying; /* recipients in open transactions */
     bool cold; /* the store keeps its mail on disk */
     bool paging;
     bool cold_again;       /* asked to be cold while a page was under way */
@@ -56,7 +81,25 @@ struct dest {
     struct list ready_node;    /* in site->ready while it has jobs */
     uint64_t bound_until_ms;
     struct dns_query *query;
+    struct sts_query *sts_query;
+    struct found *found;      /* what DNS said, while MTA-STS is asked; else NULL */
+    uint64_t sts_changed_ms; /* a recheck brought another policy then */
+    uint64_t serial;         /* unique in this worker */
+    struct tls_dest *tls;    /* what TLS it had: engine/tlswatch.h */
+    bool tls_known;
 };
+
+/* What was learned of a destination beside its hosts, and decides with whom it may share connections. */
+struct security {
+    bool mx_secure;         /* MX came with DNSSEC, or nothing was asked of DNS (smart host) */
+    bool sts_asked;         /* MTA-STS was looked for */
+    struct sts_policy *sts; /* counted: testing or enforce; or NULL */
+    enum sts_result sts_result;   /* FOUND with `sts`; else why there is none */
+    enum tls_failure sts_failure; /* of looking for it */
+    char *nexthop;          /* owned copy where the certificate must have the recipient domain's name; else NULL */
+};
+void security_fini(struct security *s);
+void security_put_key(const struct security *s, struct buf *key);
 
 struct dest *dest_get(struct deliver *d, const char *domain); /* made when there is none */
 /* Looks what is to be done next: bind, hand to the site, page, sleep, or go away (the dest may be gone
@@ -65,9 +108,20 @@ void dest_kick(struct dest *dest);
 void dest_kick_soon(struct dest *dest);                    /* from the loop, once */
 void dest_take_jobs(struct dest *dest, struct list *jobs); /* from the store: keeps or gives back */
 void dest_requeue(struct dest *dest, struct job *job);     /* to the front: was not attempted */
-struct job *dest_pop(struct dest *dest);                   /* first job, without its recipients in flight */
+struct job *dest_pop(struct dest *dest, enum job_class class); /* first job, without its recipients in flight */
+bool dest_has_jobs(const struct dest *dest);
+enum job_class job_class(const struct job *job);
 void dest_unbind(struct dest *dest);
 void dest_go_cold(struct dest *dest);
+/* Asks MX and MTA-STS again before long; until then the old answer serves. */
+void dest_rebind(struct dest *dest);
+void dest_forget_queries(struct dest *dest); /* about hosts and MTA-STS: their answers are not wanted any more */
+/* discover.c: looks for the MTA-STS policy of a destination whose hosts are known; then binds it to a site. */
+void dest_discover(struct dest *dest, const struct policy_match *match, const struct dns_mx *mx);
+void found_destroy(struct found *f); /* NULL is fine */
+/* dest.c, for discover.c: takes over `security`. */
+void dest_bind(struct dest *dest, const struct policy_match *match, const struct site_host *hosts, size_t count,
+               bool implicit_mx, uint32_t ttl_s, struct security *security);
 /* Every job in memory, or those for which `only` says so, gets this outcome. */
 typedef bool (*job_filter_fn)(const struct job *job, void *arg);
 void dest_settle_all(struct dest *dest, const struct outcome *o, struct link *link, job_filter_fn only,
@@ -80,13 +134,9 @@ void dest_destroy(struct dest *dest);
 uint64_t suspension_start(struct suspension *s, const struct outcome *why, const struct retry_schedule *retry,
                           uint64_t now_ms);
 
-/* ---- site.c: domains that share hosts and rules ---- */
-struct site_host {
-    uint16_t preference, port;
-    bool implicit_tls;
-    char *name; /* owned */
-};
+json_t *suspension_json(const struct suspension *s, uint64_t now_ms); /* deliver.c */
 
+/* ---- site.c: domains that share hosts and rules ---- */
 struct site {
     struct deliver *d;
     struct list node;      /* d->all_sites */
@@ -95,10 +145,11 @@ struct site {
     const struct group *group;
     struct site_host *hosts; /* owned; best preference first */
     size_t host_count;
+    struct security security;
     bool implicit_mx; /* no MX: the domain itself */
     bool stale;       /* policy changed: drains */
     struct list dests, ready, links, idle;
-    uint32_t queued_jobs, link_count, opening;
+    uint32_t queued_jobs[JOB_CLASSES], opening[JOB_CLASSES], link_count;
     struct permit_pool *pool, *global; /* borrowed: live as long as limits */
     struct permit_waiter waiter, global_waiter;
     bool waits_for_permit; /* in one of the queues */
@@ -109,8 +160,10 @@ struct site {
     char *auth_password; /* owned, wiped; read when first needed */
 };
 
+/* Takes over what `security` holds. */
 struct site *site_find_or_create(struct deliver *d, const struct group *group, const struct site_host *hosts,
-                                 size_t count, bool implicit_mx);
+                                 size_t count, bool implicit_mx, struct security *security);
+uint32_t site_queued(const struct site *s); /* jobs in memory */
 void site_bind(struct site *s, struct dest *dest);
 void site_unbind(struct site *s, struct dest *dest);
 void site_kick(struct site *s);
@@ -135,6 +188,20 @@ struct deliver_txn {
     uint64_t started_ms;
 };
 
+/* What is known of how the session with the current host travels: for records, whatever came of it. */
+struct travel {
+    enum tls_level effective;
+    enum tls_why why;
+    const char *version, *cipher, *kx; /* static */
+    enum tls_verify verify;
+    enum dane_result dane;
+    enum sts_result sts;
+    enum tls_failure failure;
+    bool resumed, offered;
+    int64_t cert_expires_unix;
+    char reason[128]; /* of the failure */
+};
+
 struct link {
     struct list node, idle_node; /* site->links, site->idle */
     struct site *site;
@@ -145,29 +212,40 @@ struct link {
     unsigned depth; /* inside events: the memory stays */
     bool dead, ready, quitting;
     /* the walk: host by host, address by address */
+    enum job_class class;
     bool clear_ok;   /* later_is_due of the job it was opened for */
+    char *domain;    /* owned: the destination it was opened for */
+    uint64_t watched[8]; /* serials of destinations whose downgrades were looked at here; direct-mapped */
+    bool holding, held; /* this failure, and the one remembered, is a downgrade: it concerns `domain` alone */
+    bool only_domain; /* the certificate was good for that one's name: no other may use it */
     uint32_t *order; /* owned: host indexes */
     size_t host_at;  /* next */
     struct dns_query *query;
     struct dns_address *addresses; /* owned */
     size_t address_count, address_at;
     const struct site_host *host; /* current */
+    struct dane_query *dane_query;
+    struct dane_records *dane; /* counted: of the current host, for its secure addresses; or NULL */
+    struct sts_query *sts_query;
+    bool sts_rechecked;
     struct ip ip;
+    bool ip_secure;
     bool in_clear;                 /* this try is the clear-text fallback */
     struct permit_pool *host_pool; /* a permit is held */
     struct outcome failure;        /* worst so far, when have_failure */
+    struct travel failure_tls;     /* and how it came to that */
     bool have_failure, hosts_were_busy;
     /* the session */
     char remote[IP_TEXT_BYTES], source[IP_TEXT_BYTES];
-    bool tls_offered, tls_up, tls_resumed, mail_answered;
-    const char *tls_version, *tls_cipher;
-    enum tls_verify verify;
+    bool tls_up, mail_answered;
+    bool session_pending; /* stands, and is not counted yet: it could still fail before its first MAIL */
+    struct travel tls;
     struct list txns;
     uint32_t messages; /* submitted so far */
     uint64_t idle_deadline_ms;
 };
 
-struct link *link_open(struct site *s, bool clear_ok);
+struct link *link_open(struct site *s, enum job_class class, const char *domain, bool clear_ok);
 void link_feed(struct link *link);  /* as long as it has room and the site has work */
 void link_quit(struct link *link);  /* after what it carries */
 void link_close(struct link *link); /* now; open transactions go back as not sent */
@@ -182,13 +260,60 @@ void link_leave(struct link *link);
 void link_pass_on(struct link *link); /* sends what waits, sets the deadline */
 void link_txn_destroy(struct deliver_txn *t);
 
+/* rule.c: which rule a delivery is under.  Pure. */
+struct rule_input {
+    const struct group *group;
+    enum job_class class;
+    const struct security *security;
+    const struct dane_records *dane; /* that count at the address, or NULL */
+    bool implicit_tls, later_is_due;
+};
+struct rule {
+    struct tls_facts facts;
+    enum tls_level effective; /* as recorded: with what unusable TLSA records and REQUIRETLS make of it */
+    enum tls_why why;
+    enum tlsrpt_policy policy;
+};
+void rule_find(const struct rule_input *in, struct rule *out);
+/* MTA-STS of the destination, if this class heeds it under this group. */
+struct sts_policy *rule_sts(const struct group *group, enum job_class class, const struct security *security);
+bool rule_wants_dane(const struct group *group, enum job_class class, const char *host);
+/*
+ * What must be asked of the table before connecting: the event, with why in words; false when there is nothing more.  Begin
+ * with *step = 0.
+ */
+bool rule_before_connect(const struct rule_input *in, const struct rule *rule, const char *host,
+                         const struct dane_records *looked_up, bool ip_secure, unsigned *step, enum tls_event *event,
+                         struct outcome *o);
+
+/* link_rule.c: the same for a link, at its current host */
+void link_rule(const struct link *link, struct rule *out);
+/* Usable, unusable or failed records for the current address, or NULL: then there is no DANE. */
+const struct dane_records *link_dane(const struct link *link);
+bool link_wants_dane(const struct link *link);
+/* MTA-STS of the destination, if this link heeds it. */
+struct sts_policy *link_sts(const struct link *link);
+/* Before connecting to the current address.  False: this host is not for us; *o says why. */
+bool link_may_connect(struct link *link, struct outcome *o);
+/* One session (or one host that was left out) for history and TLSRPT. */
+void link_record_session(struct link *link, bool counted);
+void link_session_settled(struct link *link); /* what was pending is counted as it stands */
+
 /* link_tls.c */
-struct tls_facts link_tls_facts(const struct link *link);
 void link_start_tls(struct link *link);
 void link_on_handshake(struct link *link, enum err e, const char *why);
 /* Carries the decision for what has happened out: go on in clear, next host, again in clear.  `o` is the
  * failure. */
 void link_decide(struct link *link, enum tls_event event, const struct outcome *o);
+/* The session is as the rule wants it: REQUIRETLS last, then AUTH and mail. */
+void link_stands(struct link *link, const struct smtp_offer *offer);
+
+/* link_watch.c */
+struct dest *link_opened_for(const struct link *link); /* NULL when it has gone */
+/* The table refused the host: that it has less than it had is worth knowing all the same. */
+void link_watch_refused(struct link *link, enum tls_event event, const struct outcome *o);
+/* Has this destination less TLS here than it had, and does its group hold mail then?  *o says so. */
+bool link_holds_back(struct link *link, struct dest *dest, struct outcome *o);
 /* link.c, for link_tls.c */
 void link_host_failed(struct link *link, const struct outcome *o);
 void link_again_in_clear(struct link *link, const struct outcome *o);

@@ -25,12 +25,41 @@ struct dest *dest_get(struct deliver *d, const char *domain)
     dest = MEM_NEW(struct dest);
     dest->d = d;
     dest->domain = mem_strdup(domain);
-    list_init(&dest->jobs);
+    for (int class = 0; class < JOB_CLASSES; class ++)
+        list_init(&dest->jobs[class]);
     list_init(&dest->site_node);
     list_init(&dest->ready_node);
+    dest->serial = ++d->serial;
     map_put(&d->dests, bytes_of(dest->domain), dest);
     COUNT(d->w, destinations);
     return dest;
+}
+
+enum job_class job_class(const struct job *job)
+{
+    if (job->message->flags & MESSAGE_REQUIRETLS)
+        return CLASS_REQUIRETLS;
+    return job->message->flags & MESSAGE_TLS_REQUIRED_NO ? CLASS_TLS_OPTIONAL : CLASS_NORMAL;
+}
+
+bool dest_has_jobs(const struct dest *dest)
+{
+    for (int class = 0; class < JOB_CLASSES; class ++)
+        if (!list_is_empty(&dest->jobs[class]))
+            return true;
+    return false;
+}
+
+void dest_forget_queries(struct dest *dest)
+{
+    dns_cancel(TAKE(dest->query));
+    sts_cancel(TAKE(dest->sts_query));
+    found_destroy(TAKE(dest->found));
+}
+
+void dest_rebind(struct dest *dest)
+{
+    dest->bound_until_ms = 0;
 }
 
 void dest_destroy(struct dest *dest)
@@ -38,7 +67,9 @@ void dest_destroy(struct dest *dest)
     struct deliver *d = dest->d;
 
     dest_return_jobs(dest);
-    dns_cancel(dest->query);
+    dest_forget_queries(dest);
+    if (dest->tls)
+        tls_watch_release(dest->tls);
     dest_unbind(dest);
     alarm_clear(&d->clock, &dest->alarm);
     map_remove(&d->dests, bytes_of(dest->domain));
@@ -85,23 +116,30 @@ void dest_go_cold(struct dest *dest)
 
 static void append(struct dest *dest, struct job *job)
 {
-    list_push_back(&dest->jobs, &job->node);
+    enum job_class class = job_class(job);
+
+    list_push_back(&dest->jobs[class], &job->node);
     dest->queued += job->rcpt_count;
-    dest->queued_jobs++;
+    dest->queued_jobs[class]++;
     COUNT(dest->d->w, jobs_in_memory);
-    if (dest->site)
-        dest->site->queued_jobs++;
+    if (!dest->site)
+        return;
+    dest->site->queued_jobs[class]++;
+    if (class == CLASS_REQUIRETLS && !dest->site->security.sts_asked)
+        dest_rebind(dest); /* who the receiver is must be proved: MTA-STS is one way */
 }
 
 static void unlink_job(struct dest *dest, struct job *job)
 {
+    enum job_class class = job_class(job);
+
     list_remove(&job->node);
     dest->queued -= job->rcpt_count;
-    dest->queued_jobs--;
+    dest->queued_jobs[class]--;
     UNCOUNT(dest->d->w, jobs_in_memory);
     if (dest->site)
-        dest->site->queued_jobs--;
-    if (list_is_empty(&dest->jobs))
+        dest->site->queued_jobs[class]--;
+    if (!dest_has_jobs(dest))
         list_remove(&dest->ready_node);
 }
 
@@ -126,14 +164,14 @@ void dest_requeue(struct dest *dest, struct job *job)
 {
     append(dest, job);
     list_remove(&job->node);
-    list_push_front(&dest->jobs, &job->node);
+    list_push_front(&dest->jobs[job_class(job)], &job->node);
     if (dest->site && list_is_empty(&dest->ready_node))
         list_push_back(&dest->site->ready, &dest->ready_node);
 }
 
-struct job *dest_pop(struct dest *dest)
+struct job *dest_pop(struct dest *dest, enum job_class class)
 {
-    struct list *node = list_first(&dest->jobs);
+    struct list *node = list_first(&dest->jobs[class]);
 
     if (!node)
         return NULL;
@@ -146,11 +184,12 @@ void dest_return_jobs(struct dest *dest)
 {
     struct job *job;
 
-    if (list_is_empty(&dest->jobs))
+    if (!dest_has_jobs(dest))
         return;
     dest_go_cold(dest);
-    while ((job = dest_pop(dest)))
-        list_push_back(&dest->d->give_back, &job->node);
+    for (int class = 0; class < JOB_CLASSES; class ++)
+        while ((job = dest_pop(dest, (enum job_class) class)))
+            list_push_back(&dest->d->give_back, &job->node);
 }
 
 void dest_unbind(struct dest *dest)
@@ -178,16 +217,18 @@ void dest_settle_all(struct dest *dest, const struct outcome *o, struct link *li
 {
     uint64_t now = worker_now_ms(dest->d->w);
 
-    LIST_FOREACH_SAFE (node, &dest->jobs) {
-        struct job *job = LIST_ENTRY(node, struct job, node);
-        if (only && !only(job, arg))
-            continue;
-        unlink_job(dest, job);
-        for (uint32_t i = 0; i < job->rcpt_count; i++) {
-            struct outcome copy = *o;
-            record_attempt(dest, link, job, &job->rcpts[i], &copy, now, false);
+    for (int class = 0; class < JOB_CLASSES; class ++) {
+        LIST_FOREACH_SAFE (node, &dest->jobs[class]) {
+            struct job *job = LIST_ENTRY(node, struct job, node);
+            if (only && !only(job, arg))
+                continue;
+            unlink_job(dest, job);
+            for (uint32_t i = 0; i < job->rcpt_count; i++) {
+                struct outcome copy = *o;
+                record_attempt(dest, link, job, &job->rcpts[i], &copy, now, false);
+            }
+            job_destroy(job);
         }
-        job_destroy(job);
     }
 }
 
@@ -304,36 +345,20 @@ static void outcome_of_mx(const char *domain, const struct dns_mx *mx, struct ou
                       dns_status_name(mx->status));
 }
 
-static void bind_to(struct dest *dest, const struct group *group, const struct dns_mx *mx)
+void dest_bind(struct dest *dest, const struct policy_match *match, const struct site_host *hosts,
+               size_t count, bool implicit_mx, uint32_t ttl_s, struct security *security)
 {
-    struct site_host *hosts = NULL;
-    size_t count = 0;
+    struct site *site = site_find_or_create(dest->d, match->group, hosts, count, implicit_mx, security);
 
-    if (group->route == ROUTE_SMARTHOST) {
-        count = group->host_count;
-        hosts = mem_zalloc(count * sizeof(*hosts));
-        for (size_t i = 0; i < count; i++)
-            hosts[i] = (struct site_host){.preference = (uint16_t)i,
-                                          .port = group->hosts[i].port,
-                                          .implicit_tls = group->hosts[i].implicit_tls,
-                                          .name = group->hosts[i].host};
-    } else {
-        count = mx->count;
-        hosts = mem_zalloc(MAX_OF(count, (size_t)1) * sizeof(*hosts));
-        for (size_t i = 0; i < count; i++)
-            hosts[i] = (struct site_host){
-                .preference = mx->hosts[i].preference, .port = group->port, .name = mx->hosts[i].name};
-    }
-    struct site *site = site_find_or_create(dest->d, group, hosts, count, mx && mx->implicit);
-    mem_free(hosts);
-    uint32_t ttl = mx ? MIN_OF(MAX_OF(mx->ttl_s, (uint32_t)BIND_MIN_S), (uint32_t)BIND_MAX_S) : BIND_MAX_S;
-    dest->bound_until_ms = worker_now_ms(dest->d->w) + (uint64_t)ttl * 1000;
+    dest->bound_until_ms = worker_now_ms(dest->d->w) +
+                           (uint64_t)MIN_OF(MAX_OF(ttl_s, (uint32_t)BIND_MIN_S), (uint32_t)BIND_MAX_S) * 1000;
     dest->rest = (struct suspension){0};
     if (dest->site != site) {
         if (dest->site)
             site_unbind(dest->site, dest);
         site_bind(site, dest);
     }
+    dest->match = *match;
 }
 
 /* How many hosts come before ourselves: those of our preference or worse would send it back, RFC 5321 §5.1.
@@ -387,9 +412,36 @@ static void on_mx(void *arg, const struct dns_mx *answer)
             names[i] = bytes_of(mx->hosts[i].name);
         m = policy_match_mx(w->policy, names, mx->count);
     }
-    bind_to(dest, m.group, mx);
-    dest->match = m;
+    dest_discover(dest, &m, mx);
     dest_kick(dest);
+}
+
+static void on_tls_known(void *arg, enum err e)
+{
+    struct dest *dest = arg;
+    struct outcome o;
+
+    dest->tls_known = e == OK;
+    if (e) { /* looked up anew when it is tried again */
+        tls_watch_release(TAKE(dest->tls));
+        outcome_local(&o, OUTCOME_DEFERRED, STAGE_QUEUE, 451, "4.3.0", "what TLS %s had cannot be read: %s",
+                      dest->domain, err_text(e));
+        if (dest->site && dest->site->group->on_downgrade == DOWNGRADE_HOLD)
+            rest(dest, &o);
+    }
+    dest_kick_soon(dest);
+}
+
+/* Where mail is held on a downgrade, what the destination had must be known first. */
+static bool may_go(struct dest *dest)
+{
+    const struct group *group = dest->site->group;
+
+    if (group->starttls == TLS_OFF || group->route == ROUTE_SMARTHOST || !dest->d->w->tls_watch)
+        return true;
+    if (!dest->tls)
+        dest->tls = tls_watch_lookup(dest->d->w->tls_watch, dest->domain, on_tls_known, dest);
+    return dest->tls_known || group->on_downgrade != DOWNGRADE_HOLD;
 }
 
 /* True when the dest is bound now; false: a lookup is under way. */
@@ -399,15 +451,13 @@ static bool is_bound(struct dest *dest)
 
     if (dest->site && dest->bound_until_ms > worker_now_ms(w))
         return true;
-    if (dest->query)
+    if (dest->query || dest->sts_query)
         return dest->site != NULL; /* until the new answer comes the old one serves */
     struct policy_match m = policy_match_domain(w->policy, bytes_of(dest->domain));
-    if (m.group && m.group->route == ROUTE_SMARTHOST) {
-        bind_to(dest, m.group, NULL);
-        dest->match = m;
-        return true;
-    }
-    dest->query = dns_resolve_mx(w->dns, dest->domain, on_mx, dest);
+    if (m.group && m.group->route == ROUTE_SMARTHOST)
+        dest_discover(dest, &m, NULL);
+    else
+        dest->query = dns_resolve_mx(w->dns, dest->domain, on_mx, dest);
     return dest->site != NULL;
 }
 
@@ -416,7 +466,7 @@ static bool is_bound(struct dest *dest)
 static bool is_needed(const struct dest *dest)
 {
     return dest->queued || dest->flying || dest->cold || dest->paging || dest->page_due ||
-           dest->next_due_unix || dest->query || alarm_is_set(&dest->alarm);
+           dest->next_due_unix || dest->query || dest->sts_query || alarm_is_set(&dest->alarm);
 }
 
 void dest_kick(struct dest *dest)
@@ -438,7 +488,7 @@ void dest_kick(struct dest *dest)
         page(dest);
     if (dest->next_due_unix)
         dest_wait_until(dest, dest->next_due_unix);
-    if (!list_is_empty(&dest->jobs) && is_bound(dest)) {
+    if (dest_has_jobs(dest) && is_bound(dest) && may_go(dest)) {
         struct site *site = dest->site;
         if (list_is_empty(&dest->ready_node))
             list_push_back(&site->ready, &dest->ready_node);

@@ -13,8 +13,11 @@
 #include "base/mem.h"
 #include "engine/deliver/deliver_priv.h"
 
+#define STS_CHANGES_MS 600000 /* a policy that changes with every look stops nothing for ever */
+
 static void next_host(struct link *link);
 static void next_address(struct link *link);
+static void walk_failed(struct link *link);
 static const struct conn_events conn_events;
 
 /* ---- life ---- */
@@ -58,12 +61,14 @@ static uint32_t *host_order(const struct site *s)
     return order;
 }
 
-struct link *link_open(struct site *s, bool clear_ok)
+struct link *link_open(struct site *s, enum job_class class, const char *domain, bool clear_ok)
 {
     struct link *link = MEM_NEW(struct link);
 
     link->site = s;
     link->d = s->d;
+    link->class = class;
+    link->domain = mem_strdup(domain);
     link->clear_ok = clear_ok;
     link->log = s->d->w->log;
     link->order = host_order(s);
@@ -71,7 +76,7 @@ struct link *link_open(struct site *s, bool clear_ok)
     list_init(&link->idle_node);
     list_push_back(&s->links, &link->node);
     s->link_count++;
-    s->opening++;
+    s->opening[class]++;
     link_enter(link);
     next_host(link);
     link_leave(link);
@@ -80,6 +85,7 @@ struct link *link_open(struct site *s, bool clear_ok)
 
 static void drop_session(struct link *link)
 {
+    link_session_settled(link);
     if (link->client)
         smtp_client_destroy(TAKE(link->client));
     if (link->conn) {
@@ -96,10 +102,20 @@ static void drop_session(struct link *link)
 /* What was seen of a session outlives it: the attempts that it failed are recorded with it. */
 static void forget_session(struct link *link)
 {
-    link->tls_offered = link->tls_resumed = false;
-    link->tls_version = link->tls_cipher = NULL;
-    link->verify = TLS_VERIFY_NONE;
+    struct rule rule;
+
+    link->tls = (struct travel){0};
     link->source[0] = '\0';
+    link_rule(link, &rule);
+    link->tls.effective = rule.effective;
+    link->tls.why = rule.why;
+    if (link_wants_dane(link))
+        link->tls.dane = link_dane(link) ? DANE_RESULT_FOUND : DANE_RESULT_NONE;
+    if (link->dane && link->tls.dane == DANE_RESULT_FOUND && link->dane->state != DANE_USABLE)
+        link->tls.dane = link->dane->state == DANE_UNUSABLE ? DANE_RESULT_UNUSABLE : DANE_RESULT_BOGUS;
+    link->tls.sts = link->site->security.sts_result;
+    if (link->site->security.sts && !link_sts(link))
+        link->tls.sts = STS_RESULT_OFF;
 }
 
 void link_txn_destroy(struct deliver_txn *t)
@@ -131,11 +147,13 @@ void link_close(struct link *link)
     link_enter(link);
     link->dead = true;
     dns_cancel(TAKE(link->query));
+    dane_cancel(TAKE(link->dane_query));
+    sts_cancel(TAKE(link->sts_query));
     LIST_FOREACH_SAFE (node, &link->txns)
         give_back(LIST_ENTRY(node, struct deliver_txn, node));
     drop_session(link);
     if (!link->ready)
-        s->opening--;
+        s->opening[link->class]--;
     s->link_count--;
     list_remove(&link->idle_node);
     list_remove(&link->node);
@@ -143,6 +161,8 @@ void link_close(struct link *link)
     permit_give(s->global);
     mem_free(link->addresses);
     mem_free(link->order);
+    mem_free(link->domain);
+    dane_records_unref(link->dane);
     site_kick(s);
     site_maybe_free(s);
     link_leave(link);
@@ -157,7 +177,53 @@ static void remember_failure(struct link *link, const struct outcome *o)
     if (link->have_failure && link->failure.kind == OUTCOME_DEFERRED && o->kind != OUTCOME_DEFERRED)
         return;
     link->failure = *o;
+    link->failure_tls = link->tls;
+    link->held = link->holding;
+    link->holding = false;
     link->have_failure = true;
+}
+
+/* MTA-STS stood in the way.  RFC 8461 §5.1: before mail may fail for good, its id is asked again. */
+static bool sts_is_to_blame(const struct link *link)
+{
+    const struct travel *t = &link->failure_tls;
+
+    return link->have_failure && !link->sts_rechecked && link_sts(link) && t->why == TLS_WHY_STS &&
+           (t->sts == STS_RESULT_MX_MISMATCH || link->failure.stage == STAGE_STARTTLS ||
+            link->failure.stage == STAGE_TLS);
+}
+
+static bool same_rule(const struct sts_policy *a, const struct sts_policy *b)
+{
+    BUF_LOCAL(x);
+    BUF_LOCAL(y);
+
+    sts_policy_put_key(a, &x);
+    sts_policy_put_key(b, &y);
+    return bytes_eq(buf_bytes(&x), buf_bytes(&y));
+}
+
+static void on_recheck(void *arg, const struct sts_answer *answer)
+{
+    struct link *link = arg;
+    struct site *s = link->site;
+    const struct sts_policy *now = answer->policy;
+    struct dest *dest = map_find(&link->d->dests, bytes_of(link->domain));
+    uint64_t now_ms = worker_now_ms(link->d->w);
+
+    link_enter(link);
+    link->sts_query = NULL;
+    bool changed = !now || !same_rule(now, s->security.sts);
+    if (changed && dest && (!dest->sts_changed_ms || dest->sts_changed_ms + STS_CHANGES_MS < now_ms)) {
+        dest->sts_changed_ms =
+            now_ms; /* the mail goes by the new policy, at once and without an attempt counted */
+        dest_rebind(dest);
+        dest_kick_soon(dest);
+        link_close(link);
+    } else {
+        walk_failed(link);
+    }
+    link_leave(link);
 }
 
 static void walk_failed(struct link *link)
@@ -166,6 +232,12 @@ static void walk_failed(struct link *link)
 
     if (s->stale || link->d->draining || link->d->closed) { /* given up, not failed: no recipient was tried */
         link_close(link);
+        return;
+    }
+    if (sts_is_to_blame(link)) {
+        const char *domain = s->group->route == ROUTE_SMARTHOST ? s->security.sts->domain : link->domain;
+        link->sts_rechecked = true;
+        link->sts_query = sts_recheck(link->d->w->sts, domain, on_recheck, link);
         return;
     }
     if (!link->have_failure && link->hosts_were_busy) { /* every host has its full number of connections */
@@ -177,6 +249,7 @@ static void walk_failed(struct link *link)
             outcome_local(&link->failure, OUTCOME_DEFERRED, STAGE_CONNECT, 451, "4.4.1",
                           "no host could be tried");
         COUNT(link->d->w, connects_failed);
+        link->tls = link->failure_tls; /* the attempts that it failed are recorded with it */
         site_on_walk_failed(s, link, &link->failure);
     }
     link_close(link);
@@ -193,6 +266,31 @@ void link_host_failed(struct link *link, const struct outcome *o)
     next_address(link);
 }
 
+static void on_dane(void *arg, struct dane_records *records)
+{
+    struct link *link = arg;
+
+    link_enter(link);
+    link->dane_query = NULL;
+    link->dane = dane_records_ref(records);
+    next_address(link);
+    link_leave(link);
+}
+
+/* The addresses are known.  TLSA records are asked for where some of them came securely: RFC 7672 §2.2. */
+static void addresses_found(struct link *link, const struct dns_host *found)
+{
+    struct dane_question q = {link->host->name, found->canonical, link->host->port, true};
+    bool any_secure = false;
+
+    for (size_t i = 0; i < link->address_count; i++)
+        any_secure |= link->addresses[i].secure;
+    if (any_secure && link_wants_dane(link))
+        link->dane_query = dane_lookup(link->d->w->dns, &q, on_dane, link);
+    else
+        next_address(link);
+}
+
 static void on_addresses(void *arg, const struct dns_host *found)
 {
     struct link *link = arg;
@@ -206,7 +304,7 @@ static void on_addresses(void *arg, const struct dns_host *found)
             (struct dns_address *)(void *)mem_dup(found->addresses, found->count * sizeof(*found->addresses));
         link->address_count = found->count;
         link->address_at = 0;
-        next_address(link);
+        addresses_found(link, found);
     } else {
         bool gone = found->status == DNS_NXDOMAIN || found->status == DNS_NODATA || found->status == DNS_OK;
         /* Mail hosts without a usable address are an error, RFC 5321 §5.1; any host in doubt outweighs that.
@@ -239,6 +337,8 @@ static void next_host(struct link *link)
     link->host = &s->hosts[link->order[link->host_at++]];
     link->address_count = link->address_at = 0;
     link->remote[0] = '\0';
+    dane_records_unref(TAKE(link->dane));
+    link->ip_secure = false;
     forget_session(link);
     link->query = dns_resolve_host(link->d->w->dns, link->host->name, on_addresses, link);
 }
@@ -268,7 +368,6 @@ static enum err connect_now(struct link *link)
     struct ip source;
     bool bound = source_text && ip_parse(bytes_of(source_text), &source);
 
-    forget_session(link);
     link->conn = conn_create(link->d->w->pool, &conn_events, link);
     COUNT(link->d->w, connections_out_open);
     enum err e = conn_connect(link->conn, &link->ip, link->host->port, bound ? &source : NULL);
@@ -287,8 +386,14 @@ static void next_address(struct link *link)
     struct outcome o;
 
     while (!link->dead && link->address_at < link->address_count) {
+        link->ip_secure = link->addresses[link->address_at].secure;
         link->ip = link->addresses[link->address_at++].ip;
         ip_format_port(&link->ip, link->host->port, link->remote);
+        forget_session(link);
+        if (!link_may_connect(link, &o)) {
+            remember_failure(link, &o);
+            continue;
+        }
         if (!take_host_permit(link)) {
             link->hosts_were_busy = true;
             continue;
@@ -314,6 +419,7 @@ void link_again_in_clear(struct link *link, const struct outcome *o)
              LOG_STR("why", o->text));
     remember_failure(link, o);
     drop_session(link);
+    forget_session(link);
     link->in_clear = true;
     if (!take_host_permit(link)) {
         link->hosts_were_busy = true;
@@ -395,7 +501,7 @@ static void on_connected(void *arg, enum err e, const char *why)
             ip_format(&ip, link->source);
         start_client(link);
         if (link->host->implicit_tls) {
-            link->tls_offered = true;
+            link->tls.offered = true;
             link_start_tls(link);
         } else {
             smtp_client_connected(link->client, worker_now_ms(link->d->w));

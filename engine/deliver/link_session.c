@@ -66,15 +66,17 @@ void link_go_on(struct link *link)
 static void on_ehlo(void *arg, const struct smtp_offer *offer)
 {
     struct link *link = arg;
-    enum tls_level level = link->site->group->starttls;
+    struct rule rule;
     struct outcome o;
 
     link_enter(link);
+    link_rule(link, &rule);
+    bool off = rule.effective == TLS_OFF;
     if (!link->tls_up)
-        link->tls_offered = offer->starttls;
-    if (link->tls_up || link->in_clear || (level == TLS_OFF && !link->site->group->auth_user)) {
-        link_go_on(link);
-    } else if (offer->starttls && level != TLS_OFF) {
+        link->tls.offered = offer->starttls;
+    if (link->tls_up || link->in_clear || (off && !link->site->group->auth_user)) {
+        link_stands(link, offer);
+    } else if (offer->starttls && !off) {
         smtp_client_go_starttls(link->client, worker_now_ms(link->d->w));
     } else {
         outcome_local(&o, OUTCOME_DEFERRED, STAGE_STARTTLS, 451, "4.7.4",
@@ -202,7 +204,7 @@ static void on_ready(void *arg)
     link_enter(link);
     if (!link->ready) {
         link->ready = true;
-        link->site->opening--;
+        link->site->opening[link->class]--;
         site_on_alive(link->site);
     }
     if (link->quitting)
@@ -233,6 +235,8 @@ static void on_txn_done(void *arg, struct smtp_txn *txn)
 
     link_enter(link);
     link->mail_answered = smtp_client_in_session(link->client);
+    if (link->mail_answered)
+        link_session_settled(link);
     remember_chunking(link);
     for (uint32_t i = 0; i < txn->rcpt_count; i++) {
         struct outcome *o = &txn->outcomes[i];
@@ -275,9 +279,10 @@ static void on_over(void *arg, const struct outcome *why)
         o.kind = OUTCOME_DEFERRED; /* the host failed, no recipient was judged */
         if (link->ready) {
             link->ready = false;
-            link->site->opening++;
+            link->site->opening[link->class]++;
             list_remove(&link->idle_node);
         }
+        link->session_pending = false; /* what stood has failed after all */
         if (link->tls_up)
             link_decide(link, TLS_EVENT_HANDSHAKE_FAILED, &o);
         else

@@ -65,15 +65,24 @@ static void count(struct worker *w, enum outcome_kind kind)
 
 static void put_transport(struct attempt *a, const struct link *link, struct arena *arena)
 {
+    const struct travel *t = &link->tls;
+
     a->mx = link->host ? arena_strdup(arena, link->host->name) : NULL;
     a->remote = link->remote[0] ? arena_strdup(arena, link->remote) : NULL;
     a->source = link->source[0] ? arena_strdup(arena, link->source) : NULL;
     a->reused = link->messages > 1;
-    a->tls_version = link->tls_version; /* static */
-    a->tls_cipher = link->tls_cipher;
-    a->tls_verify = link->verify;
-    a->tls_resumed = link->tls_resumed;
-    a->tls_offered = link->tls_offered;
+    a->tls_effective = t->effective;
+    a->tls_why = t->why;
+    a->tls_version = t->version; /* static, as the next two */
+    a->tls_cipher = t->cipher;
+    a->tls_kx = t->kx;
+    a->tls_verify = t->verify;
+    a->tls_resumed = t->resumed;
+    a->tls_offered = t->offered;
+    a->dane = t->dane;
+    a->sts = t->sts;
+    a->tls_failure = t->failure;
+    a->cert_expires_unix = t->cert_expires_unix;
     a->fallback = link->in_clear;
 }
 

@@ -12,9 +12,11 @@
 #define JOBS_PER_OPENING 4     /* a link that is being opened counts as capacity for that many jobs */
 #define CAP_MS           60000 /* how long a refused connection keeps us from opening more */
 
-static void make_key(struct buf *key, const struct group *group, const struct site_host *hosts, size_t count)
+static void make_key(struct buf *key, const struct group *group, const struct site_host *hosts, size_t count,
+                     const struct security *security)
 {
     buf_putf(key, "%u|", group->index);
+    security_put_key(security, key);
     for (size_t i = 0; i < count;
          i++) /* sorted by preference; names of equal preference are shuffled: see below */
         buf_putf(key, "%u:%s:%u:%d|", hosts[i].preference, hosts[i].name, hosts[i].port,
@@ -38,7 +40,8 @@ static void on_permit(struct note *note, void *owner)
     permit_heard(s->pool, &s->waiter);
     s->waits_for_permit = false;
     site_kick(s);
-    if (!s->waits_for_permit) /* a turn that was not needed goes to the next; a new place in the queue stays */
+    if (!s->waits_for_permit) /* a turn that was not needed goes to the next; a new place in the queue stays
+                               */
         permit_cancel(s->pool, &s->waiter);
     site_maybe_free(s);
 }
@@ -66,7 +69,7 @@ static void on_alarm(struct alarm *a)
     if (!site_is_resting(s)) {
         LIST_FOREACH_SAFE (node, &s->dests) { /* each pages what waits for it on disk */
             struct dest *dest = LIST_ENTRY(node, struct dest, site_node);
-            if (dest->page_due && list_is_empty(&dest->jobs))
+            if (dest->page_due && !dest_has_jobs(dest))
                 dest_kick(dest);
         }
     }
@@ -75,7 +78,8 @@ static void on_alarm(struct alarm *a)
 }
 
 static struct site *create(struct deliver *d, char *key, const struct group *group,
-                           const struct site_host *hosts, size_t count, bool implicit_mx)
+                           const struct site_host *hosts, size_t count, bool implicit_mx,
+                           struct security *security)
 {
     struct site *s = MEM_NEW(struct site);
     struct buf pool = {0};
@@ -84,6 +88,8 @@ static struct site *create(struct deliver *d, char *key, const struct group *gro
     s->key = key;
     s->policy = policy_ref(d->w->policy);
     s->group = group;
+    s->security = *security;
+    *security = (struct security){0};
     s->implicit_mx = implicit_mx;
     s->host_count = count;
     s->hosts = mem_zalloc(MAX_OF(count, (size_t)1) * sizeof(*s->hosts));
@@ -109,7 +115,7 @@ static struct site *create(struct deliver *d, char *key, const struct group *gro
 }
 
 struct site *site_find_or_create(struct deliver *d, const struct group *group, const struct site_host *hosts,
-                                 size_t count, bool implicit_mx)
+                                 size_t count, bool implicit_mx, struct security *security)
 {
     struct buf key = {0};
     struct site_host *sorted = mem_alloc(MAX_OF(count, (size_t)1) * sizeof(*sorted));
@@ -117,12 +123,13 @@ struct site *site_find_or_create(struct deliver *d, const struct group *group, c
     for (size_t i = 0; i < count; i++)
         sorted[i] = hosts[i];
     qsort(sorted, count, sizeof(*sorted), by_preference_and_name);
-    make_key(&key, group, sorted, count);
+    make_key(&key, group, sorted, count, security);
     struct site *s = map_find(&d->sites, buf_bytes(&key));
     if (s)
         buf_fini(&key);
     else
-        s = create(d, buf_take(&key), group, sorted, count, implicit_mx);
+        s = create(d, buf_take(&key), group, sorted, count, implicit_mx, security);
+    security_fini(security);
     mem_free(sorted);
     return s;
 }
@@ -145,6 +152,7 @@ void site_maybe_free(struct site *s)
     for (size_t i = 0; i < s->host_count; i++)
         mem_free(s->hosts[i].name);
     mem_free(s->hosts);
+    security_fini(&s->security);
     mem_free(s->key);
     if (s->auth_password)
         mem_wipe_free(s->auth_password, strlen(s->auth_password));
@@ -156,16 +164,27 @@ void site_bind(struct site *s, struct dest *dest)
 {
     dest->site = s;
     list_push_back(&s->dests, &dest->site_node);
-    s->queued_jobs += dest->queued_jobs;
+    for (int class = 0; class < JOB_CLASSES; class ++)
+        s->queued_jobs[class] += dest->queued_jobs[class];
 }
 
 void site_unbind(struct site *s, struct dest *dest)
 {
-    s->queued_jobs -= dest->queued_jobs;
+    for (int class = 0; class < JOB_CLASSES; class ++)
+        s->queued_jobs[class] -= dest->queued_jobs[class];
     list_remove(&dest->ready_node);
     list_remove(&dest->site_node);
     dest->site = NULL;
     site_maybe_free(s);
+}
+
+uint32_t site_queued(const struct site *s)
+{
+    uint32_t n = 0;
+
+    for (int class = 0; class < JOB_CLASSES; class ++)
+        n += s->queued_jobs[class];
+    return n;
 }
 
 void site_make_stale(struct site *s)
@@ -189,7 +208,8 @@ void site_on_alive(struct site *s)
     s->rest = (struct suspension){0};
     if (!rested)
         return;
-    LIST_FOREACH_SAFE (node, &s->dests) /* another link had failed meanwhile: what it sent to disk may go on */
+    LIST_FOREACH_SAFE (node,
+                       &s->dests) /* another link had failed meanwhile: what it sent to disk may go on */
         dest_kick_soon(LIST_ENTRY(node, struct dest, site_node));
 }
 
@@ -203,18 +223,33 @@ bool job_clear_ok(const struct deliver *d, const struct job *job)
            age_s * 1000 >= (int64_t)worker_conf(d->w)->delivery.clear_fallback_after_ms;
 }
 
-static bool link_may_carry(const struct link *link, const struct job *job)
+/* May this link carry the first job of the destination that is of its class? */
+static bool link_may_carry(const struct link *link, const struct dest *dest)
 {
-    return !link->in_clear || link->site->group->clear_after_tls_failure == CLEAR_NOW ||
-           job_clear_ok(link->d, job);
+    struct list *first = list_first(&dest->jobs[link->class]);
+
+    if (!first || (link->only_domain && strcmp(link->domain, dest->domain) != 0))
+        return false;
+    return !link->in_clear || link->class == CLASS_TLS_OPTIONAL ||
+           link->site->group->clear_after_tls_failure == CLEAR_NOW ||
+           job_clear_ok(link->d, LIST_ENTRY(first, struct job, node));
 }
 
-static struct dest *next_dest(struct site *s, const struct link *link)
+static struct dest *next_dest_for(struct site *s, const struct link *link)
 {
     LIST_FOREACH (node, &s->ready) {
         struct dest *dest = LIST_ENTRY(node, struct dest, ready_node);
-        struct list *first = list_first(&dest->jobs);
-        if (first && (!link || link_may_carry(link, LIST_ENTRY(first, struct job, node))))
+        if (link_may_carry(link, dest))
+            return dest;
+    }
+    return NULL;
+}
+
+static struct dest *next_dest_of(struct site *s, enum job_class class)
+{
+    LIST_FOREACH (node, &s->ready) {
+        struct dest *dest = LIST_ENTRY(node, struct dest, ready_node);
+        if (!list_is_empty(&dest->jobs[class]))
             return dest;
     }
     return NULL;
@@ -279,13 +314,27 @@ static bool is_expired(struct dest *dest, struct job *job)
     return true;
 }
 
+struct walk_failure {
+    const struct deliver *d;
+    enum job_class class; /* it says nothing about the others */
+    bool clear_ok;        /* the walk could end in clear: then it speaks for every job of its class */
+};
+
+static bool concerns(const struct job *job, void *arg)
+{
+    const struct walk_failure *f = arg;
+
+    return job_class(job) == f->class && (f->clear_ok || !job_clear_ok(f->d, job));
+}
+
 struct deliver_txn *site_take(struct site *s, struct link *link)
 {
     struct deliver *d = s->d;
+    struct outcome held;
 
     if (s->stale || d->draining || d->closed || site_is_resting(s) || deliver_is_stalled(d))
         return NULL;
-    for (struct dest *dest; (dest = next_dest(s, link));) {
+    for (struct dest *dest; (dest = next_dest_for(s, link));) {
         if (s->group->limits.messages_per_second > 0) {
             uint32_t wait_ms = rate_take(d->w->shared->limits, s->group->name,
                                          s->group->limits.messages_per_second, clock_now_us());
@@ -294,8 +343,14 @@ struct deliver_txn *site_take(struct site *s, struct link *link)
                 return NULL;
             }
         }
-        struct job *job = dest_pop(dest);
-        if (!list_is_empty(&dest->jobs)) { /* the next destination's turn */
+        if (link_holds_back(link, dest, &held)) {
+            struct walk_failure f = {d, link->class, true};
+            dest_settle_all(dest, &held, link, concerns, &f);
+            dest_kick_soon(dest);
+            continue;
+        }
+        struct job *job = dest_pop(dest, link->class);
+        if (dest_has_jobs(dest)) { /* the next destination's turn */
             list_remove(&dest->ready_node);
             list_push_back(&s->ready, &dest->ready_node);
         }
@@ -348,11 +403,30 @@ static bool take_permits(struct site *s)
     return false;
 }
 
-static bool wants_link(const struct site *s)
+static bool wants_link(const struct site *s, enum job_class class)
 {
     if (s->cap && s->link_count >= s->cap)
         return false;
-    return s->queued_jobs > s->opening * JOBS_PER_OPENING;
+    if (class == CLASS_REQUIRETLS && !s->security.sts_asked)
+        return false; /* its destinations are being bound anew */
+    return s->queued_jobs[class] > s->opening[class] * JOBS_PER_OPENING;
+}
+
+/* False: no permit was to be had, and nobody else will get one either. */
+static bool open_links(struct site *s, enum job_class class)
+{
+    while (!list_is_empty(&s->ready) && wants_link(s, class)) {
+        if (alarm_is_set(&s->alarm) && s->group->limits.messages_per_second > 0 && s->link_count)
+            return false; /* the rate binds, not the links */
+        struct dest *dest = next_dest_of(s, class);
+        if (!dest)
+            return true;
+        if (!take_permits(s))
+            return false;
+        struct job *job = LIST_ENTRY(list_first(&dest->jobs[class]), struct job, node);
+        link_open(s, class, dest->domain, job_clear_ok(s->d, job));
+    }
+    return true;
 }
 
 void site_kick(struct site *s)
@@ -366,37 +440,17 @@ void site_kick(struct site *s)
             return;
         link_feed(LIST_ENTRY(node, struct link, idle_node));
     }
-    while (!list_is_empty(&s->ready) && wants_link(s)) {
-        if (alarm_is_set(&s->alarm) && s->group->limits.messages_per_second > 0 && s->link_count)
-            return; /* the rate binds, not the links */
-        struct dest *dest = next_dest(s, NULL);
-        if (!dest)
+    for (int class = 0; class < JOB_CLASSES; class ++)
+        if (s->queued_jobs[class] && !open_links(s, (enum job_class) class))
             return;
-        if (!take_permits(s))
-            return;
-        struct job *job = LIST_ENTRY(list_first(&dest->jobs), struct job, node);
-        link_open(s, job_clear_ok(d, job));
-    }
-}
-
-struct walk_failure {
-    const struct deliver *d;
-    bool clear_ok; /* the walk could end in clear: then it speaks for every job */
-};
-
-static bool concerns(const struct job *job, void *arg)
-{
-    const struct walk_failure *f = arg;
-
-    return f->clear_ok || !job_clear_ok(f->d, job);
 }
 
 /* Is there a session that may carry the jobs this walk was for? */
-static bool has_live_link(const struct site *s, bool clear_ok)
+static bool has_live_link(const struct site *s, enum job_class class, bool clear_ok)
 {
     LIST_FOREACH (node, &s->links) {
         const struct link *link = LIST_ENTRY(node, struct link, node);
-        if (link->ready && !link->quitting && (clear_ok || !link->in_clear))
+        if (link->class == class && link->ready && !link->quitting && (clear_ok || !link->in_clear))
             return true;
     }
     return false;
@@ -425,20 +479,32 @@ static void rest(struct site *s, const struct outcome *o)
         dest_go_cold(LIST_ENTRY(node, struct dest, site_node));
 }
 
+/* A REQUIRETLS walk that ended for want of proof says nothing about the site: others may do without.  Nor
+ * does a downgrade, which is one destination's. */
+static bool speaks_for_site(const struct link *link, const struct outcome *o)
+{
+    if (link->held)
+        return false;
+    return link->class == CLASS_NORMAL || o->stage == STAGE_CONNECT || o->stage == STAGE_GREETING;
+}
+
 void site_on_walk_failed(struct site *s, struct link *link, const struct outcome *o)
 {
-    struct walk_failure f = {s->d, link->clear_ok};
+    struct walk_failure f = {s->d, link->class, link->clear_ok};
 
-    if (has_live_link(s, link->clear_ok)) { /* others work: the receiver wants no more of us just now */
+    if (has_live_link(s, link->class,
+                      link->clear_ok)) { /* others work: the receiver wants no more of us just now */
         cap_connections(s, o);
         return;
     }
     LIST_FOREACH_SAFE (node, &s->dests) {
         struct dest *dest = LIST_ENTRY(node, struct dest, site_node);
-        dest_settle_all(dest, o, link, concerns, &f);
+        if (!link->held || strcmp(dest->domain, link->domain) == 0)
+            dest_settle_all(dest, o, link, concerns, &f);
     }
     /* What is left may go in clear: it is served, or gets a walk of its own, before the site rests. */
-    if (o->kind == OUTCOME_DEFERRED && list_is_empty(&s->ready) && !has_live_link(s, true)) {
+    if (o->kind == OUTCOME_DEFERRED && list_is_empty(&s->ready) && !has_live_link(s, link->class, true) &&
+        speaks_for_site(link, o)) {
         rest(s, o);
         return;
     }

@@ -33,12 +33,88 @@ static void put_rule(struct buf *out, const struct cli *cli, const json_t *e)
     buf_putc(out, '\n');
 }
 
+/* "dane, found in DNS", "require" */
+static void put_level(struct buf *out, const json_t *tls)
+{
+    const char *why = field_text(tls, "why");
+
+    format_safe(out, bytes_of(field_text(tls, "level")));
+    if (strcmp(why, "dane") == 0)
+        buf_puts(out, ", by TLSA records");
+    else if (strcmp(why, "sts") == 0)
+        buf_puts(out, ", by MTA-STS");
+}
+
+static void put_mta_sts(struct buf *out, const struct cli *cli, const json_t *sts)
+{
+    json_t *mx;
+    size_t i;
+
+    if (!sts)
+        return;
+    put_label(out, cli, "MTA-STS");
+    format_safe(out, bytes_of(field_text(sts, "state")));
+    if (*field_text(sts, "id")) {
+        buf_puts(out, ", id ");
+        format_safe(out, bytes_of(field_text(sts, "id")));
+        buf_puts(out, ", MX");
+        json_array_foreach(json_object_get(sts, "mx"), i, mx)
+        {
+            buf_putc(out, ' ');
+            format_safe(out, bytes_of(json_string_value(mx)));
+        }
+    }
+    if (*field_text(sts, "failure")) {
+        buf_puts(out, ", last look: ");
+        format_safe(out, bytes_of(field_text(sts, "failure")));
+        buf_puts(out, " ");
+        format_safe(out, bytes_of(field_text(sts, "why")));
+    }
+    buf_putc(out, '\n');
+}
+
+/* What keeps mail from a host, and what TLSA records it has. */
+static void put_host_remarks(struct buf *out, const struct cli *cli, const json_t *hosts)
+{
+    json_t *host;
+    size_t i;
+
+    json_array_foreach(hosts, i, host)
+    {
+        const json_t *tls = json_object_get(host, "tls"), *dane = json_object_get(tls, "dane");
+        if (dane) {
+            put_label(out, cli, "TLSA");
+            format_safe(out, bytes_of(field_text(host, "host")));
+            buf_puts(out, ": ");
+            format_safe(out, bytes_of(field_text(dane, "state")));
+            if (*field_text(dane, "why")) {
+                buf_puts(out, ", ");
+                format_safe(out, bytes_of(field_text(dane, "why")));
+            }
+            struct bytes text = bytes_of(field_text(dane, "records"));
+            while (text.len) {
+                size_t end = bytes_find(text, '\n');
+                buf_puts(out, "\n             ");
+                format_safe(out, bytes_first(text, end));
+                text = bytes_skip(text, end + 1);
+            }
+            buf_putc(out, '\n');
+        }
+        if (*field_text(tls, "skipped")) {
+            put_label(out, cli, "left out");
+            put_styled(out, cli, STYLE_WARN, field_text(tls, "skipped"));
+            buf_putc(out, '\n');
+        }
+    }
+}
+
 static void put_hosts(struct buf *out, const struct cli *cli, const json_t *e)
 {
     static const struct column columns[] = {{"HOST", COLUMN_LEFT},
                                             {"PREFERENCE", COLUMN_RIGHT},
                                             {"PORT", COLUMN_RIGHT},
                                             {"DNS", COLUMN_LEFT},
+                                            {"TLS", COLUMN_LEFT},
                                             {"ADDRESSES", COLUMN_GIVES}};
     const json_t *hosts = json_object_get(e, "hosts");
     json_t *host, *address;
@@ -51,7 +127,10 @@ static void put_hosts(struct buf *out, const struct cli *cli, const json_t *e)
         buf_puts(out, ", known for another ");
         format_span(out, field_int(e, "mx_ttl"));
     }
+    if (json_is_true(json_object_get(e, "mx_secure")))
+        buf_puts(out, ", signed with DNSSEC");
     buf_putc(out, '\n');
+    put_mta_sts(out, cli, json_object_get(e, "mta_sts"));
     if (!json_array_size(hosts))
         return;
     table_init(&t, columns, COUNT_OF(columns));
@@ -61,6 +140,7 @@ static void put_hosts(struct buf *out, const struct cli *cli, const json_t *e)
         buf_putf(table_cell(&t, STYLE_PLAIN), "%llu", (unsigned long long)field_count(host, "preference"));
         buf_putf(table_cell(&t, STYLE_PLAIN), "%llu", (unsigned long long)field_count(host, "port"));
         table_text(&t, STYLE_PLAIN, field_text(host, "status"));
+        put_level(table_cell(&t, STYLE_PLAIN), json_object_get(host, "tls"));
         struct buf *cell = table_cell(&t, STYLE_PLAIN);
         json_array_foreach(json_object_get(host, "addresses"), k, address)
         {
@@ -73,6 +153,7 @@ static void put_hosts(struct buf *out, const struct cli *cli, const json_t *e)
     table_print(&t, &cli->term, out);
     table_fini(&t);
     buf_putc(out, '\n');
+    put_host_remarks(out, cli, hosts);
 }
 
 static void put_suspension(struct buf *out, const struct cli *cli, const json_t *s)
