@@ -1,15 +1,18 @@
 /* The table: one row is one option.  What one value says about another is checked in conf_check.c. */
 #include "engine/conf.h"
 
-#define AT(field)       offsetof(struct conf, field)
-#define LISTENER(field) offsetof(struct conf_listener, field)
+#define AT(field)          offsetof(struct conf, field)
+#define LISTENER(field)    offsetof(struct conf_listener, field)
+#define CERTIFICATE(field) offsetof(struct conf_certificate, field)
+#define DKIM_KEY(field)    offsetof(struct conf_dkim_key, field)
 
 /* In the order of the enums that conf.h and log.h name. */
 static const char *const listener_tls_words[] = {"starttls", "implicit", "none", NULL};
-static const char *const auth_words[] = {"required", "optional", "none", NULL};
+static const char *const auth_words[] = {"required", "optional", "none", "certificate", NULL};
 static const char *const bare_newline_words[] = {"reject", "normalize", NULL};
 static const char *const log_level_words[] = {"error", "warn", "info", "debug", NULL};
 static const char *const log_format_words[] = {"text", "json", NULL};
+static const char *const client_certificate_words[] = {"off", "request", "require", NULL};
 static const char *const tls_version_words[] = {"1.2", "1.3", NULL};
 
 /* The formatter would break the sentences elsewhere. */
@@ -23,7 +26,8 @@ const struct conf_key conf_listener_keys[] = {
     {"auth", CONF_WORD, LISTENER(auth), "required", .words = auth_words,
      .help = "required: clients authenticate, unless they are in trusted_networks. optional: the same, but on a "
              "loopback address without trusted_networks any client may submit. none: AUTH is not asked for: only "
-             "trusted_networks may submit, or any client of a loopback address that names none."},
+             "trusted_networks may submit, or any client of a loopback address that names none. "
+             "certificate: as required, but a client certificate that belongs to an account is enough, without AUTH."},
     {"trusted_networks", CONF_STRINGS, LISTENER(trusted_networks),
      .help = "Networks whose clients may submit without AUTH, like 10.0.0.0/8 or 2001:db8::/32."},
     {"require_tls", CONF_BOOL, LISTENER(require_tls), "true",
@@ -38,6 +42,44 @@ const struct conf_key conf_listener_keys[] = {
      .help = "PEM file with the certificate chain of this listener; not set: tls.certificate."},
     {"key", CONF_PATH, LISTENER(key),
      .help = "PEM file with the private key of this listener's certificate."},
+    {"min_version", CONF_STRING, LISTENER(min_version), .words = tls_version_words,
+     .help = "Oldest TLS version here; not set: tls.min_version."},
+    {"priority", CONF_STRING, LISTENER(priority),
+     .help = "GnuTLS priority string of this listener; not set: tls.priority. It may go below TLS 1.2 for old "
+             "programs, which report submission-tls then shows."},
+    {"client_certificates", CONF_WORD, LISTENER(client_certificates), "off", .words = client_certificate_words,
+     .help = "off: clients are not asked for a certificate. request: they may show one; if it belongs to an account, "
+             "AUTH EXTERNAL is offered (RFC 4422). require: no session without one that belongs to an account or that "
+             "client_ca vouches for. Sessions are not resumed where certificates are asked for."},
+    {"client_ca", CONF_PATH, LISTENER(client_ca),
+     .help = "PEM file of the authorities that vouch for clients: needed for accounts that name a dns:, email:, uri: "
+             "or subject: of a certificate. Not set: certificates count by their fingerprint alone."},
+    {0},
+};
+
+const struct conf_key conf_dkim_key_keys[] = {
+    {"domain", CONF_STRING, DKIM_KEY(domain), .required = true, .max = "255",
+     .help = "Domain of the From field that this key signs for; it becomes d= of the signature."},
+    {"selector", CONF_STRING, DKIM_KEY(selector), .required = true, .max = "120",
+     .help = "Name under which the public key stands in DNS: SELECTOR._domainkey.DOMAIN."},
+    {"key", CONF_PATH, DKIM_KEY(key), .required = true,
+     .help = "PEM file with the private key: RSA of 2048 to 4096 bits gives rsa-sha256 (RFC 8301), Ed25519 "
+             "gives ed25519-sha256 (RFC 8463). Mode 0600; \"hayauma dkim generate\" makes one."},
+    {"subdomains", CONF_BOOL, DKIM_KEY(subdomains), "false",
+     .help = "true: signs for senders below the domain too, unless one nearer to them has keys of its own; "
+             "d= stays the domain, which relaxed DMARC alignment accepts (RFC 7489 section 3.1.1)."},
+    {0},
+};
+
+const struct conf_key conf_certificate_keys[] = {
+    {"certificate", CONF_PATH, CERTIFICATE(certificate), .required = true,
+     .help = "PEM file with the certificate, followed by its intermediate ones."},
+    {"key", CONF_PATH, CERTIFICATE(key), .required = true, .help = "PEM file with its private key."},
+    {"names", CONF_STRINGS, CERTIFICATE(names), .max = "1000",
+     .help = "Names for which clients get it, like mail.example.com or *.example.net. Empty: those of the "
+             "certificate."},
+    {"listeners", CONF_STRINGS, CERTIFICATE(listeners), .max = "64",
+     .help = "Addresses of the listeners that use it, as listeners.address says them. Empty: all."},
     {0},
 };
 
@@ -64,11 +106,20 @@ const struct conf_key conf_keys[] = {
              "certificate is made in data_dir at the first start."},
     {"tls.key", CONF_PATH, AT(tls.key), .reload = CONF_LIVE,
      .help = "PEM file with the private key of tls.certificate; the daemon must be able to read it."},
+    {"tls.certificates", CONF_TABLES, AT(tls.certificates), .max = "1000", .reload = CONF_LIVE,
+     .sub = conf_certificate_keys, .sub_bytes = sizeof(struct conf_certificate),
+     .help = "Further certificates, chosen by the name that a client asks for (SNI). A client that asks for another "
+             "name, or for none, gets that of the listener. Two of one name, RSA and ECDSA, serve every client."},
+    {"tls.crl", CONF_PATH, AT(tls.crl), .reload = CONF_LIVE,
+     .help = "PEM file with revocation lists: a client certificate that one of them names is refused, a certificate of "
+             "ours is complained about."},
     {"tls.priority", CONF_STRING, AT(tls.priority), .reload = CONF_LIVE,
      .help = "GnuTLS priority string of the listeners, in place of ours (TLS 1.2 and 1.3, AEAD ciphers, "
              "forward secrecy)."},
     {"tls.min_version", CONF_STRING, AT(tls.min_version), "1.2", .words = tls_version_words,
-     .reload = CONF_LIVE, .help = "Oldest TLS version that the listeners accept."},
+     .reload = CONF_LIVE,
+     .help = "Oldest TLS version that the listeners accept. 1.2 leaves older ones to a priority string that asks for "
+             "them; 1.3 rules over it."},
 
     {"submission.message_size", CONF_SIZE, AT(submission.message_bytes), "50M", "1k", "2G", CONF_LIVE,
      .help = "Largest message; announced as SIZE (RFC 1870), refused with 552 beyond."},
@@ -102,6 +153,31 @@ const struct conf_key conf_keys[] = {
     {"submission.auth_failures_per_minute", CONF_INT, AT(submission.auth_failures_per_minute), "20", "1",
      "100000", CONF_LIVE,
      .help = "Failed authentications in a minute, per address and per user, until further ones are refused."},
+    {"submission.convert_8bit", CONF_BOOL, AT(submission.convert_8bit), "false", .reload = CONF_LIVE,
+     .help = "true: 8-bit parts of messages up to 1 MiB become quoted-printable or base64 before they are "
+             "signed, so that they may go to receivers without 8BITMIME. Larger ones, and all with false, "
+             "bounce there with 5.6.3 (RFC 6152 section 3)."},
+
+    {"dkim.keys", CONF_TABLES, AT(dkim.keys), .max = "10000", .reload = CONF_LIVE, .sub = conf_dkim_key_keys,
+     .sub_bytes = sizeof(struct conf_dkim_key),
+     .help = "Keys that sign accepted mail by the domain of its From field (RFC 6376). A domain may have one "
+             "RSA and one Ed25519 key: then both sign. Mail of other domains goes unsigned, and is counted."},
+    {"dkim.headers", CONF_STRINGS, AT(dkim.headers), .max = "100", .reload = CONF_LIVE,
+     .help = "Header fields to sign where they are there. Empty: those that a reader or a mail program acts "
+             "on, with List-Unsubscribe and List-Unsubscribe-Post (RFC 8058). From is always signed."},
+    {"dkim.oversign", CONF_STRINGS, AT(dkim.oversign), .max = "100", .reload = CONF_LIVE,
+     .help = "Header fields that are named once more than they are there, so that nobody can add one (RFC "
+             "6376 section 8.15), besides From and, with dkim.headers empty, the usual ones."},
+    {"dkim.timestamp", CONF_BOOL, AT(dkim.timestamp), "true", .reload = CONF_LIVE,
+     .help = "The signature says when it was made (t=)."},
+    {"dkim.expire", CONF_DURATION, AT(dkim.expire_ms), "0", "0", "365d", CONF_LIVE,
+     .help = "Time after which receivers reject the signature (x=); longer than the mail may wait in the "
+             "queue. 0: never."},
+    {"dkim.threads", CONF_INT, AT(dkim.threads), "0", "0", "256", CONF_RESTART,
+     .help = "Threads that compute signatures. 0: one per processor core."},
+    {"dkim.queue", CONF_INT, AT(dkim.queue), "10000", "1", "1000000", CONF_LIVE,
+     .help = "Messages that may wait for their signature; beyond it new ones get 451. Each connection "
+             "has one at most: it is not read while it waits."},
 
     {"delivery.connections", CONF_INT, AT(delivery.connections), "2000", "1", "60000", CONF_LIVE,
      .help = "Outgoing connections at once, over all destinations. The policy limits them per group and "

@@ -8,7 +8,13 @@
 enum listener_tls { LISTENER_TLS_STARTTLS, LISTENER_TLS_IMPLICIT, LISTENER_TLS_NONE };
 
 /* See conf_listener_admits_all for who may submit without AUTH. */
-enum listener_auth { LISTENER_AUTH_REQUIRED, LISTENER_AUTH_OPTIONAL, LISTENER_AUTH_NONE };
+enum listener_auth {
+    LISTENER_AUTH_REQUIRED,
+    LISTENER_AUTH_OPTIONAL,
+    LISTENER_AUTH_NONE,
+    LISTENER_AUTH_CERTIFICATE, /* as required, but a client certificate that belongs to an account is enough
+                                */
+};
 
 struct conf_listener {
     char *address;                        /* "0.0.0.0:587", "[::]:465" */
@@ -17,8 +23,23 @@ struct conf_listener {
     struct conf_strings trusted_networks; /* may submit without AUTH */
     bool auth_without_tls;
     bool require_tls;
-    int bare_newline;        /* enum smtp_bare_newline */
-    char *certificate, *key; /* paths; NULL: those of tls.certificate, else self-signed */
+    int bare_newline;             /* enum smtp_bare_newline */
+    char *certificate, *key;      /* paths; NULL: those of tls.certificate, else self-signed */
+    char *min_version, *priority; /* NULL: those of tls */
+    int client_certificates;      /* enum tls_client_certificates */
+    char *client_ca;              /* path */
+};
+
+struct conf_certificate {          /* an entry of tls.certificates */
+    char *certificate, *key;       /* paths */
+    struct conf_strings names;     /* of SNI; empty: those of the certificate */
+    struct conf_strings listeners; /* addresses; empty: all */
+};
+
+struct conf_dkim_key {
+    char *domain, *selector;
+    char *key; /* path */
+    bool subdomains;
 };
 
 struct conf {
@@ -28,7 +49,8 @@ struct conf {
     int64_t workers;              /* 0: one per core */
     struct conf_tables listeners; /* struct conf_listener */
     struct {
-        char *certificate, *key, *priority, *min_version;
+        char *certificate, *key, *priority, *min_version, *crl;
+        struct conf_tables certificates; /* struct conf_certificate */
     } tls;
     struct {
         uint64_t message_bytes;
@@ -39,7 +61,15 @@ struct conf {
         uint64_t command_timeout_ms, data_timeout_ms;
         int64_t data_rate_min;
         int64_t auth_failures_per_minute; /* per address and per user */
+        bool convert_8bit;
     } submission;
+    struct {
+        struct conf_tables keys; /* struct conf_dkim_key */
+        struct conf_strings headers, oversign;
+        bool timestamp;
+        uint64_t expire_ms;     /* x=; 0: none */
+        int64_t threads, queue; /* threads 0: one per core */
+    } dkim;
     struct {
         int64_t connections;        /* outbound, whole process */
         int64_t jobs_per_domain;    /* window in memory */
@@ -74,13 +104,15 @@ struct conf {
 };
 
 /*
- * May a client outside of trusted_networks submit without AUTH?  Only on a loopback address, with auth optional or none, and
- * without trusted_networks: never over a network, whatever the file says.
+ * May a client outside of trusted_networks submit without AUTH?  Only on a loopback address, with auth
+ * optional or none, and without trusted_networks: never over a network, whatever the file says.
  */
 bool conf_listener_admits_all(const struct conf_listener *l);
 
 extern const struct conf_key conf_keys[];
-extern const struct conf_key conf_listener_keys[]; /* of one entry of `listeners` */
+extern const struct conf_key conf_listener_keys[];    /* of one entry of `listeners` */
+extern const struct conf_key conf_certificate_keys[]; /* of one entry of `tls.certificates` */
+extern const struct conf_key conf_dkim_key_keys[];    /* of one entry of `dkim.keys` */
 
 /*
  * Reads FILE.  Also checks what a table cannot: addresses, TLS key without certificate, open relays, unknown

@@ -20,7 +20,8 @@ bool conf_listener_admits_all(const struct conf_listener *l)
     struct ip ip;
     uint16_t port;
 
-    return l->auth != LISTENER_AUTH_REQUIRED && l->trusted_networks.count == 0 && l->address &&
+    return (l->auth == LISTENER_AUTH_OPTIONAL || l->auth == LISTENER_AUTH_NONE) &&
+           l->trusted_networks.count == 0 && l->address &&
            ip_parse_port(bytes_of(l->address), 0, &ip, &port) && ip_is_loopback(&ip);
 }
 
@@ -115,11 +116,43 @@ static void check_listener_tls(const struct listener_check *k)
         if (l->certificate || l->key)
             yaml_error(k->errors, near(k, l->certificate ? "certificate" : "key"),
                        "a certificate has no meaning with tls: none");
+        if (l->client_certificates)
+            yaml_error(k->errors, near(k, "client_certificates"),
+                       "client certificates have no meaning with tls: none");
+        if (l->min_version || l->priority)
+            yaml_error(k->errors, near(k, l->min_version ? "min_version" : "priority"),
+                       "%s has no meaning with tls: none", l->min_version ? "min_version" : "priority");
         l->require_tls = false;
     }
     if (!l->certificate != !l->key)
         yaml_error(k->errors, near(k, l->certificate ? "certificate" : "key"),
                    "'%s' is missing: they go together", l->certificate ? "key" : "certificate");
+}
+
+static void check_client_certificates(const struct listener_check *k)
+{
+    const struct conf_listener *l = k->l;
+
+    if (l->client_ca && !l->client_certificates)
+        yaml_error(
+            k->errors, near(k, "client_ca"),
+            "client_ca has no meaning with client_certificates: off; request or require asks for them");
+    if (l->auth == LISTENER_AUTH_CERTIFICATE && !l->client_certificates && l->tls != LISTENER_TLS_NONE)
+        yaml_error(k->errors, near(k, "auth"),
+                   "auth: certificate needs client_certificates: request or require beside it");
+    if (l->client_certificates == TLS_CLIENT_CERTIFICATES_REQUIRE && !l->require_tls &&
+        l->tls == LISTENER_TLS_STARTTLS)
+        yaml_error(k->errors, near(k, "client_certificates"),
+                   "client_certificates: require needs require_tls: true: in clear there are none");
+}
+
+static void check_priority(const struct yaml_node *at, const char *priority, struct yaml_errors *errors)
+{
+    const char *bad_from = NULL;
+
+    if (priority && !tls_priority_is_valid(priority, &bad_from))
+        yaml_error(errors, at, "GnuTLS does not understand this from '%s' on",
+                   bad_from ? bad_from : priority);
 }
 
 static void check_listeners(struct conf *c, const struct yaml_node *root, struct yaml_errors *errors)
@@ -138,6 +171,8 @@ static void check_listeners(struct conf *c, const struct yaml_node *root, struct
         check_networks(k);
         check_listener_tls(k);
         check_auth(k);
+        check_client_certificates(k);
+        check_priority(near(k, "priority"), k->l->priority, errors);
         for (size_t j = 0; j < i && k->ip.family; j++)
             if (checks[j].port == k->port && ip_eq(&checks[j].ip, &k->ip))
                 yaml_error(errors, near(k, "address"), "%s is listened on twice", k->l->address);
@@ -226,16 +261,39 @@ static void check_api(struct conf *c, const struct yaml_node *root, struct yaml_
                    "the API may listen on a loopback address only: whoever reaches it may steer the mail");
 }
 
+/* The listeners that a certificate names must be there, and its names must be names. */
+static void check_certificate(const struct conf *c, const struct conf_certificate *one, size_t at,
+                              const struct yaml_node *root, struct yaml_errors *errors)
+{
+    const struct conf_listener *listeners = c->listeners.items;
+    char name[DOMAIN_MAX_BYTES + 1];
+
+    for (size_t i = 0; i < one->listeners.count; i++) {
+        bool known = false;
+        for (size_t j = 0; j < c->listeners.count; j++)
+            known |= listeners[j].address && strcmp(listeners[j].address, one->listeners.items[i]) == 0;
+        if (!known)
+            yaml_error(errors, conf_near(root, "tls.certificates.%zu.listeners.%zu", at, i),
+                       "no listener has the address '%s'", one->listeners.items[i]);
+    }
+    for (size_t i = 0; i < one->names.count; i++) {
+        struct bytes text = bytes_of(one->names.items[i]);
+        if (domain_normalise(bytes_skip(text, bytes_starts(text, BYTES("*.")) ? 2 : 0), name) != OK)
+            yaml_error(errors, conf_near(root, "tls.certificates.%zu.names.%zu", at, i),
+                       "expected a host name, or one that begins with *., found '%s'", one->names.items[i]);
+    }
+}
+
 static void check_tls(const struct conf *c, const struct yaml_node *root, struct yaml_errors *errors)
 {
-    const char *bad_from;
+    const struct conf_certificate *more = c->tls.certificates.items;
 
     if (!c->tls.certificate != !c->tls.key)
         yaml_error(errors, conf_near(root, c->tls.certificate ? "tls.certificate" : "tls.key"),
                    "'%s' is missing: they go together", c->tls.certificate ? "tls.key" : "tls.certificate");
-    if (c->tls.priority && !tls_priority_is_valid(c->tls.priority, &bad_from))
-        yaml_error(errors, conf_near(root, "tls.priority"), "GnuTLS does not understand this from '%s' on",
-                   bad_from ? bad_from : c->tls.priority);
+    check_priority(conf_near(root, "tls.priority"), c->tls.priority, errors);
+    for (size_t i = 0; i < c->tls.certificates.count; i++)
+        check_certificate(c, &more[i], i, root, errors);
 }
 
 void conf_check(struct conf *c, const struct yaml_node *root, struct yaml_errors *errors)
@@ -250,6 +308,7 @@ void conf_check(struct conf *c, const struct yaml_node *root, struct yaml_errors
         add_default_listener(c);
     check_tls(c, root, errors);
     check_dns(c, root, errors);
+    conf_check_dkim(c, root, errors);
     check_api(c, root, errors);
     if (c->postmaster && !is_mailbox(bytes_of(c->postmaster)))
         yaml_error(errors, conf_near(root, "postmaster"),
@@ -282,10 +341,18 @@ void conf_check_host(const struct conf *c, const struct yaml_node *root, struct 
         yaml_error(errors, conf_near(root, "group"), "there is no group '%s' on this host", c->group);
     check_readable(c->tls.certificate, conf_near(root, "tls.certificate"), errors);
     check_readable(c->tls.key, conf_near(root, "tls.key"), errors);
+    check_readable(c->tls.crl, conf_near(root, "tls.crl"), errors);
+    const struct conf_certificate *more = c->tls.certificates.items;
+    for (size_t i = 0; i < c->tls.certificates.count; i++) {
+        check_readable(more[i].certificate, conf_near(root, "tls.certificates.%zu.certificate", i), errors);
+        check_readable(more[i].key, conf_near(root, "tls.certificates.%zu.key", i), errors);
+    }
     check_readable(c->policy_file, conf_near(root, "policy_file"), errors);
     check_readable(c->mta_sts.ca_file, conf_near(root, "mta_sts.ca_file"), errors);
     for (size_t i = 0; i < c->listeners.count; i++) {
         check_readable(listeners[i].certificate, conf_near(root, "listeners.%zu.certificate", i), errors);
         check_readable(listeners[i].key, conf_near(root, "listeners.%zu.key", i), errors);
+        check_readable(listeners[i].client_ca, conf_near(root, "listeners.%zu.client_ca", i), errors);
     }
+    conf_check_dkim_host(c, root, errors);
 }

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "engine/deliver/final.h"
+#include "engine/dkim/dkim.h"
 #include "engine/engine_priv.h"
 #include "engine/privileges.h"
 
@@ -99,44 +100,6 @@ static enum err open_listeners(struct engine *e, char **why)
     return OK;
 }
 
-/* Loads all first, then swaps: a bad file leaves every listener as it was. */
-enum err engine_set_certificates(struct engine *e, char **why)
-{
-    const struct conf *conf = engine_conf(e);
-    const struct conf_listener *items = conf->listeners.items;
-    struct tls_server **loaded = mem_zalloc((e->listener_count + 1) * sizeof(*loaded));
-    bool tls13_only = conf->tls.min_version && strcmp(conf->tls.min_version, "1.3") == 0;
-    enum err err = OK;
-
-    for (size_t i = 0; i < e->listener_count && !err; i++) {
-        if (items[i].tls == LISTENER_TLS_NONE)
-            continue;
-        const char *certificate = items[i].certificate ? items[i].certificate : conf->tls.certificate;
-        const char *key = items[i].certificate ? items[i].key : conf->tls.key;
-        char *own_certificate = NULL, *own_key = NULL;
-        if (!certificate) {
-            err =
-                tls_self_signed_ensure(conf->data_dir, e->shared.host_name, &own_certificate, &own_key, why);
-            certificate = own_certificate;
-            key = own_key;
-        }
-        if (!err)
-            err = tls_server_load(certificate, key, conf->tls.priority, tls13_only, &loaded[i], why);
-        mem_free(own_certificate);
-        mem_free(own_key);
-    }
-    for (size_t i = 0; i < e->listener_count; i++) {
-        if (!loaded[i])
-            continue;
-        if (err)
-            tls_server_unref(loaded[i]);
-        else
-            listener_set_tls(e->listeners[i], loaded[i]);
-    }
-    mem_free(loaded);
-    return err;
-}
-
 /* The store first: it locks the data directory, and no other daemon's files are touched without that. */
 static enum err open_store(struct engine *e, char **why)
 {
@@ -198,6 +161,7 @@ enum err engine_create(struct conf *conf, struct engine **out, char **why)
     e->shared.host_name = host_name_of(engine_conf(e));
     e->shared.limits = limits_create();
     e->shared.tls_client = tls_client_create();
+    e->shared.dkim = dkim_create();
     e->worker_count = worker_count_of(engine_conf(e));
     enum err err = open_listeners(e, why); /* ports first, while we may; the files belong to the later user */
     if (!err)
@@ -206,6 +170,11 @@ enum err engine_create(struct conf *conf, struct engine **out, char **why)
         err = make_dir(engine_conf(e)->data_dir, why);
     if (!err)
         err = engine_set_certificates(e, why);
+    struct dkim_keyring *keys = NULL;
+    if (!err)
+        err = dkim_prepare(engine_conf(e), &keys, why); /* as the user that will read them again */
+    if (!err)
+        dkim_use(e->shared.dkim, keys, engine_conf(e));
     if (!err) {
         make_workers(e);
         err = open_store(e, why);
@@ -296,7 +265,10 @@ void engine_destroy(struct engine *e)
     for (unsigned i = 0; e->workers && i < e->worker_count; i++)
         if (e->workers[i]->thread)
             worker_join(e->workers[i]);
-    if (e->shared.history) /* results first, so that the store hears of them */
+    dkim_destroy(TAKE(e->shared.dkim)); /* answers all it has */
+    for (unsigned i = 0; e->workers && i < e->worker_count; i++)
+        inbox_drain(&e->workers[i]->inbox); /* these messages go, with their files, before the spool does */
+    if (e->shared.history)                  /* results first, so that the store hears of them */
         history_close(TAKE(e->shared.history), 10000);
     if (e->shared.store)
         store_close(TAKE(e->shared.store));
@@ -306,6 +278,7 @@ void engine_destroy(struct engine *e)
         worker_destroy(e->workers[i]);
     for (size_t i = 0; i < e->listener_count; i++)
         listener_destroy(e->listeners[i]);
+    engine_forget_certificates(e);
     policy_unref(e->policy);
     tls_client_destroy(e->shared.tls_client);
     limits_destroy(e->shared.limits);
@@ -336,7 +309,10 @@ enum err engine_reload(struct engine *e, struct conf *conf, struct buf *notes)
     kept->older = before;
     e->confs = kept;
     atomic_store_explicit(&e->shared.conf, &kept->conf, memory_order_release);
-    enum err err = e->listener_count == kept->conf.listeners.count ? engine_set_certificates(e, &why) : OK;
+    struct dkim_keyring *keys = NULL;
+    enum err err = dkim_prepare(&kept->conf, &keys, &why);
+    if (!err)
+        err = engine_set_certificates(e, &why);
     if (err) {
         atomic_store_explicit(&e->shared.conf, &before->conf, memory_order_release);
         e->confs = before;
@@ -344,8 +320,10 @@ enum err engine_reload(struct engine *e, struct conf *conf, struct buf *notes)
         mem_free(kept);
         buf_puts(notes, why);
         mem_free(why);
+        dkim_discard(keys);
         return err;
     }
+    dkim_use(e->shared.dkim, keys, &kept->conf);
     for (size_t i = 0; i < e->listener_count; i++)
         listener_set_rules(e->listeners[i], &kept->conf);
     log_set_level((enum log_level)kept->conf.log.level);
@@ -354,6 +332,7 @@ enum err engine_reload(struct engine *e, struct conf *conf, struct buf *notes)
 
 void engine_watch(struct engine *e)
 {
+    engine_watch_certificates(e);
     for (unsigned i = 0; i < e->worker_count; i++) {
         unsigned long beats = atomic_load_explicit(&e->workers[i]->counters.loop_beats, memory_order_relaxed);
         if (beats != e->beats_seen[i]) {

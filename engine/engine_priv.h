@@ -25,9 +25,10 @@ struct engine {
     struct worker **workers;
     struct inbox **inboxes; /* of the workers, for the store */
     unsigned worker_count;
-    pthread_mutex_t lock;   /* of policy and of changes to it */
-    struct policy *policy;  /* counted */
-    char *policy_file_text; /* what policy_file held when it was last applied or first seen */
+    pthread_mutex_t lock;                   /* of policy and of changes to it */
+    struct policy *policy;                  /* counted */
+    char *policy_file_text;                 /* what policy_file held when it was last applied or first seen */
+    struct certificate_watch *certificates; /* owned; main's thread: engine_certificates.c */
     int64_t started_unix;
     _Atomic(bool) draining;
     unsigned long *beats_seen; /* watchdog */
@@ -46,4 +47,13 @@ void engine_wait_end(struct engine_wait *wait);
 enum err engine_load_policy(struct engine *e,
                             char **why); /* at start: the newest version, or makes version 1 */
 enum err engine_reload_policy_file(struct engine *e, struct buf *notes);
+
+/* ---- engine_certificates.c; main's thread ---- */
+/* Loads all first, then swaps: a bad file leaves every listener as it was. */
 enum err engine_set_certificates(struct engine *e, char **why);
+/* Once a second: files that were renewed are loaded, what goes wrong with certificates is said once a day. */
+void engine_watch_certificates(struct engine *e);
+void engine_forget_certificates(struct engine *e);
+/* Any thread. */
+json_t *engine_certificates_json(struct listener *l);
+void engine_certificates_metrics(struct engine *e, struct buf *out);

@@ -10,8 +10,6 @@
 #include "engine/engine_priv.h"
 #include "policy/domain.h"
 
-#define CERTIFICATE_WARN_S (30 * 86400)
-
 struct counters_sum {
     unsigned long v[sizeof(struct worker_counters) / sizeof(atomic_ulong)];
 };
@@ -26,6 +24,7 @@ static const struct {
     {"connections_refused", "submission connections turned away by a limit", false},
     {"auth_failures", "failed authentications", false},
     {"tls_in_failures", "failed TLS handshakes of submission", false},
+    {"attacks_in", "what submission clients did that no program does by mistake", false},
     {"messages_in", "messages accepted", false},
     {"bytes_in", "octets of messages accepted", false},
     {"connections_out", "outbound connections made", false},
@@ -69,14 +68,8 @@ static json_t *listeners_json(struct engine *e)
         struct listener *l = e->listeners[i];
         json_t *one = json_pack("{s:s, s:s}", "address", ip_format_port(&l->ip, l->port, text), "tls",
                                 tls_names[l->conf->tls]);
-        if (l->conf->tls != LISTENER_TLS_NONE) {
-            struct tls_server *tls = listener_tls(l);
-            int64_t expires = tls_server_expires_unix(tls);
-            json_object_set_new(one, "certificate_expires_unix", json_integer(expires));
-            json_object_set_new(one, "certificate_expires_soon",
-                                json_boolean(expires < clock_unix() + CERTIFICATE_WARN_S));
-            tls_server_unref(tls);
-        }
+        if (l->conf->tls != LISTENER_TLS_NONE)
+            json_object_update_new(one, engine_certificates_json(l));
         json_array_append_new(list, one);
     }
     return list;
@@ -245,15 +238,6 @@ void engine_metrics(struct engine *e, struct buf *out)
     metric(out, "cpu_seconds", "CPU time used", false,
            (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
                (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
-    for (size_t i = 0; i < e->listener_count; i++) {
-        char text[IP_TEXT_BYTES];
-        if (e->listeners[i]->conf->tls == LISTENER_TLS_NONE)
-            continue;
-        struct tls_server *tls = listener_tls(e->listeners[i]);
-        buf_putf(out, "hayauma_certificate_expires_unix{listener=\"%s\"} %lld\n",
-                 ip_format_port(&e->listeners[i]->ip, e->listeners[i]->port, text),
-                 (long long)tls_server_expires_unix(tls));
-        tls_server_unref(tls);
-    }
+    engine_certificates_metrics(e, out);
     policy_unref(p);
 }

@@ -35,6 +35,7 @@ struct shared {
     struct history *history;
     struct limits *limits;
     struct tls_client *tls_client;
+    struct dkim *dkim;
     atomic_long tls_downgrades_open;   /* engine/tlswatch.h */
     _Atomic(const struct conf *) conf; /* the newest; older ones live as long as the engine */
     char *host_name;
@@ -44,7 +45,8 @@ struct shared {
 
 /* Counters that other threads read for status and metrics. */
 struct worker_counters {
-    atomic_ulong connections_in, connections_in_open, connections_refused, auth_failures, tls_in_failures;
+    atomic_ulong connections_in, connections_in_open, connections_refused, auth_failures, tls_in_failures,
+        attacks_in;
     atomic_ulong messages_in, bytes_in;
     atomic_ulong connections_out, connections_out_open, connects_failed, tls_handshakes_out, tls_resumed_out,
         tls_failures_out;

@@ -14,14 +14,29 @@ struct accounts {
     struct map by_name;
 };
 
+static void free_texts(char **list, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        mem_free(list[i]);
+    mem_free(list);
+}
+
+static char **copy_texts(char *const *list, size_t count)
+{
+    char **copy = count ? mem_alloc(count * sizeof(*copy)) : NULL;
+
+    for (size_t i = 0; i < count; i++)
+        copy[i] = mem_strdup(list[i]);
+    return copy;
+}
+
 void account_fini(struct account *a)
 {
     mem_free(a->name);
     explicit_bzero(a->stored_key, sizeof(a->stored_key));
     explicit_bzero(a->server_key, sizeof(a->server_key));
-    for (size_t i = 0; i < a->sender_domain_count; i++)
-        mem_free(a->sender_domains[i]);
-    mem_free(a->sender_domains);
+    free_texts(a->sender_domains, a->sender_domain_count);
+    free_texts(a->certificates, a->certificate_count);
     mem_free(a->networks);
     *a = (struct account){0};
 }
@@ -30,13 +45,9 @@ void account_copy(struct account *to, const struct account *from)
 {
     *to = *from;
     to->name = mem_strdup(from->name);
-    to->sender_domains = NULL;
+    to->sender_domains = copy_texts(from->sender_domains, from->sender_domain_count);
+    to->certificates = copy_texts(from->certificates, from->certificate_count);
     to->networks = NULL;
-    if (from->sender_domain_count) {
-        to->sender_domains = mem_alloc(from->sender_domain_count * sizeof(*to->sender_domains));
-        for (size_t i = 0; i < from->sender_domain_count; i++)
-            to->sender_domains[i] = mem_strdup(from->sender_domains[i]);
-    }
     if (from->network_count) {
         to->networks = mem_alloc(from->network_count * sizeof(*to->networks));
         memcpy(to->networks, from->networks, from->network_count * sizeof(*to->networks));

@@ -12,7 +12,8 @@
 
 struct account {
     char *name; /* owned, as all pointers here */
-    /* SCRAM-SHA-256 (RFC 5803): PLAIN and LOGIN are checked against the same keys. */
+    /* SCRAM-SHA-256 (RFC 5803): PLAIN and LOGIN are checked against the same keys.  iterations 0: no
+     * password, only certificates. */
     uint8_t salt[16];
     uint32_t iterations;
     uint8_t stored_key[SCRAM_KEY_BYTES], server_key[SCRAM_KEY_BYTES];
@@ -22,6 +23,9 @@ struct account {
     size_t network_count;
     uint32_t max_connections;     /* 0: no limit of its own */
     uint32_t messages_per_minute; /* 0: no limit */
+    char **certificates; /* client certificates that are as good as the password: engine/net/tls_server.h says
+                            how */
+    size_t certificate_count;
     bool disabled;
     int64_t created_unix;
 };

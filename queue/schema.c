@@ -80,6 +80,8 @@ static const char *const steps[] = {
 
     ("CREATE TABLE keep(kind TEXT NOT NULL, key TEXT NOT NULL, at INTEGER NOT NULL, value BLOB NOT NULL,"
      " PRIMARY KEY(kind, key)) WITHOUT ROWID;"),
+
+    "ALTER TABLE account ADD COLUMN certificates TEXT NOT NULL DEFAULT '';",
 };
 
 unsigned schema_version(void)

@@ -1,4 +1,5 @@
-/* Policy versions, accounts and what is kept (store_keep.c): rare, small, and answered after their commit like everything else. */
+/* Policy versions, accounts and what is kept (store_keep.c): rare, small, and answered after their commit
+ * like everything else. */
 #include <string.h>
 
 #include "base/mem.h"
@@ -72,10 +73,10 @@ static enum err save_policy(struct store *s, struct store_policy_save *p)
     return e;
 }
 
-static void join_domains(const struct account *a, struct buf *out)
+static void join_texts(char *const *list, size_t count, struct buf *out)
 {
-    for (size_t i = 0; i < a->sender_domain_count; i++)
-        buf_putf(out, "%s\n", a->sender_domains[i]);
+    for (size_t i = 0; i < count; i++)
+        buf_putf(out, "%s\n", list[i]);
 }
 
 static void join_networks(const struct account *a, struct buf *out)
@@ -90,9 +91,11 @@ static enum err put_account(struct store *s, const struct account *a)
 {
     BUF_LOCAL(domains);
     BUF_LOCAL(networks);
+    BUF_LOCAL(certificates);
     sqlite3_stmt *st = s->st[ST_ACCOUNT_PUT];
 
-    join_domains(a, &domains);
+    join_texts(a->sender_domains, a->sender_domain_count, &domains);
+    join_texts(a->certificates, a->certificate_count, &certificates);
     join_networks(a, &networks);
     sql_bind_text(st, 1, a->name);
     sql_bind_blob(st, 2, a->salt, sizeof(a->salt));
@@ -105,6 +108,7 @@ static enum err put_account(struct store *s, const struct account *a)
     sql_bind_int(st, 9, a->messages_per_minute);
     sql_bind_int(st, 10, a->disabled);
     sql_bind_int(st, 11, a->created_unix ? a->created_unix : s->now_unix);
+    sql_bind_text(st, 12, buf_str(&certificates));
     enum err e = sql_run(st);
     (void)sqlite3_clear_bindings(st); /* they point into our buffers, and hold keys */
     return e;
@@ -189,13 +193,14 @@ static struct bytes next_line(struct bytes *text)
     return line;
 }
 
-static void split_domains(struct account *a, struct bytes text)
+static char **split_texts(struct bytes text, size_t *count)
 {
     size_t lines = count_lines(text);
+    char **list = lines ? mem_alloc(lines * sizeof(*list)) : NULL;
 
-    a->sender_domains = lines ? mem_alloc(lines * sizeof(*a->sender_domains)) : NULL;
-    while (a->sender_domain_count < lines)
-        a->sender_domains[a->sender_domain_count++] = bytes_dup(next_line(&text));
+    for (*count = 0; *count < lines; ++*count)
+        list[*count] = bytes_dup(next_line(&text));
+    return list;
 }
 
 /* A network that does not parse must not become "anywhere": the account is then disabled. */
@@ -232,7 +237,8 @@ static void read_account(sqlite3_stmt *st, struct account *a)
     a->messages_per_minute = (uint32_t)sqlite3_column_int64(st, 8);
     a->disabled = sqlite3_column_int(st, 9) != 0;
     a->created_unix = sqlite3_column_int64(st, 10);
-    split_domains(a, bytes_of(sql_text(st, 5)));
+    a->sender_domains = split_texts(bytes_of(sql_text(st, 5)), &a->sender_domain_count);
+    a->certificates = split_texts(bytes_of(sql_text(st, 11)), &a->certificate_count);
     split_networks(a, bytes_of(sql_text(st, 6)));
 }
 

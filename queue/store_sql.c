@@ -86,11 +86,12 @@ static const char *const texts[ST_COUNT] = {
     [ST_POLICY_ADD] = "INSERT INTO policy(version, at, author, comment, text) VALUES(?1, ?2, ?3, ?4, ?5)",
     [ST_ACCOUNT_PUT] =
         "INSERT OR REPLACE INTO account(name, salt, iterations, stored_key, server_key, sender_domains,"
-        " networks, max_connections, messages_per_minute, disabled, created)"
-        " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        " networks, max_connections, messages_per_minute, disabled, created, certificates)"
+        " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     [ST_ACCOUNT_DELETE] = "DELETE FROM account WHERE name = ?1",
     [ST_ACCOUNT_ALL] = "SELECT name, salt, iterations, stored_key, server_key, sender_domains, networks,"
-                       " max_connections, messages_per_minute, disabled, created FROM account ORDER BY name",
+                       " max_connections, messages_per_minute, disabled, created, certificates"
+                       " FROM account ORDER BY name",
     [ST_KEEP_PUT] = "INSERT INTO keep(kind, key, at, value) VALUES(?1, ?2, ?3, ?4)"
                     " ON CONFLICT(kind, key) DO UPDATE SET at = ?3, value = ?4",
     [ST_KEEP_DROP] = "DELETE FROM keep WHERE kind = ?1 AND key = ?2",

@@ -9,6 +9,7 @@ static const struct {
     {"PLAIN", AUTH_PLAIN},
     {"LOGIN", AUTH_LOGIN},
     {"SCRAM-SHA-256", AUTH_SCRAM_SHA_256},
+    {"EXTERNAL", AUTH_EXTERNAL},
 };
 
 bool auth_mechanism_parse(struct bytes name, enum auth_mechanism *out)

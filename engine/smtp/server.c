@@ -107,8 +107,16 @@ enum server_state server_mistake(struct smtp_server *s, unsigned code, const cha
     va_end(ap);
     if (++s->errors < s->rules->errors_max || s->rules->errors_max == 0)
         return s->state;
-    log_warn(s->config.log, "smtp.too_many_errors", LOG_INT("errors", s->errors));
+    server_attack(s, "too-many-errors");
     return server_bye(s, 421, "4.7.0", "Too many errors on this connection");
+}
+
+void server_attack(struct smtp_server *s, const char *what)
+{
+    if (s->config.events.on_attack)
+        s->config.events.on_attack(s->config.arg, what);
+    else
+        log_warn(s->config.log, "smtp.attack", LOG_STR("what", what));
 }
 
 /* ---- states ---- */
@@ -193,7 +201,7 @@ static bool has_control(struct bytes line)
 static enum server_state on_line(struct smtp_server *s, struct bytes line)
 {
     if (line.len < 2 || line.at[line.len - 2] != '\r') {
-        log_warn(s->config.log, "smtp.bare_newline_in_command");
+        server_attack(s, "bare-newline-in-command");
         return server_bye(s, 500, "5.5.2", "Bare LF received; lines must end in CRLF");
     }
     line.len -= 2;
@@ -281,6 +289,7 @@ static void destroy(struct smtp_server *s)
     server_txn_reset(s);
     mem_free(s->txn.rcpts);
     header_fini(&s->txn.header);
+    buf_fini(&s->txn.held);
     auth_reset(&s->auth);
     account_fini(&s->account);
     buf_fini(&s->line);
@@ -294,7 +303,7 @@ static void destroy(struct smtp_server *s)
 static void drop_input(struct smtp_server *s, size_t n)
 {
     if (n)
-        log_warn(s->config.log, "smtp.starttls_injection", LOG_INT("dropped_bytes", n));
+        server_attack(s, "starttls-injection");
 }
 
 static void work_through(struct smtp_server *s, struct bytes in)
@@ -371,7 +380,7 @@ void smtp_server_start(struct smtp_server *s, uint64_t now_ms)
     assert(s->state == SERVER_SILENT);
     s->now_ms = now_ms;
     if (s->early) {
-        log_warn(s->config.log, "smtp.early_talker");
+        server_attack(s, "early-talker");
         go(s, server_bye(s, 554, "", "%s: you spoke before the greeting", s->rules->host_name));
     } else if (s->draining) {
         go(s, server_bye(s, 421, "", "%s is shutting down; try again soon", s->rules->host_name));
@@ -437,6 +446,7 @@ void smtp_server_tls_done(struct smtp_server *s, const struct smtp_tls_facts *fa
     s->helo[0] = '\0';
     s->esmtp = false;
     account_fini(&s->account);
+    s->proved_by = AUTH_NONE;
     auth_reset(&s->auth);
     buf_clear(&s->line);
     buf_clear(&s->kept);
@@ -491,4 +501,20 @@ bool smtp_server_is_idle(const struct smtp_server *s)
 const char *smtp_server_account(const struct smtp_server *s)
 {
     return s->account.name;
+}
+
+const char *smtp_server_auth_mechanism(const struct smtp_server *s)
+{
+    static const char *const names[] = {
+        [AUTH_NONE] = "certificate",  [AUTH_PLAIN] = "plain",
+        [AUTH_LOGIN] = "login",       [AUTH_SCRAM_SHA_256] = "scram-sha-256",
+        [AUTH_EXTERNAL] = "external",
+    };
+
+    return s->account.name ? names[s->proved_by] : "none";
+}
+
+const struct smtp_tls_facts *smtp_server_tls(const struct smtp_server *s)
+{
+    return s->tls ? &s->tls_facts : NULL;
 }

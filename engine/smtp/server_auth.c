@@ -47,6 +47,7 @@ static const struct account *find_account(void *server, const char *user)
 /* s->account is set. */
 static enum server_state succeed(struct smtp_server *s)
 {
+    s->proved_by = s->auth.mechanism;
     auth_reset(&s->auth);
     if (s->config.events.on_auth_result)
         s->config.events.on_auth_result(s->config.arg, s->account.name, true);
@@ -64,6 +65,49 @@ static void challenge_with(struct smtp_server *s, struct bytes challenge)
     outq_put(&s->out, buf_bytes(&line));
 }
 
+/* ---- certificates ---- */
+
+bool server_may_auth_external(const struct smtp_server *s)
+{
+    return s->tls && s->config.events.has_certificate && s->config.events.has_certificate(s->config.arg);
+}
+
+static const struct account *account_of_certificate(struct smtp_server *s, const char *user)
+{
+    const struct account *account = s->tls && s->config.events.find_by_certificate
+                                        ? s->config.events.find_by_certificate(s->config.arg, user)
+                                        : NULL;
+
+    return account && may_come_from_here(s, account) ? account : NULL;
+}
+
+void server_adopt_certificate(struct smtp_server *s)
+{
+    if (!s->rules->certificate_suffices || !s->tls || s->account.name)
+        return;
+    const struct account *account = account_of_certificate(s, "");
+    if (!account)
+        return;
+    account_copy(&s->account, account);
+    s->proved_by = AUTH_NONE;
+    if (s->config.events.on_auth_result)
+        s->config.events.on_auth_result(s->config.arg, s->account.name, true);
+}
+
+/* The response is the name to act as; none means: whose the certificate is. */
+static enum server_state hear_external(struct smtp_server *s, struct bytes user)
+{
+    if (bytes_find(user, '\0') < user.len || user.len > SCRAM_USER_MAX_BYTES)
+        return server_auth_refuse(s, 501, "5.5.2", "The response is not well-formed");
+    s->auth.user = bytes_dup(user);
+    const struct account *account = account_of_certificate(s, s->auth.user);
+    if (!account)
+        return fail(s);
+    account_fini(&s->account);
+    account_copy(&s->account, account);
+    return succeed(s);
+}
+
 static enum server_state hear(struct smtp_server *s, struct bytes text)
 {
     BUF_LOCAL(response);
@@ -72,6 +116,8 @@ static enum server_state hear(struct smtp_server *s, struct bytes text)
 
     if (!base64_decode(text, &response))
         return server_auth_refuse(s, 501, "5.5.2", "That is not base64");
+    if (s->auth.mechanism == AUTH_EXTERNAL)
+        return hear_external(s, buf_bytes(&response));
     switch (auth_hear(&s->auth, buf_bytes(&response), find_account, s, &challenge)) {
     case AUTH_SAY:
         challenge_with(s, buf_bytes(&challenge));
@@ -82,6 +128,7 @@ static enum server_state hear(struct smtp_server *s, struct bytes text)
         next = SERVER_CHECK;
         break;
     case AUTH_GOOD:
+        account_fini(&s->account);
         s->account = s->auth.account;
         s->auth.account = (struct account){0};
         next = succeed(s);
@@ -100,7 +147,8 @@ enum server_state server_on_auth(struct smtp_server *s, struct bytes arg)
     struct bytes initial = bytes_trim(bytes_skip(arg, name.len));
     enum auth_mechanism mechanism;
 
-    if (s->account.name)
+    if (s->account.name &&
+        s->proved_by != AUTH_NONE) /* a certificate's account may be another one's in the end */
         return server_mistake(s, 503, "5.5.1", "Already authenticated");
     if (!s->esmtp)
         return server_mistake(s, 503, "5.5.1", "AUTH needs EHLO, not HELO");
@@ -110,6 +158,9 @@ enum server_state server_on_auth(struct smtp_server *s, struct bytes arg)
         return server_mistake(s, 501, "5.5.4", "AUTH needs a mechanism: PLAIN, LOGIN or SCRAM-SHA-256");
     if (!auth_mechanism_parse(name, &mechanism))
         return server_mistake(s, 504, "5.5.4", "The mechanisms are PLAIN, LOGIN and SCRAM-SHA-256");
+    if (mechanism == AUTH_EXTERNAL && !server_may_auth_external(s))
+        return server_mistake(s, 504, "5.5.4",
+                              "EXTERNAL needs a client certificate that belongs to an account");
     auth_begin(&s->auth, mechanism);
     if (bytes_eq(initial, BYTES("="))) /* §4: an initial response that is empty */
         return hear(s, (struct bytes){0});
@@ -123,6 +174,8 @@ enum server_state server_on_auth(struct smtp_server *s, struct bytes arg)
 
 enum server_state server_on_auth_line(struct smtp_server *s, struct bytes line)
 {
+    if (s->auth.mechanism == AUTH_EXTERNAL && bytes_eq(line, BYTES("="))) /* as with an initial response */
+        line.len = 0;
     if (bytes_eq(line, BYTES("*")))
         return server_auth_refuse(s, 501, "5.7.0", "Authentication cancelled");
     return hear(s, line);
@@ -137,6 +190,7 @@ enum server_state server_auth_checked(struct smtp_server *s, const struct accoun
     }
     if (!account || !may_come_from_here(s, account))
         return fail(s);
+    account_fini(&s->account);
     account_copy(&s->account, account);
     return succeed(s);
 }

@@ -48,9 +48,12 @@ struct server_txn {
     struct data_decoder decoder;
     struct header header; /* keeps its memory */
     bool header_done;
-    struct body_writer *writer; /* owned, or NULL */
-    uint64_t content_bytes;     /* decoded, without what we add */
-    uint64_t wire_bytes;        /* as received since started_ms */
+    struct body_writer *writer;   /* owned, or NULL */
+    struct dkim_signing *signing; /* owned, or NULL: no key, or the owner has it */
+    struct buf held;              /* the body, while it may still be converted; keeps its memory */
+    bool holding;
+    uint64_t content_bytes; /* decoded, without what we add */
+    uint64_t wire_bytes;    /* as received since started_ms */
     uint64_t started_ms;
     uint32_t chunks;
     uint64_t chunk_left; /* octets of the BDAT in work */
@@ -77,7 +80,8 @@ struct smtp_server {
     char helo[256];
     bool tls;
     struct smtp_tls_facts tls_facts;
-    struct account account; /* name NULL: nobody has authenticated */
+    struct account account;        /* name NULL: nobody has authenticated */
+    enum auth_mechanism proved_by; /* AUTH_NONE with an account: its certificate, without AUTH */
     struct auth auth;
     struct server_txn txn;
     uint32_t errors, messages;
@@ -96,6 +100,7 @@ enum server_state server_mistake(struct smtp_server *s, unsigned code, const cha
 /* 421 or another last word; the state after it. */
 enum server_state server_bye(struct smtp_server *s, unsigned code, const char *enhanced, const char *format,
                              ...) PRINTF_LIKE(4, 5);
+void server_attack(struct smtp_server *s, const char *what);
 /* The state when no transaction is open. */
 enum server_state server_rest_state(const struct smtp_server *s);
 
@@ -111,6 +116,9 @@ enum server_state server_auth_checked(struct smtp_server *s, const struct accoun
 enum server_state server_auth_refuse(struct smtp_server *s, unsigned code, const char *enhanced,
                                      const char *text);
 bool server_may_auth(const struct smtp_server *s); /* AUTH is offered here and now */
+bool server_may_auth_external(const struct smtp_server *s);
+/* Where the listener says that a certificate is enough: the session has its account from now on. */
+void server_adopt_certificate(struct smtp_server *s);
 
 /* ---- server_txn.c ---- */
 enum server_state server_on_mail(struct smtp_server *s, struct bytes arg);
@@ -132,5 +140,7 @@ void server_content_begin(struct smtp_server *s, bool dots);
 void server_content_put(void *server, struct bytes run);
 /* The content is complete: true when txn->message is made, else txn->refused says why not. */
 bool server_content_end(struct smtp_server *s);
+/* What a transaction holds of its content goes; memory worth keeping stays. */
+void server_content_reset(struct smtp_server *s);
 /* Only the first refusal counts; what was stored so far is given up. */
 void server_refuse_content(struct smtp_server *s, uint16_t code, const char *enhanced, const char *text);

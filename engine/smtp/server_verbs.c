@@ -13,12 +13,13 @@ static enum server_state say_hello(struct smtp_server *s, struct bytes arg, bool
                               esmtp ? "EHLO" : "HELO");
     /* Who has not seen this reply cannot know that he may send ahead (RFC 2920 §3.1). */
     if (!s->helo[0] && s->more_input) {
-        log_warn(s->config.log, "smtp.sent_ahead_of_ehlo");
+        server_attack(s, "sent-ahead-of-ehlo");
         return server_bye(s, 554, "5.5.0", "Commands sent ahead of the reply to %s", esmtp ? "EHLO" : "HELO");
     }
     server_txn_reset(s);
     snprintf(s->helo, sizeof(s->helo), "%.*s", (int)arg.len, arg.at);
     s->esmtp = esmtp;
+    server_adopt_certificate(s);
     if (!esmtp) {
         server_reply(s, 250, "", "%s", r->host_name);
         return SERVER_READY;
@@ -30,8 +31,9 @@ static enum server_state say_hello(struct smtp_server *s, struct bytes arg, bool
         outq_puts(&s->out, "250-STARTTLS\r\n");
     if (s->tls) /* RFC 8689 §2: it means nothing in clear */
         outq_puts(&s->out, "250-REQUIRETLS\r\n");
-    if (server_may_auth(s) && !s->account.name)
-        outq_puts(&s->out, "250-AUTH PLAIN LOGIN SCRAM-SHA-256\r\n");
+    if (server_may_auth(s) && (!s->account.name || s->proved_by == AUTH_NONE))
+        outq_putf(&s->out, "250-AUTH PLAIN LOGIN SCRAM-SHA-256%s\r\n",
+                  server_may_auth_external(s) ? " EXTERNAL" : "");
     outq_putf(&s->out, "250-SIZE %llu\r\n250-DSN\r\n250 ENHANCEDSTATUSCODES\r\n",
               (unsigned long long)r->message_bytes_max);
     return SERVER_READY;
@@ -50,14 +52,20 @@ static enum server_state on_helo(struct smtp_server *s, struct bytes arg)
 /* RFC 3207 §4 */
 static enum server_state on_starttls(struct smtp_server *s, struct bytes arg)
 {
-    if (s->tls)
+    if (s->tls) {
+        server_attack(s, "starttls-twice");
         return server_mistake(s, 503, "5.5.1", "TLS is already active");
+    }
     if (!s->rules->offer_starttls)
         return server_mistake(s, 502, "5.5.1", "STARTTLS is not offered here");
-    if (arg.len)
+    if (arg.len) {
+        server_attack(s, "starttls-with-argument");
         return server_mistake(s, 501, "5.5.4", "STARTTLS takes no argument");
-    if (s->account.name)
+    }
+    if (s->account.name) {
+        server_attack(s, "starttls-after-auth");
         return server_mistake(s, 503, "5.5.1", "STARTTLS comes before AUTH");
+    }
     server_reply(s, 220, "2.0.0", "Ready to start TLS");
     s->event = SERVER_EVENT_STARTTLS;
     return SERVER_TLS;
@@ -149,6 +157,8 @@ static enum server_state obey(struct smtp_server *s, const struct smtp_command *
         return server_mistake(s, 500, "5.5.1", "Command not recognised");
     if (row->allowed & BIT(s->state))
         return row->obey(s, c->arg);
+    if (c->verb == VERB_STARTTLS && s->state > SERVER_READY)
+        server_attack(s, "starttls-in-transaction");
     bool is_before =
         s->state == SERVER_HELLO || (s->state == SERVER_READY && !(row->allowed & BIT(SERVER_READY)));
     return server_mistake(s, 503, "5.5.1", "%s", is_before ? row->before : row->within);
@@ -167,6 +177,6 @@ enum server_state server_obey(struct smtp_server *s, struct bytes line)
         return next;
     /* DATA ends a group (RFC 2920 §3.1).  What was sent behind a refused one is content, and must not be
      * obeyed. */
-    log_warn(s->config.log, "smtp.content_sent_ahead");
+    server_attack(s, "content-sent-ahead");
     return SERVER_OVER;
 }

@@ -106,6 +106,7 @@ void listener_set_rules(struct listener *l, const struct conf *all)
         .require_tls = conf->require_tls && conf->tls != LISTENER_TLS_NONE,
         .require_auth = !conf_listener_admits_all(conf),
         .auth_without_tls = conf->auth_without_tls,
+        .certificate_suffices = conf->auth == LISTENER_AUTH_CERTIFICATE,
         .bare_newline = (enum smtp_bare_newline)conf->bare_newline,
         .message_bytes_max = all->submission.message_bytes,
         .recipients_max = (uint32_t)all->submission.recipients,
@@ -119,6 +120,7 @@ void listener_set_rules(struct listener *l, const struct conf *all)
         .add_date = true,
         .add_message_id = true,
         .smtputf8 = true,
+        .convert_8bit = all->submission.convert_8bit,
     };
     rules->older = atomic_load(&l->rules);
     atomic_store_explicit(&l->rules, rules, memory_order_release);

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "engine/dkim/dkim.h"
 
 #define HANDSHAKE_LIMIT_MS 60000
 
@@ -14,7 +15,8 @@ static const struct smtp_server_events server_events;
 
 struct pending_accept {
     struct store_accept accept;
-    struct submission *client; /* NULL: it has gone */
+    struct dkim_request signing; /* before it, where there is a key */
+    struct submission *client;   /* NULL: it has gone */
     uint64_t started_ms;
 };
 
@@ -87,6 +89,7 @@ void submission_close(struct submission *c)
         client_gone(w->shared->limits, c->account_key, clock_now_ms());
     mem_free(c->account_key);
     accounts_unref(c->accounts);
+    tls_peer_fini(&c->tls_peer);
     list_remove(&c->node);
     c->submit->client_count--;
     UNCOUNT(w, connections_in_open);
@@ -166,6 +169,7 @@ void submission_open(struct submit *s, struct listener *l, int fd, const struct 
     struct smtp_server_config config = {
         .rules = listener_rules(l),
         .spool = store_spool(w->shared->store),
+        .dkim = w->shared->dkim,
         .worker = w->index,
         .peer = c->peer,
         .log = &c->log,
@@ -196,24 +200,38 @@ void submission_drain(struct submission *c)
 
 /* ---- socket events ---- */
 
+static void tls_is_up(struct submission *c)
+{
+    gnutls_session_t session = conn_tls(c->conn);
+    struct smtp_tls_facts facts = {0};
+
+    snprintf(facts.version, sizeof(facts.version), "%s", tls_version_name(session));
+    snprintf(facts.cipher, sizeof(facts.cipher), "%s", tls_cipher_name(session));
+    smtp_server_tls_done(c->server, &facts, worker_now_ms(c->submit->w));
+    if (listener_rules(c->listener)->implicit_tls && !c->dead)
+        smtp_server_start(c->server, worker_now_ms(c->submit->w));
+}
+
 static void on_handshake(void *arg, enum err e, const char *why)
 {
     struct submission *c = arg;
-    struct smtp_tls_facts facts = {0};
-    bool implicit = listener_rules(c->listener)->implicit_tls;
 
     submission_enter(c);
+    if (e == OK && !client_certificate_admits(c, &why)) {
+        gnutls_alert_send(conn_tls(c->conn), GNUTLS_AL_FATAL, GNUTLS_A_BAD_CERTIFICATE);
+        e = ERR_DENIED;
+    }
     if (e) {
         COUNT(c->submit->w, tls_in_failures);
-        log_info(&c->log, "tls.failed", LOG_STR("why", why));
+        if (e == ERR_DENIED)
+            attack_report(c, "client-certificate-refused", why);
+        else if (e == ERR_CLOSED)
+            log_info(&c->log, "tls.failed", LOG_STR("why", why));
+        else
+            attack_report(c, "tls-handshake", why);
         submission_close(c);
     } else {
-        gnutls_session_t session = conn_tls(c->conn);
-        snprintf(facts.version, sizeof(facts.version), "%s", tls_version_name(session));
-        snprintf(facts.cipher, sizeof(facts.cipher), "%s", tls_cipher_name(session));
-        smtp_server_tls_done(c->server, &facts, worker_now_ms(c->submit->w));
-        if (implicit && !c->dead)
-            smtp_server_start(c->server, worker_now_ms(c->submit->w));
+        tls_is_up(c);
     }
     submission_leave(c);
 }
@@ -233,7 +251,9 @@ static void on_lost(void *arg, enum err e, const char *why)
     struct submission *c = arg;
 
     submission_enter(c);
-    if (e != ERR_CLOSED)
+    if (e == ERR_TLS) /* a record that cannot be, renegotiation, more key updates than anybody needs */
+        attack_report(c, "tls-broken", why);
+    else if (e != ERR_CLOSED)
         log_info(&c->log, "client.lost", LOG_STR("why", why));
     submission_close(c);
     submission_leave(c);
@@ -286,7 +306,7 @@ const struct account *submission_find_account(struct submission *c, const char *
     if (client_auth_blocked(w->shared->limits, c->address_key, &limits, clock_now_ms()))
         return NULL; /* whatever the mechanism: this address has guessed enough for now */
     const struct account *a = accounts_find(c->accounts, bytes_of(user));
-    if (!a || a->disabled)
+    if (!a || a->disabled || !a->iterations) /* without a password: certificates only */
         return NULL;
     for (size_t i = 0; i < a->network_count; i++)
         if (ip_net_has(&a->networks[i], &c->peer.ip))
@@ -311,7 +331,8 @@ static void on_auth_result(void *arg, const char *user, bool ok)
         log_warn(&c->log, "auth.failed", LOG_STR("account", user));
         return;
     }
-    log_info(&c->log, "auth.ok", LOG_STR("account", user));
+    log_info(&c->log, "auth.ok", LOG_STR("account", user),
+             LOG_STR("by", smtp_server_auth_mechanism(c->server)));
 }
 
 /* The account's own limits, beside those of the address. */
@@ -386,6 +407,32 @@ static void on_accepted(struct note *note, void *owner)
     submission_leave(c);
 }
 
+/* It comes not as far as the store: 451, if there is still somebody to tell. */
+static void give_up(struct pending_accept *p, enum err e, struct worker *w)
+{
+    struct submission *c = p->client;
+
+    store_accept_destroy(&p->accept);
+    if (!c)
+        return;
+    log_error(&c->log, "accept.not_signed", LOG_ERR(e));
+    submission_enter(c);
+    c->pending = NULL;
+    smtp_server_accept_done(c->server, e, worker_now_ms(w));
+    submission_leave(c);
+}
+
+static void on_signed(struct note *note, void *owner)
+{
+    struct pending_accept *p = CONTAINER_OF(note, struct pending_accept, signing.note);
+    struct worker *w = owner;
+
+    if (!p->signing.result && p->client)
+        store_post_accept(w->shared->store, &p->accept);
+    else /* a client that has gone was told nothing, and will send it again */
+        give_up(p, p->signing.result, w);
+}
+
 static void on_message(void *arg, struct message *m, int64_t not_before_unix)
 {
     struct submission *c = arg;
@@ -398,8 +445,44 @@ static void on_message(void *arg, struct message *m, int64_t not_before_unix)
     p->accept.req.on_reply = on_accepted;
     p->accept.message = m;
     p->accept.not_before_unix = not_before_unix;
+    p->signing = (struct dkim_request){
+        .reply_to = &w->inbox,
+        .on_reply = on_signed,
+        .signing = smtp_server_take_signing(c->server),
+        .body = m->body,
+        .spool = store_spool(w->shared->store),
+    };
     c->pending = p;
-    store_post_accept(w->shared->store, &p->accept);
+    if (!p->signing.signing) {
+        store_post_accept(w->shared->store, &p->accept);
+        return;
+    }
+    enum err e = dkim_post(w->shared->dkim, &p->signing);
+    if (e) {
+        dkim_signing_destroy(p->signing.signing);
+        give_up(p, e, w);
+    }
+}
+
+static bool has_certificate(void *arg)
+{
+    return client_certificate_is_known(arg);
+}
+
+static const struct account *find_by_certificate(void *arg, const char *user)
+{
+    struct submission *c = arg;
+    struct worker *w = c->submit->w;
+    struct client_limits limits = client_limits_of(w);
+
+    if (client_auth_blocked(w->shared->limits, c->address_key, &limits, clock_now_ms()))
+        return NULL;
+    return client_certificate_account(c, user);
+}
+
+static void on_attack(void *arg, const char *what)
+{
+    attack_report(arg, what, "");
 }
 
 static void on_close(void *arg)
@@ -417,4 +500,7 @@ static const struct smtp_server_events server_events = {
     .may_send = may_send,
     .on_message = on_message,
     .on_close = on_close,
+    .has_certificate = has_certificate,
+    .find_by_certificate = find_by_certificate,
+    .on_attack = on_attack,
 };

@@ -6,7 +6,14 @@
 
 #include "base/hash.h"
 #include "base/list.h"
+#include "engine/net/tls_server.h"
 #include "engine/submit/submit.h"
+
+struct attack_kind {
+    const char *what;
+    uint64_t until_ms; /* end of the minute that is counted */
+    unsigned count;
+};
 
 struct submit {
     struct worker *w; /* borrowed */
@@ -16,6 +23,7 @@ struct submit {
     /* Passwords that were right lately: keyed hash of name, password and accounts generation. */
     struct map passwords;
     unsigned char cache_secret[32];
+    struct attack_kind attacks[24]; /* the last one is for kinds beyond them */
 };
 
 struct submission {
@@ -29,6 +37,7 @@ struct submission {
     char address_key[IP_TEXT_BYTES + 8]; /* "ip:192.0.2.1": limits */
     char *account_key;                   /* owned: "account:NAME" once its connection is counted, or NULL */
     struct accounts *accounts;           /* counted: what find_account last borrowed from */
+    struct tls_peer tls_peer;            /* the client's certificate, if it was asked for and shown */
     unsigned depth;
     bool dead, finishing, counted;
     struct password_work *work;     /* under way, or NULL */
@@ -51,3 +60,13 @@ void password_cache_clear(struct submit *s);
 /* for password.c: brackets around calls into the server from outside an event */
 void submission_enter(struct submission *c);
 void submission_leave(struct submission *c); /* sends, sets the deadline, frees a dead client */
+
+/* client_certificate.c: both borrow from c->accounts. */
+bool client_certificate_is_known(struct submission *c);
+const struct account *client_certificate_account(struct submission *c, const char *user);
+/* After the handshake: reads the certificate; false where one is required and this one is not good enough. */
+bool client_certificate_admits(struct submission *c, const char **why);
+
+/* attack.c.  `what` is static; detail may be foreign. */
+void attack_report(struct submission *c, const char *what, const char *detail);
+struct attack_kind *attack_kind_of(struct submit *s, const char *what);

@@ -87,8 +87,9 @@ static void write_file(const char *name, const void *octets, size_t len)
 }
 
 /* Undoes every step of schema.c but the first. */
-static const char first_version[] = "DROP TABLE keep; DROP TABLE tally;"
-                                    "DELETE FROM meta WHERE key = 'tally_since'; PRAGMA user_version = 1";
+static const char first_version[] =
+    "ALTER TABLE account DROP COLUMN certificates; DROP TABLE keep; DROP TABLE tally;"
+    "DELETE FROM meta WHERE key = 'tally_since'; PRAGMA user_version = 1";
 
 static void set_pragma(const char *sql)
 {
