@@ -103,18 +103,20 @@ static void *run(void *arg)
 }
 
 /* With the lock held. */
-static enum err start_threads(struct dkim *d, int64_t wanted)
+static void start_threads(struct dkim *d, int64_t wanted)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     unsigned count = wanted ? (unsigned)wanted : cores < 1 ? 1 : (unsigned)cores;
 
     count = MIN_OF(count, (unsigned)THREADS_MAX);
     while (d->thread_count < count) {
-        if (pthread_create(&d->threads[d->thread_count], NULL, run, d) != 0)
-            return d->thread_count ? OK : ERR_NOMEM; /* fewer will do */
+        int code = pthread_create(&d->threads[d->thread_count], NULL, run, d);
+        if (code) { /* fewer will do; without any, orders are refused */
+            log_error(NULL, "dkim.thread_failed", LOG_ERR(err_from_errno(code)));
+            return;
+        }
         d->thread_count++;
     }
-    return OK;
 }
 
 static void grow(struct dkim *d)
@@ -178,27 +180,26 @@ void dkim_destroy(struct dkim *d)
     mem_free(d);
 }
 
-enum err dkim_load(struct dkim *d, const struct conf *conf, char **why)
+enum err dkim_prepare(const struct conf *conf, struct dkim_keyring **out, char **why)
 {
-    struct dkim_keyring *ring = NULL, *before;
-    enum err e = conf->dkim.keys.count ? dkim_keyring_load(conf, &ring, why) : OK;
+    return dkim_keyring_load(conf, out, why);
+}
 
-    if (e)
-        return e;
-    pthread_mutex_lock(&d->lock);
-    if (ring)
-        e = start_threads(d, conf->dkim.threads);
-    if (!e) {
-        before = d->ring;
-        d->ring = ring;
-        d->queue_max = (size_t)conf->dkim.queue;
-        ring = before;
-    } else {
-        *why = mem_strdup("cannot start a thread that signs");
-    }
-    pthread_mutex_unlock(&d->lock);
+void dkim_discard(struct dkim_keyring *ring)
+{
     dkim_keyring_unref(ring);
-    return e;
+}
+
+void dkim_use(struct dkim *d, struct dkim_keyring *ring, const struct conf *conf)
+{
+    pthread_mutex_lock(&d->lock);
+    struct dkim_keyring *before = d->ring;
+    d->ring = ring;
+    d->queue_max = (size_t)conf->dkim.queue;
+    if (ring->count)
+        start_threads(d, conf->dkim.threads);
+    pthread_mutex_unlock(&d->lock);
+    dkim_keyring_unref(before);
 }
 
 static struct dkim_keyring *ring_of(struct dkim *d)
@@ -218,12 +219,10 @@ struct dkim_signing *dkim_signing_begin(struct dkim *d, const struct bytes *sect
     struct dkim_signing *s = NULL;
     enum dkim_refusal no = DKIM_NO_KEY;
 
-    if (ring)
+    if (ring && ring->count)
         no = dkim_signing_make(ring, sections, count, account, clock_unix(), &s);
     if (no) {
         ADD(d->unsigned_messages, 1);
-        if (ring)
-            log_debug(NULL, "dkim.unsigned", LOG_STR("why", dkim_refusal_text(no)));
         if (no == DKIM_NOT_ALLOWED || no == DKIM_MANY_FROM || no == DKIM_MANY_FIELDS)
             log_warn(NULL, "dkim.not_signed",
                      LOG_STR("account", account && account->name ? account->name : "-"),

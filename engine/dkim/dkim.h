@@ -26,11 +26,14 @@ struct dkim;
 /* Without keys; ends its threads in destroy, after all that was posted is answered. */
 struct dkim *dkim_create(void);
 void dkim_destroy(struct dkim *d);
-/*
- * Reads every key of `conf` and puts them in force at once; starts the pool with the first key.  On failure
- * *why says which file and what to do (mem_free), and the keys before stay in force.
- */
-MUST_CHECK enum err dkim_load(struct dkim *d, const struct conf *conf, char **why);
+struct dkim_keyring;
+/* Reads every key of `conf`; nothing comes into force.  On failure *why says which file and what to do
+ * (mem_free). */
+MUST_CHECK enum err dkim_prepare(const struct conf *conf, struct dkim_keyring **out, char **why);
+void dkim_discard(struct dkim_keyring *ring); /* NULL is fine */
+/* From now on these keys sign, and `conf` says how; takes `ring`.  Starts the pool with the first key. */
+void dkim_use(struct dkim *d, struct dkim_keyring *ring, const struct conf *conf);
+
 /* ---- for whoever writes a message of his own: notifications, reports ---- */
 
 /*

@@ -1,9 +1,13 @@
 /* What a message holds: its header section is read and completed, the rest goes straight to the spool. */
 #include "base/clock.h"
 #include "base/mem.h"
+#include "engine/dkim/dkim.h"
+#include "engine/smtp/mime.h"
 #include "engine/smtp/received.h"
 #include "engine/smtp/schedule.h"
 #include "engine/smtp/server_priv.h"
+
+#define HELD_KEPT 65536 /* of a connection's memory for what it holds back */
 
 void server_refuse_content(struct smtp_server *s, uint16_t code, const char *enhanced, const char *text)
 {
@@ -13,6 +17,7 @@ void server_refuse_content(struct smtp_server *s, uint16_t code, const char *enh
         return;
     t->refused = (struct smtp_refusal){code, enhanced, text};
     body_writer_destroy(TAKE(t->writer));
+    dkim_signing_destroy(TAKE(t->signing));
 }
 
 static void refuse_storing(struct smtp_server *s, enum err e)
@@ -121,8 +126,80 @@ static void take_schedule(struct smtp_server *s)
         t->not_before_unix = when > now ? when : 0;
 }
 
-/* The header section is complete: ours goes before it, what is missing behind it, and always an empty line.
+/*
+ * What stands before the body: room for the signatures, ours, the author's fields, what was missing, and always an
+ * empty line.
  */
+static void begin_message(struct smtp_server *s, struct bytes fields)
+{
+    struct server_txn *t = &s->txn;
+    BUF_LOCAL(ours);
+    BUF_LOCAL(missing);
+
+    put_received(s, &ours);
+    put_missing(s, &missing);
+    if (s->config.dkim) {
+        const struct bytes sections[] = {fields, buf_bytes(&missing)};
+        t->signing = dkim_signing_begin(s->config.dkim, sections, COUNT_OF(sections), &s->account);
+        if (t->signing)
+            store(s, dkim_signing_fields(t->signing));
+    }
+    store(s, buf_bytes(&ours));
+    store(s, fields);
+    buf_puts(&missing, "\r\n");
+    store(s, buf_bytes(&missing));
+}
+
+static void put_body(struct smtp_server *s, struct bytes octets)
+{
+    if (s->txn.refused.code)
+        return;
+    if (s->txn.signing)
+        dkim_signing_body(s->txn.signing, octets);
+    store(s, octets);
+}
+
+/* Too large to be converted: it goes as it is from here on. */
+static void let_go(struct smtp_server *s)
+{
+    struct server_txn *t = &s->txn;
+
+    t->holding = false;
+    begin_message(s, header_fields(&t->header));
+    put_body(s, buf_bytes(&t->held));
+    buf_clear(&t->held);
+}
+
+static void take_body(struct smtp_server *s, struct bytes octets)
+{
+    struct server_txn *t = &s->txn;
+
+    if (t->holding && t->header.kept + t->held.len + octets.len > SPOOL_MEMORY_LIMIT)
+        let_go(s);
+    if (t->holding)
+        buf_put(&t->held, octets);
+    else
+        put_body(s, octets);
+}
+
+/* The whole is there: what must become 7-bit does, before it is signed (RFC 6376 §5.3). */
+static void convert_held(struct smtp_server *s)
+{
+    struct server_txn *t = &s->txn;
+    BUF_LOCAL(fields);
+    BUF_LOCAL(body);
+
+    t->holding = false;
+    if (!mime_to_7bit(header_fields(&t->header), buf_bytes(&t->held), &fields, &body)) {
+        let_go(s);
+        return;
+    }
+    log_info(s->config.log, "smtp.converted", LOG_INT("bytes", t->held.len), LOG_INT("to", body.len));
+    begin_message(s, buf_bytes(&fields));
+    put_body(s, buf_bytes(&body));
+}
+
+/* The header section is complete. */
 static void header_is_in(struct smtp_server *s)
 {
     struct server_txn *t = &s->txn;
@@ -134,15 +211,10 @@ static void header_is_in(struct smtp_server *s)
     take_schedule(s);
     if (t->refused.code)
         return;
-    BUF_LOCAL(ours);
-    put_received(s, &ours);
-    store(s, buf_bytes(&ours));
-    store(s, header_fields(&t->header));
-    buf_clear(&ours);
-    put_missing(s, &ours);
-    buf_puts(&ours, "\r\n");
-    store(s, buf_bytes(&ours));
-    store(s, header_overrun(&t->header));
+    t->holding = s->rules->convert_8bit;
+    if (!t->holding)
+        begin_message(s, header_fields(&t->header));
+    take_body(s, header_overrun(&t->header));
 }
 
 void server_content_put(void *server, struct bytes run)
@@ -169,7 +241,7 @@ void server_content_put(void *server, struct bytes run)
         case HEADER_DONE: header_is_in(s); break;
         }
     }
-    store(s, bytes_skip(run, used));
+    take_body(s, bytes_skip(run, used));
 }
 
 /*
@@ -188,6 +260,23 @@ static uint32_t tls_wishes(struct smtp_server *s)
         return MESSAGE_TLS_REQUIRED_NO;
     log_info(s->config.log, "smtp.tls_required_ignored", LOG_INT("fields", t->header.tls_required));
     return 0;
+}
+
+void server_content_reset(struct smtp_server *s)
+{
+    struct server_txn *t = &s->txn;
+
+    body_writer_destroy(t->writer);
+    dkim_signing_destroy(t->signing);
+    message_unref(t->message);
+    buf_clear(&t->held);
+    if (t->held.cap > HELD_KEPT)
+        buf_fini(&t->held);
+}
+
+struct dkim_signing *smtp_server_take_signing(struct smtp_server *s)
+{
+    return TAKE(s->txn.signing);
 }
 
 static struct message *make_message(struct smtp_server *s, struct body *body)
@@ -220,6 +309,8 @@ bool server_content_end(struct smtp_server *s)
         header_end(&t->header);
         header_is_in(s);
     }
+    if (t->holding)
+        convert_held(s);
     if (t->refused.code)
         return false;
     enum err e = body_writer_finish(TAKE(t->writer), &body);

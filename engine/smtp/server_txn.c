@@ -22,12 +22,12 @@ void server_txn_reset(struct smtp_server *s)
 {
     struct server_txn *t = &s->txn;
 
-    body_writer_destroy(t->writer);
-    message_unref(t->message);
+    server_content_reset(s);
     map_fini(&t->seen);
     arena_fini(&t->arena);
     keep_little(t);
-    *t = (struct server_txn){.header = t->header, .rcpts = t->rcpts, .rcpt_cap = t->rcpt_cap};
+    *t = (struct server_txn){
+        .header = t->header, .held = t->held, .rcpts = t->rcpts, .rcpt_cap = t->rcpt_cap};
 }
 
 static enum server_state refuse(struct smtp_server *s, const struct smtp_refusal *why)
