@@ -77,7 +77,6 @@ struct worker {
     struct tls_watch *tls_watch;
     struct deliver *deliver;
     struct submit *submit;
-    struct tls_watch *tls_watch;
     bool draining;
     struct worker_counters counters;
 };

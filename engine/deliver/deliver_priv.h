@@ -9,13 +9,6 @@
 #include "engine/sts/sts.h"
 #include "engine/tlswatch.h"
 
-/* Until the register of downgrades is built. */
-#pragma weak tls_watch_lookup
-#pragma weak tls_watch_release
-#pragma weak tls_watch_session
-#pragma weak tls_watch_text
-#pragma weak tls_reached_of
-
 /*
  * Which connections a message may use: they never mix, because what TLS has to give differs (TLS.md, reuse key).
  * NORMAL follows its group; REQUIRETLS wants a proved receiver or none (RFC 8689 §2); TLS_OPTIONAL said `TLS-Required: No`

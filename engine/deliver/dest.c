@@ -68,8 +68,7 @@ void dest_destroy(struct dest *dest)
 
     dest_return_jobs(dest);
     dest_forget_queries(dest);
-    if (dest->tls)
-        tls_watch_release(dest->tls);
+    tls_watch_release(dest->tls);
     dest_unbind(dest);
     alarm_clear(&d->clock, &dest->alarm);
     map_remove(&d->dests, bytes_of(dest->domain));
@@ -437,7 +436,7 @@ static bool may_go(struct dest *dest)
 {
     const struct group *group = dest->site->group;
 
-    if (group->starttls == TLS_OFF || group->route == ROUTE_SMARTHOST || !dest->d->w->tls_watch)
+    if (group->starttls == TLS_OFF || group->route == ROUTE_SMARTHOST)
         return true;
     if (!dest->tls)
         dest->tls = tls_watch_lookup(dest->d->w->tls_watch, dest->domain, on_tls_known, dest);
