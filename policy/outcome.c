@@ -163,3 +163,19 @@ void outcome_local(struct outcome *o, enum outcome_kind kind, enum outcome_stage
     va_end(ap);
     text_put(o->text, bytes_of(text)); /* it may quote the peer, a host name, a path */
 }
+
+bool outcome_failed_for_tls(const struct outcome *o)
+{
+    static const char *const enhanced[] = {".7.4", ".7.5", ".7.30"};
+
+    if (o->kind == OUTCOME_DELIVERED || o->kind == OUTCOME_CANCELLED)
+        return false;
+    if (o->stage == STAGE_STARTTLS || o->stage == STAGE_TLS)
+        return true;
+    if (o->remote || o->enhanced[0] == '\0') /* a peer's own x.7.4 is about something else */
+        return false;
+    for (size_t i = 0; i < COUNT_OF(enhanced); i++)
+        if (strcmp(o->enhanced + 1, enhanced[i]) == 0)
+            return true;
+    return false;
+}

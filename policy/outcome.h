@@ -46,6 +46,8 @@ struct outcome {
 
 const char *outcome_kind_name(enum outcome_kind kind);    /* "delivered", … */
 const char *outcome_stage_name(enum outcome_stage stage); /* "queue", "dns", … */
+/* Not delivered, and for want of TLS: by its stage, or by our own x.7.4, x.7.5, x.7.30. */
+bool outcome_failed_for_tls(const struct outcome *o);
 
 /* Ours, not the peer's.  `enhanced` like "4.4.1". */
 void outcome_local(struct outcome *o, enum outcome_kind kind, enum outcome_stage stage, uint16_t code,
