@@ -255,7 +255,8 @@ unsigned tls_state_approve(struct tls_state *s, const char *mx, const char *auth
         d->approved_unix = now_unix;
         replace_text(&d->approved_by, author);
         set_host(s, d->mx, d->to);
-        s->best = MIN_OF(s->best, d->to);
+        if (!mx) /* one host alone says nothing of others that come */
+            s->best = MIN_OF(s->best, d->to);
         changed++;
     }
     return changed;

@@ -24,8 +24,9 @@
  *   4. dest_destroy:         tls_watch_release(dest->tls)   (NULL is fine; fn is not called afterwards)
  *
  * What is expected of an MX host is the best that it reached; of a host that is new to a destination, the best
- * of the destination.  `approve` lowers both to what was found.  An approval stands until the host has been better for
- * a week without a relapse, or `forget`, which drops what is known of the domain.
+ * of the destination.  `approve DOMAIN` lowers both to what was found, `approve DOMAIN --mx HOST` that of the host.  An
+ * approval stands until the host has been better for a week without a relapse, or `forget`, which drops what is known of
+ * the domain.
  */
 #pragma once
 
