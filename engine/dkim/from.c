@@ -5,8 +5,8 @@
 struct scan {
     char text[ADDRESS_MAX]; /* what may be an address, without comments and blanks */
     size_t len;
-    size_t domain;     /* behind its last '@' outside of quotes; 0: none */
-    unsigned comments; /* how deep */
+    size_t domain; /* behind its last '@' outside of quotes; 0: none */
+    int comments;  /* how deep */
     bool quoted, angle, escaped, over, too_long;
 };
 
@@ -23,7 +23,7 @@ static void keep(struct scan *s, char c)
         return;
     }
     s->text[s->len++] = c;
-    if (c == '@' && !s->quoted)
+    if (c == '@')
         s->domain = s->len;
 }
 
@@ -37,11 +37,9 @@ static bool take_protected(struct scan *s, char c)
     else if (c == '\\')
         s->escaped = true;
     else if (s->comments)
-        s->comments += c == '(' ? 1 : c == ')' ? -1U : 0;
+        s->comments += c == '(' ? 1 : c == ')' ? -1 : 0;
     else if (c == '"')
         s->quoted = false;
-    if (!s->comments)
-        keep(s, c);
     return true;
 }
 
