@@ -5,17 +5,10 @@
 #include "engine/deliver/alarm.h"
 #include "engine/deliver/deliver.h"
 #include "engine/deliver/final.h"
+#include "engine/deliver/rule.h"
 #include "engine/smtp/client.h"
 #include "engine/sts/sts.h"
 #include "engine/tlswatch.h"
-
-/*
- * Which connections a message may use: they never mix, because what TLS has to give differs (TLS.md, reuse key).
- * NORMAL follows its group; REQUIRETLS wants a proved receiver or none (RFC 8689 §2); TLS_OPTIONAL said `TLS-Required: No`
- * (RFC 8689 §3): nothing that was discovered may stop it.
- */
-enum job_class { CLASS_NORMAL, CLASS_REQUIRETLS, CLASS_TLS_OPTIONAL };
-#define JOB_CLASSES 3
 
 struct finaliser;
 struct link;
@@ -55,12 +48,12 @@ struct found;
 /* ---- dest.c: one destination domain ---- */
 struct dest {
     struct deliver *d;
-    char *domain;     /* owned; its key */
+    char *domain;                  /* owned; its key */
     struct list jobs[JOB_CLASSES]; /* ready, not in flight: oldest due first */
     uint32_t queued_jobs[JOB_CLASSES];
     uint32_t queued; /* recipients in jobs */
     uint32_t flying; /* recipients in open transactions */
-    bool cold; /* the store keeps its mail on disk */
+    bool cold;       /* the store keeps its mail on disk */
     bool paging;
     bool cold_again;       /* asked to be cold while a page was under way */
     bool page_due;         /* there is, or may be, due mail on disk */
@@ -75,24 +68,12 @@ struct dest {
     uint64_t bound_until_ms;
     struct dns_query *query;
     struct sts_query *sts_query;
-    struct found *found;      /* what DNS said, while MTA-STS is asked; else NULL */
+    struct found *found;     /* what DNS said, while MTA-STS is asked; else NULL */
     uint64_t sts_changed_ms; /* a recheck brought another policy then */
     uint64_t serial;         /* unique in this worker */
     struct tls_dest *tls;    /* what TLS it had: engine/tlswatch.h */
     bool tls_known;
 };
-
-/* What was learned of a destination beside its hosts, and decides with whom it may share connections. */
-struct security {
-    bool mx_secure;         /* MX came with DNSSEC, or nothing was asked of DNS (smart host) */
-    bool sts_asked;         /* MTA-STS was looked for */
-    struct sts_policy *sts; /* counted: testing or enforce; or NULL */
-    enum sts_result sts_result;   /* FOUND with `sts`; else why there is none */
-    enum tls_failure sts_failure; /* of looking for it */
-    char *nexthop;          /* owned copy where the certificate must have the recipient domain's name; else NULL */
-};
-void security_fini(struct security *s);
-void security_put_key(const struct security *s, struct buf *key);
 
 struct dest *dest_get(struct deliver *d, const char *domain); /* made when there is none */
 /* Looks what is to be done next: bind, hand to the site, page, sleep, or go away (the dest may be gone
@@ -101,20 +82,23 @@ void dest_kick(struct dest *dest);
 void dest_kick_soon(struct dest *dest);                    /* from the loop, once */
 void dest_take_jobs(struct dest *dest, struct list *jobs); /* from the store: keeps or gives back */
 void dest_requeue(struct dest *dest, struct job *job);     /* to the front: was not attempted */
-struct job *dest_pop(struct dest *dest, enum job_class class); /* first job, without its recipients in flight */
+struct job *dest_pop(struct dest *dest,
+                     enum job_class class); /* first job, without its recipients in flight */
 bool dest_has_jobs(const struct dest *dest);
 enum job_class job_class(const struct job *job);
 void dest_unbind(struct dest *dest);
 void dest_go_cold(struct dest *dest);
 /* Asks MX and MTA-STS again before long; until then the old answer serves. */
 void dest_rebind(struct dest *dest);
-void dest_forget_queries(struct dest *dest); /* about hosts and MTA-STS: their answers are not wanted any more */
-/* discover.c: looks for the MTA-STS policy of a destination whose hosts are known; then binds it to a site. */
+void dest_forget_queries(
+    struct dest *dest); /* about hosts and MTA-STS: their answers are not wanted any more */
+/* discover.c: looks for the MTA-STS policy of a destination whose hosts are known; then binds it to a site.
+ */
 void dest_discover(struct dest *dest, const struct policy_match *match, const struct dns_mx *mx);
 void found_destroy(struct found *f); /* NULL is fine */
 /* dest.c, for discover.c: takes over `security`. */
-void dest_bind(struct dest *dest, const struct policy_match *match, const struct site_host *hosts, size_t count,
-               bool implicit_mx, uint32_t ttl_s, struct security *security);
+void dest_bind(struct dest *dest, const struct policy_match *match, const struct site_host *hosts,
+               size_t count, bool implicit_mx, uint32_t ttl_s, struct security *security);
 /* Every job in memory, or those for which `only` says so, gets this outcome. */
 typedef bool (*job_filter_fn)(const struct job *job, void *arg);
 void dest_settle_all(struct dest *dest, const struct outcome *o, struct link *link, job_filter_fn only,
@@ -206,13 +190,13 @@ struct link {
     bool dead, ready, quitting;
     /* the walk: host by host, address by address */
     enum job_class class;
-    bool clear_ok;   /* later_is_due of the job it was opened for */
-    char *domain;    /* owned: the destination it was opened for */
+    bool clear_ok;       /* later_is_due of the job it was opened for */
+    char *domain;        /* owned: the destination it was opened for */
     uint64_t watched[8]; /* serials of destinations whose downgrades were looked at here; direct-mapped */
     bool holding, held; /* this failure, and the one remembered, is a downgrade: it concerns `domain` alone */
-    bool only_domain; /* the certificate was good for that one's name: no other may use it */
-    uint32_t *order; /* owned: host indexes */
-    size_t host_at;  /* next */
+    bool only_domain;   /* the certificate was good for that one's name: no other may use it */
+    uint32_t *order;    /* owned: host indexes */
+    size_t host_at;     /* next */
     struct dns_query *query;
     struct dns_address *addresses; /* owned */
     size_t address_count, address_at;
@@ -252,32 +236,6 @@ void link_enter(struct link *link); /* brackets of an event: the memory stays un
 void link_leave(struct link *link);
 void link_pass_on(struct link *link); /* sends what waits, sets the deadline */
 void link_txn_destroy(struct deliver_txn *t);
-
-/* rule.c: which rule a delivery is under.  Pure. */
-struct rule_input {
-    const struct group *group;
-    enum job_class class;
-    const struct security *security;
-    const struct dane_records *dane; /* that count at the address, or NULL */
-    bool implicit_tls, later_is_due;
-};
-struct rule {
-    struct tls_facts facts;
-    enum tls_level effective; /* as recorded: with what unusable TLSA records and REQUIRETLS make of it */
-    enum tls_why why;
-    enum tlsrpt_policy policy;
-};
-void rule_find(const struct rule_input *in, struct rule *out);
-/* MTA-STS of the destination, if this class heeds it under this group. */
-struct sts_policy *rule_sts(const struct group *group, enum job_class class, const struct security *security);
-bool rule_wants_dane(const struct group *group, enum job_class class, const char *host);
-/*
- * What must be asked of the table before connecting: the event, with why in words; false when there is nothing more.  Begin
- * with *step = 0.
- */
-bool rule_before_connect(const struct rule_input *in, const struct rule *rule, const char *host,
-                         const struct dane_records *looked_up, bool ip_secure, unsigned *step, enum tls_event *event,
-                         struct outcome *o);
 
 /* link_rule.c: the same for a link, at its current host */
 void link_rule(const struct link *link, struct rule *out);

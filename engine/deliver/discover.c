@@ -16,22 +16,6 @@ struct found {
     struct security security;
 };
 
-void security_fini(struct security *s)
-{
-    sts_policy_unref(s->sts);
-    mem_free(s->nexthop);
-    *s = (struct security){0};
-}
-
-void security_put_key(const struct security *s, struct buf *key)
-{
-    buf_putf(key, "%d%d%d.%d|", s->mx_secure, s->sts_asked, (int)s->sts_result, (int)s->sts_failure);
-    if (s->nexthop)
-        buf_putf(key, "for %s|", s->nexthop);
-    if (s->sts)
-        sts_policy_put_key(s->sts, key);
-}
-
 void found_destroy(struct found *f)
 {
     if (!f)

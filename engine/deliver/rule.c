@@ -1,8 +1,23 @@
-/*
- * Under which rule a delivery is: the group's, or what was discovered of the destination, whichever is
- * stricter (TLS.md, "The model").  Pure: delivery, `explain` and the probe ask the same functions.
- */
-#include "engine/deliver/deliver_priv.h"
+#include "engine/deliver/rule.h"
+
+#include "base/ip.h"
+#include "base/mem.h"
+
+void security_fini(struct security *s)
+{
+    sts_policy_unref(s->sts);
+    mem_free(s->nexthop);
+    *s = (struct security){0};
+}
+
+void security_put_key(const struct security *s, struct buf *key)
+{
+    buf_putf(key, "%d%d%d.%d|", s->mx_secure, s->sts_asked, (int)s->sts_result, (int)s->sts_failure);
+    if (s->nexthop)
+        buf_putf(key, "for %s|", s->nexthop);
+    if (s->sts)
+        sts_policy_put_key(s->sts, key);
+}
 
 bool rule_wants_dane(const struct group *group, enum job_class class, const char *host)
 {

@@ -6,7 +6,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "engine/deliver/deliver_priv.h"
+#include "engine/deliver/rule.h"
 
 #define NO_STS   (-1)
 #define NO_DANE  (-1)
