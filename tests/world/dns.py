@@ -33,7 +33,7 @@ ns IN A 127.0.0.1
 
 
 class Nsd:
-    """NSD from the unpacked tree as an ordinary process on a high port.  `zones` maps a zone to its records."""
+    """NSD from the unpacked tree as an ordinary process on a high port.  `zones` maps a zone to its records, or to its file."""
 
     def __init__(self, folder, address, port, zones):
         self.folder = pathlib.Path(folder).resolve()
@@ -50,6 +50,9 @@ class Nsd:
             f'  zonelistfile: "{self.folder}/zone.list"', "  do-ip6: no", "  reuseport: no", "  rrl-ratelimit: 0",
             "remote-control:", "  control-enable: no"]
         for zone, records in self.zones.items():
+            if isinstance(records, pathlib.Path):
+                conf += ["zone:", f'  name: "{zone}"', f'  zonefile: "{records.resolve()}"']
+                continue
             (zone_dir / f"{zone}.zone").write_text(ZONE_HEAD.format(zone=zone) + "\n".join(records) + "\n")
             conf += ["zone:", f'  name: "{zone}"', f'  zonefile: "{zone}.zone"']
         file = self.folder / "nsd.conf"
