@@ -181,6 +181,8 @@ enum err engine_create(struct conf *conf, struct engine **out, char **why)
     }
     if (!err)
         err = engine_load_policy(e, why);
+    if (!err)
+        engine_load_shadow(e);
     if (err) {
         engine_destroy(e);
         return err;
@@ -280,6 +282,7 @@ void engine_destroy(struct engine *e)
         listener_destroy(e->listeners[i]);
     engine_forget_certificates(e);
     policy_unref(e->policy);
+    shadow_unref(e->shadow);
     tls_client_destroy(e->shared.tls_client);
     limits_destroy(e->shared.limits);
     mem_free(e->shared.host_name);

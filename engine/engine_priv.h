@@ -6,6 +6,7 @@
 #include "base/list.h"
 #include "engine/deliver/deliver.h"
 #include "engine/engine.h"
+#include "engine/shadow.h"
 #include "engine/submit/submit.h"
 #include "engine/worker.h"
 #include "queue/browse.h"
@@ -27,6 +28,8 @@ struct engine {
     unsigned worker_count;
     pthread_mutex_t lock;                   /* of policy and of changes to it */
     struct policy *policy;                  /* counted */
+    struct shadow *shadow;                  /* counted; NULL: no shadow rules; under the same lock */
+    uint64_t shadow_version;                /* the last that was given out */
     char *policy_file_text;                 /* what policy_file held when it was last applied or first seen */
     struct certificate_watch *certificates; /* owned; main's thread: engine_certificates.c */
     int64_t started_unix;

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "engine/deliver/deliver.h"
 #include "engine/net/fetch.h"
+#include "engine/shadow.h"
 #include "engine/sts/sts.h"
 #include "engine/submit/submit.h"
 #include "engine/tlswatch.h"
@@ -250,6 +251,7 @@ void worker_destroy(struct worker *w)
     uv_loop_close(&w->loop);
     attempt_batch_destroy(w->batch);
     policy_unref(w->policy);
+    worker_shadow_destroy(w->shadow);
     accounts_unref(w->accounts);
     mem_free(w->pool);
     mem_free(w);

@@ -72,6 +72,7 @@ struct worker {
     struct fetcher *fetcher;     /* HTTPS: MTA-STS policies, TLS reports */
     struct sts *sts;             /* MTA-STS policies of the domains that are ours */
     struct policy *policy;       /* counted snapshot */
+    struct worker_shadow *shadow; /* owned: engine/shadow.h; NULL: no shadow rules */
     struct accounts *accounts;   /* counted snapshot */
     struct attempt_batch *batch; /* results of this turn of the loop */
     struct tls_watch *tls_watch;

@@ -236,7 +236,7 @@ static struct judged judge_world(const struct question *q, const struct world *w
     struct tls_facts facts = {
         .level = level_in(q, w),
         .group_level = q->no_discovery && q->shadow->starttls != TLS_OFF ? TLS_ON : q->shadow->starttls,
-        .fallback = q->shadow->clear_after_tls_failure,
+        .fallback = q->no_discovery ? CLEAR_NOW : q->shadow->clear_after_tls_failure, /* RFC 8689 §3 */
         .later_is_due = q->f->later_is_due,
         .has_credentials = q->shadow->auth_user != NULL,
         .tlsa_all_unusable = w->dane == DANE_RESULT_UNUSABLE,

@@ -1,12 +1,11 @@
 /*
- * What a group of another document would have done with an attempt that was made: the shadow rules beside the
- * live ones, and `policy whatif` over history.  Pure: it asks policy/tls_decide.h about what is known of the
- * session, and where a fact was never looked up it says so instead of guessing.
+ * What a group of another document would have done with an attempt that was made: the shadow rules beside
+ * the live ones, and `policy whatif` over history.  Pure: it asks policy/tls_decide.h about what is known of
+ * the session, and where a fact was never looked up it says so instead of guessing.
  *
  * Judged    attempts that delivered, and those that failed for want of TLS.  What failed otherwise (no
- * address, no connection, a mailbox that does not exist) is `same`: TLS decided nothing there. Not seen  the
- * register of downgrades (`on_downgrade`), client certificates, TLS-Required: No of a message that went by a
- *           group at `off`, and everything that is not TLS.
+ *           address, no connection, a mailbox that does not exist) is `same`: TLS decided nothing there.
+ * Left out  the register of downgrades (`on_downgrade`), client certificates, and what is not TLS.
  */
 #pragma once
 

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "engine/deliver/deliver_priv.h"
+#include "engine/shadow.h"
 
 static bool wants_failure_dsn(struct worker *w, const struct message *m, const struct rcpt *rcpt)
 {
@@ -134,5 +135,6 @@ void record_attempt(struct dest *dest, const struct link *link, const struct job
         put_transport(a, link, arena);
     decide_then(dest, job, rcpt, link, a, dsn_not_passed_on);
     count(w, a->outcome.kind);
+    shadow_judge(dest, link, a);
     log_attempt(w, a);
 }

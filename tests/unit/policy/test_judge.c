@@ -449,9 +449,10 @@ static struct judge_facts deliver(const struct group *g, const struct wire *w)
     struct tls_facts t = {
         .fallback = g->clear_after_tls_failure, .later_is_due = w->later_is_due, .mx_secure = w->mx_secure};
 
-    if (w->tls_required_no && g->starttls != TLS_OFF) {
-        f.effective = TLS_ON;
+    if (w->tls_required_no) {
+        f.effective = g->starttls == TLS_OFF ? TLS_OFF : TLS_ON;
         f.why = TLS_WHY_TLS_REQUIRED_NO;
+        t.fallback = CLEAR_NOW;
     }
     t.group_level = f.effective;
     if (discovers && g->dane != DANE_OFF)
@@ -580,8 +581,6 @@ static void a_verdict_is_what_the_other_group_would_really_have_done(void **stat
         struct judge_facts was, is;
         uint8_t v;
 
-        if (live.starttls == TLS_OFF)
-            w.tls_required_no = false; /* it lowers nothing there, so nobody recorded it */
         was = deliver(&live, &w);
         is = deliver(&shadow, &w);
         v = (uint8_t)judge_attempt(&was, &live, &shadow);
