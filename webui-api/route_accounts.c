@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/yaml.h"
 #include "engine/engine.h"
+#include "engine/net/tls_server.h"
 #include "engine/smtp/server.h"
 #include "policy/domain.h"
 #include "webui-api/json_write.h"
@@ -34,6 +35,11 @@ static void put_one(struct buf *out, const char *key, const struct account *a)
     for (size_t i = 0; i < a->network_count; i++)
         json_put_text(out, NULL, ip_net_format(&a->networks[i], net));
     json_end(out, ']');
+    json_begin(out, "certificates", '[');
+    for (size_t i = 0; i < a->certificate_count; i++)
+        json_put_text(out, NULL, a->certificates[i]);
+    json_end(out, ']');
+    json_put_bool(out, "has_password", a->iterations != 0);
     json_put_count(out, "max_connections", a->max_connections);
     json_put_count(out, "messages_per_minute", a->messages_per_minute);
     json_put_bool(out, "disabled", a->disabled);
@@ -129,6 +135,12 @@ static bool take_password(struct request *r, const json_t *v, struct account *a)
 {
     const char *text = json_string_value(v);
 
+    if (json_is_null(v)) { /* certificates only: put_body sees that there are some */
+        explicit_bzero(a->stored_key, sizeof(a->stored_key));
+        explicit_bzero(a->server_key, sizeof(a->server_key));
+        a->iterations = 0;
+        return true;
+    }
     if (!text || strlen(text) != json_string_length(v))
         return field_error(r, "password", "expected a text without NUL");
     if (characters(text) < PASSWORD_MIN)
@@ -182,6 +194,47 @@ static bool take_networks(struct request *r, const json_t *v, struct account *a)
     return true;
 }
 
+static bool take_certificates(struct request *r, const json_t *v, struct account *a)
+{
+    static const char right[] =
+        "expected a list of certificates: sha256:FINGERPRINT, a certificate as PEM, or, of one "
+        "that client_ca vouches for, dns:NAME, email:ADDRESS, uri:URI or subject:DN";
+
+    if (!json_is_array(v) || json_array_size(v) > LIST_MAX)
+        return field_error(r, "certificates", right);
+    for (size_t i = 0; i < a->certificate_count; i++)
+        mem_free(a->certificates[i]);
+    mem_free(a->certificates);
+    a->certificate_count = 0;
+    a->certificates = mem_zalloc((json_array_size(v) + 1) * sizeof(*a->certificates));
+    for (size_t i = 0; i < json_array_size(v); i++) {
+        const char *text = json_string_value(json_array_get(v, i));
+        char *spec = text ? tls_peer_spec_normalise(text) : NULL;
+        if (!spec)
+            return field_error(r, "certificates", right);
+        a->certificates[a->certificate_count++] = spec;
+    }
+    return true;
+}
+
+/* A certificate that two accounts name belongs to neither. */
+static bool certificates_are_free(struct request *r, const struct account *a)
+{
+    CLEANUP(accounts_unref) struct accounts *all = store_accounts(engine_store(r->engine));
+
+    for (size_t i = 0; i < accounts_count(all); i++) {
+        const struct account *other = accounts_at(all, i);
+        for (size_t k = 0; k < other->certificate_count && strcmp(other->name, a->name) != 0; k++)
+            for (size_t j = 0; j < a->certificate_count; j++)
+                if (strcmp(other->certificates[k], a->certificates[j]) == 0) {
+                    reply_error(r, 409, "conflict", "the certificate %s belongs to the account '%s'",
+                                a->certificates[j], other->name);
+                    return false;
+                }
+    }
+    return true;
+}
+
 static bool take_number(struct request *r, const char *field, const json_t *v, uint32_t *out)
 {
     json_int_t n = json_integer_value(v);
@@ -194,7 +247,7 @@ static bool take_number(struct request *r, const char *field, const json_t *v, u
 
 static bool take_field(struct request *r, const char *field, const json_t *v, struct account *a)
 {
-    static const char *const fields[] = {"password",        "sender_domains",      "networks",
+    static const char *const fields[] = {"password",        "sender_domains",      "networks", "certificates",
                                          "max_connections", "messages_per_minute", "disabled"};
 
     if (strcmp(field, "password") == 0)
@@ -203,6 +256,8 @@ static bool take_field(struct request *r, const char *field, const json_t *v, st
         return take_domains(r, v, a);
     if (strcmp(field, "networks") == 0)
         return take_networks(r, v, a);
+    if (strcmp(field, "certificates") == 0)
+        return take_certificates(r, v, a);
     if (strcmp(field, "max_connections") == 0)
         return take_number(r, field, v, &a->max_connections);
     if (strcmp(field, "messages_per_minute") == 0)
@@ -268,8 +323,11 @@ static void put_body(struct request *r, const json_t *body, const struct account
         a.name = mem_strdup(r->args[0]);
     json_object_foreach((json_t *)(uintptr_t)body, field, value) good =
         good && take_field(r, field, value, &a);
-    if (good && !before && !json_object_get(body, "password"))
-        good = field_error(r, "password", "a new account needs one");
+    if (good && !a.iterations && !a.certificate_count)
+        good = field_error(r, "password",
+                           before ? "without certificates the account needs one"
+                                  : "a new account needs one, or certificates");
+    good = good && certificates_are_free(r, &a);
     enum err e = good ? engine_account_put(r->engine, &a) : OK;
     account_fini(&a);
     if (e)

@@ -165,6 +165,19 @@ bool tls_peer_matches(const struct tls_peer *p, const char *spec)
     return bytes_eq(kind, BYTES("subject")) && has_subject(p->leaf, value);
 }
 
+static char *fingerprint_of_pem(const char *pem)
+{
+    gnutls_datum_t data = {(unsigned char *)(uintptr_t)pem, (unsigned)strlen(pem)};
+    char hex[TLS_FINGERPRINT_BYTES] = "";
+    gnutls_x509_crt_t crt;
+
+    gnutls_x509_crt_init(&crt);
+    if (gnutls_x509_crt_import(crt, &data, GNUTLS_X509_FMT_PEM) >= 0)
+        take_fingerprint(crt, hex);
+    gnutls_x509_crt_deinit(crt);
+    return hex[0] ? text_format("sha256:%s", hex) : NULL;
+}
+
 /* "AB:CD:…" or "abcd…" */
 static char *normal_fingerprint(struct bytes hex)
 {
@@ -195,6 +208,8 @@ char *tls_peer_spec_normalise(const char *spec)
     struct bytes all = bytes_trim(bytes_of(spec)), kind = bytes_first(all, bytes_find(all, ':'));
     struct bytes value = bytes_trim(bytes_skip(all, kind.len + 1));
 
+    if (strstr(spec, "-----BEGIN CERTIFICATE-----"))
+        return fingerprint_of_pem(spec);
     if (bytes_ieq(kind, BYTES("sha256")))
         return normal_fingerprint(value);
     if (kind.len == 2 || kind.len == all.len) /* openssl x509 -fingerprint, or bare hex */

@@ -96,5 +96,6 @@ void tls_peer_fini(struct tls_peer *p);
  *     subject:DN        the whole subject as RFC 4514 writes it, of a verified one
  */
 bool tls_peer_matches(const struct tls_peer *p, const char *spec);
-/* Is it one of those forms?  Brings it into the form that is stored (mem_free), or NULL. */
+/* Is it one of those forms, or a certificate as PEM?  Brings it into the form that is stored (mem_free), or
+ * NULL. */
 char *tls_peer_spec_normalise(const char *spec);

@@ -143,18 +143,57 @@ static bool set_texts(const struct cli *cli, json_t *fields, const char *field, 
     return true;
 }
 
+/* A file is sent as it is: who asks for it to be trusted need not know how to take its fingerprint. */
+static json_t *certificate_of(const char *text)
+{
+    char pem[65536];
+    FILE *f = strchr(text, '/') || strstr(text, ".pem") || strstr(text, ".crt") ? fopen(text, "re") : NULL;
+
+    if (!f)
+        return json_string(text);
+    size_t n = fread(pem, 1, sizeof(pem), f);
+    fclose(f);
+    return json_stringn(pem, n);
+}
+
+static bool set_certificates(const struct cli *cli, json_t *fields, bool none)
+{
+    json_t *list = json_array();
+    const char *text;
+    size_t at = 0;
+
+    while ((text = invocation_next(cli->in, "certificate", &at)))
+        if (json_array_append_new(list, certificate_of(text))) {
+            cli_fail(CLI_USAGE, "--certificate %s is neither UTF-8 text nor a PEM file", text);
+            json_decref(list);
+            return false;
+        }
+    if (none && json_array_size(list)) {
+        cli_fail(CLI_USAGE, "--certificate and --no-certificate: one of the two");
+        json_decref(list);
+        return false;
+    }
+    if (none || json_array_size(list))
+        json_object_set_new(fields, "certificates", list);
+    else
+        json_decref(list);
+    return true;
+}
+
 static void set_count(const struct cli *cli, json_t *fields, const char *field, const char *option)
 {
     if (cli_has(cli, option))
         json_object_set_new(fields, field, json_integer((json_int_t)invocation_count(cli->in, option, 0)));
 }
 
-static bool set_fields(const struct cli *cli, json_t *fields, bool any_domain, bool any_network)
+static bool set_fields(const struct cli *cli, json_t *fields, bool any_domain, bool any_network,
+                       bool no_certificate)
 {
     set_count(cli, fields, "max_connections", "max-connections");
     set_count(cli, fields, "messages_per_minute", "messages-per-minute");
     return set_texts(cli, fields, "sender_domains", "sender-domain", any_domain) &&
-           set_texts(cli, fields, "networks", "network", any_network);
+           set_texts(cli, fields, "networks", "network", any_network) &&
+           set_certificates(cli, fields, no_certificate);
 }
 
 int cmd_account_add(struct cli *cli)
@@ -164,11 +203,14 @@ int cmd_account_add(struct cli *cli)
     JSON_LOCAL(done);
 
     fields = json_object();
-    if (!set_fields(cli, fields, false, false))
+    if (!set_fields(cli, fields, false, false, false))
         return CLI_USAGE;
-    int code = read_password(cli, password);
+    bool no_password = cli_has(cli, "no-password");
+    if (no_password && !json_object_get(fields, "certificates"))
+        return cli_fail(CLI_USAGE, "--no-password needs a --certificate");
+    int code = no_password ? CLI_DONE : read_password(cli, password);
     if (!code)
-        code = put_account(cli, "new", fields, password, &done);
+        code = put_account(cli, "new", fields, no_password ? NULL : password, &done);
     wipe(password, sizeof(password));
     if (!code && !cli->json)
         printf("account %s added\n", cli_arg(cli, 0));
@@ -198,10 +240,13 @@ int cmd_account_set(struct cli *cli)
     JSON_LOCAL(done);
 
     fields = json_object();
-    if (!set_fields(cli, fields, cli_has(cli, "any-sender-domain"), cli_has(cli, "any-network")))
+    if (!set_fields(cli, fields, cli_has(cli, "any-sender-domain"), cli_has(cli, "any-network"),
+                    cli_has(cli, "no-certificate")))
         return CLI_USAGE;
     if (disable && enable)
         return cli_fail(CLI_USAGE, "--disable and --enable: one of the two");
+    if (cli_has(cli, "no-password"))
+        json_object_set_new(fields, "password", json_null());
     if (disable || enable)
         json_object_set_new(fields, "disabled", json_boolean(disable));
     if (json_object_size(fields) == 0)
@@ -250,12 +295,24 @@ static void put_limit(struct table *t, uint64_t n)
         table_text(t, STYLE_DIM, "–");
 }
 
+/* "password, 2 certificates": which ones stands in --json. */
+static void put_proof(struct table *t, const json_t *a)
+{
+    struct buf *cell = table_cell(t, STYLE_PLAIN);
+    size_t certificates = json_array_size(json_object_get(a, "certificates"));
+
+    if (field_bool(a, "has_password"))
+        buf_puts(cell, certificates ? "password, " : "password");
+    if (certificates)
+        put_plural(cell, certificates, "certificate", "certificates");
+}
+
 int cmd_account_list(struct cli *cli)
 {
     static const struct column columns[] = {
         {"ACCOUNT", COLUMN_LEFT},      {"SENDER DOMAINS", COLUMN_LEFT}, {"NETWORKS", COLUMN_LEFT},
-        {"CONNECTIONS", COLUMN_RIGHT}, {"MESSAGES/MIN", COLUMN_RIGHT},  {"CREATED", COLUMN_LEFT},
-        {"", COLUMN_OPTIONAL},
+        {"CONNECTIONS", COLUMN_RIGHT}, {"MESSAGES/MIN", COLUMN_RIGHT},  {"PROVES BY", COLUMN_LEFT},
+        {"CREATED", COLUMN_LEFT},      {"", COLUMN_OPTIONAL},
     };
     JSON_LOCAL(root);
     BUF_LOCAL(url);
@@ -280,6 +337,7 @@ int cmd_account_list(struct cli *cli)
         put_joined(&t, json_object_get(a, "networks"));
         put_limit(&t, field_count(a, "max_connections"));
         put_limit(&t, field_count(a, "messages_per_minute"));
+        put_proof(&t, a);
         format_relative(table_cell(&t, STYLE_PLAIN), field_int(a, "created_unix"), cli->now_unix);
         table_text(&t, STYLE_WARN, field_bool(a, "disabled") ? "disabled" : "");
     }

@@ -18,6 +18,26 @@ static void put_alarm(struct buf *out, const struct cli *cli, enum style style, 
     buf_putf(out, "%s\n", term_off(&cli->term));
 }
 
+/* One certificate may serve many listeners: each says it, because each is reached by others. */
+static void put_certificate_alarms(struct buf *out, const struct cli *cli, const json_t *listener)
+{
+    const json_t *certificate;
+    size_t i;
+
+    json_array_foreach(json_object_get(listener, "certificates"), i, certificate)
+    {
+        BUF_LOCAL(text);
+        bool over =
+            field_bool(certificate, "revoked") || field_int(certificate, "expires_unix") < cli->now_unix;
+        if (!field_known(certificate, "problem"))
+            continue;
+        buf_putf(&text, "the certificate %s of %s (%s): %s", field_text(certificate, "name"),
+                 field_text(listener, "address"), field_text(certificate, "file"),
+                 field_text(certificate, "problem"));
+        put_alarm(out, cli, over ? STYLE_BAD : STYLE_WARN, buf_str(&text));
+    }
+}
+
 /* What needs attention stands first. */
 static void put_alarms(struct buf *out, const struct cli *cli, const json_t *status)
 {
@@ -43,16 +63,7 @@ static void put_alarms(struct buf *out, const struct cli *cli, const json_t *sta
         if (field_bool(one, "stuck"))
             put_alarm(out, cli, STYLE_BAD, buf_str(&text));
     }
-    json_array_foreach(json_object_get(status, "listeners"), i, one)
-    {
-        BUF_LOCAL(text);
-        int64_t expires = field_int(one, "certificate_expires_unix");
-        buf_putf(&text, "the certificate of %s %s ", field_text(one, "address"),
-                 expires < cli->now_unix ? "expired" : "expires");
-        format_relative(&text, expires, cli->now_unix);
-        if (field_bool(one, "certificate_expires_soon"))
-            put_alarm(out, cli, expires < cli->now_unix ? STYLE_BAD : STYLE_WARN, buf_str(&text));
-    }
+    json_array_foreach(json_object_get(status, "listeners"), i, one) put_certificate_alarms(out, cli, one);
 }
 
 static void put_queue(struct buf *out, const struct cli *cli, const json_t *status)

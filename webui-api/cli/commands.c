@@ -32,6 +32,10 @@
     REPEATED("sender-domain", "DOMAIN", "May send as this domain only; repeat it for more.  Preset: any"),   \
         REPEATED("network", "NETWORK",                                                                       \
                  "May submit from this network only, like 192.0.2.0/24; repeat it for more.  Preset: any"),  \
+        REPEATED(                                                                                            \
+            "certificate", "SPEC|FILE",                                                                      \
+            "Proved by this client certificate: a PEM file, sha256:FINGERPRINT, or, where the listener "     \
+            "has a client_ca, dns:NAME, email:ADDRESS, uri:URI, subject:DN; repeat it for more"),            \
         COUNT("max-connections", "Connections at a time; 0: no limit of its own"),                           \
         COUNT("messages-per-minute", "Messages in a minute; 0: no limit")
 
@@ -39,11 +43,14 @@
     FLAG("password-stdin",                                                                                   \
          "Read the password as one line from stdin (so it is anyway when stdin is no terminal)")
 
-static const struct command_option account_add[] = {ACCOUNT_OPTIONS, PASSWORD_STDIN, LAST};
+static const struct command_option account_add[] = {ACCOUNT_OPTIONS, FLAG("no-password", "Certificates only"),
+                                                    PASSWORD_STDIN, LAST};
 static const struct command_option account_set[] = {
     ACCOUNT_OPTIONS,
     FLAG("any-sender-domain", "Takes back all --sender-domain"),
     FLAG("any-network", "Takes back all --network"),
+    FLAG("no-certificate", "Takes back all --certificate"),
+    FLAG("no-password", "Takes the password away: certificates only"),
     FLAG("disable", "It may not submit any more, but stays"),
     FLAG("enable", "It may submit again"),
     LAST,
