@@ -4,6 +4,7 @@
 #include <gnutls/x509.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -41,13 +42,14 @@ static gnutls_x509_privkey_t make_key(gnutls_pk_algorithm_t kind, unsigned bits)
 
 static gnutls_x509_crt_t make_crt(const char *cn, gnutls_x509_privkey_t key, time_t from, time_t until)
 {
-    static unsigned char serial = 1;
+    static atomic_uint made;
+    unsigned n = atomic_fetch_add(&made, 1);
+    unsigned char serial[] = {1, (unsigned char)(n >> 8), (unsigned char)n};
     gnutls_x509_crt_t crt;
 
     must(gnutls_x509_crt_init(&crt));
     must(gnutls_x509_crt_set_version(crt, 3));
-    serial++;
-    must(gnutls_x509_crt_set_serial(crt, &serial, 1));
+    must(gnutls_x509_crt_set_serial(crt, serial, sizeof(serial)));
     must(gnutls_x509_crt_set_activation_time(crt, from));
     must(gnutls_x509_crt_set_expiration_time(crt, until));
     must(gnutls_x509_crt_set_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, cn, (unsigned)strlen(cn)));
