@@ -214,6 +214,34 @@ const struct conf_key conf_keys[] = {
     {"mta_sts.port", CONF_INT, AT(mta_sts.port), "443", "1", "65535", CONF_RESTART,
      .help = "Port of those web servers. The standard knows no other than 443: for tests."},
 
+    {"tlsrpt.enabled", CONF_BOOL, AT(tlsrpt.enabled), "false", .reload = CONF_LIVE,
+     .help = "Sends each domain that asks for it (a TXT record at _smtp._tls) a daily report of how TLS to its "
+             "mail hosts went (RFC 8460). Off, because it needs two things that only you know: "
+             "tlsrpt.organization and tlsrpt.contact; and a DKIM key for the domain of the contact, since "
+             "receivers must ignore unsigned report mail (section 3)."},
+    {"tlsrpt.organization", CONF_STRING, AT(tlsrpt.organization), .max = "255", .reload = CONF_LIVE,
+     .help = "Who reports: organization-name in the reports."},
+    {"tlsrpt.contact", CONF_STRING, AT(tlsrpt.contact), .max = "254", .reload = CONF_LIVE,
+     .help = "Mail address for questions about the reports: contact-info. Its domain is the TLS-Report-Submitter "
+             "that signs them."},
+    {"tlsrpt.from", CONF_STRING, AT(tlsrpt.from), .max = "254", .reload = CONF_LIVE,
+     .help = "Sender of report mail, at the domain of the contact. Not set: the contact."},
+    {"tlsrpt.delay_max", CONF_DURATION, AT(tlsrpt.delay_max_ms), "4h", "0", "12h", CONF_LIVE,
+     .help = "The reports of a day go out at a random moment within this time after midnight, UTC, so that not "
+             "all senders of the world report at once (section 4.1)."},
+    {"tlsrpt.retry", CONF_DURATION, AT(tlsrpt.retry_ms), "5m", "1s", "4h", CONF_LIVE,
+     .help = "Wait until a report that could not be handed over is tried again; it doubles each time up to four "
+             "hours, and ends a day after the first try (section 5.5). Report mail that is in the queue follows "
+             "the policy of its destination."},
+    {"tlsrpt.private_addresses", CONF_BOOL, AT(tlsrpt.private_addresses), "false", .reload = CONF_LIVE,
+     .help = "Reports may be posted to loopback, private and link-local addresses too. The URLs are chosen by "
+             "strangers: true only in a closed network, and for tests."},
+    {"tlsrpt.receive", CONF_STRING, AT(tlsrpt.receive), .max = "254", .reload = CONF_LIVE,
+     .help = "Address for which submission takes in TLS reports: mail to it is read and kept for \"hayauma tls "
+             "reports\", not sent on. Publish it in a TXT record at _smtp._tls.YOUR-DOMAIN, like "
+             "\"v=TLSRPTv1; rua=mailto:tlsrpt@example.com\", and let your mail host, which must check DKIM, pass "
+             "its mail on to a listener of this daemon."},
+
     {"store.segment", CONF_SIZE, AT(store.segment_bytes), "64M", "1M", "1G", CONF_RESTART,
      .help = "Size of one file of message bodies; a file is deleted when nothing in it is wanted any more."},
     {"store.wal", CONF_SIZE, AT(store.wal_bytes), "64M", "4M", "4G", CONF_RESTART,

@@ -88,6 +88,14 @@ struct conf {
         int64_t port;
     } mta_sts;
     struct {
+        bool enabled;
+        char *organization, *contact;
+        char *from; /* conf_check fills it in: the contact */
+        uint64_t delay_max_ms, retry_ms;
+        bool private_addresses;
+        char *receive; /* NULL: no address of ours takes reports */
+    } tlsrpt;
+    struct {
         uint64_t segment_bytes, wal_bytes, reserve_bytes;
         int64_t history_days;
     } store;

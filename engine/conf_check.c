@@ -309,6 +309,7 @@ void conf_check(struct conf *c, const struct yaml_node *root, struct yaml_errors
     check_tls(c, root, errors);
     check_dns(c, root, errors);
     conf_check_dkim(c, root, errors);
+    conf_check_tlsrpt(c, root, errors);
     check_api(c, root, errors);
     if (c->postmaster && !is_mailbox(bytes_of(c->postmaster)))
         yaml_error(errors, conf_near(root, "postmaster"),

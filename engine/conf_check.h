@@ -16,3 +16,6 @@ const struct yaml_node *conf_near(const struct yaml_node *root, const char *form
 /* The section dkim: (conf_check_dkim.c). */
 void conf_check_dkim(const struct conf *c, const struct yaml_node *root, struct yaml_errors *errors);
 void conf_check_dkim_host(const struct conf *c, const struct yaml_node *root, struct yaml_errors *errors);
+
+/* The section tlsrpt: (conf_check_tlsrpt.c).  Fills in tlsrpt.from. */
+void conf_check_tlsrpt(struct conf *c, const struct yaml_node *root, struct yaml_errors *errors);
