@@ -23,8 +23,25 @@
 #include "base/err.h"
 #include "queue/history.h"
 
-enum report_key { REPORT_BY_GROUP, REPORT_BY_DOMAIN, REPORT_BY_MX, REPORT_BY_CAMPAIGN, REPORT_BY_HOUR };
-const char *report_key_name(enum report_key key); /* "group", "domain", "mx", "campaign", "hour" */
+enum report_key {
+    REPORT_BY_GROUP,
+    REPORT_BY_DOMAIN,
+    REPORT_BY_MX,
+    REPORT_BY_CAMPAIGN,
+    REPORT_BY_HOUR,
+    /* How it travelled: */
+    REPORT_BY_LEVEL,  /* effective */
+    REPORT_BY_WANTED, /* the group's */
+    REPORT_BY_WHY,
+    REPORT_BY_VERSION, /* "": no TLS; so for the next two */
+    REPORT_BY_CIPHER,
+    REPORT_BY_KX,
+    REPORT_BY_VERIFY,
+    REPORT_BY_DANE,
+    REPORT_BY_STS,
+    REPORT_BY_FAILURE, /* "": nothing failed */
+};
+const char *report_key_name(enum report_key key); /* "group", "domain", …, "level", …: the words above in small */
 bool report_key_parse(struct bytes name, enum report_key *out);
 
 enum report_sort {
@@ -33,7 +50,11 @@ enum report_sort {
     REPORT_SORT_FAILED,  /* most bounced and expired first */
     REPORT_SORT_WAITING, /* most deferrals first */
     REPORT_SORT_CLEAR,   /* most delivered in clear first (report_tls; elsewhere as VOLUME) */
+    REPORT_SORT_WEAK,    /* most delivered with weak TLS first (the same) */
 };
+
+/* Which rows report_tls gives; the total counts everything. */
+enum report_only { REPORT_EVERY_ROW, REPORT_ONLY_CLEAR, REPORT_ONLY_WEAK };
 
 #define REPORT_KEYS_MAX 250000
 
@@ -48,6 +69,7 @@ struct report_query {
     enum report_key by;
     enum report_sort sort;
     size_t limit; /* rows; 0: all.  The total always counts everything. */
+    enum report_only only; /* report_tls */
     /* Filters, borrowed: NULL any; "" those without (no campaign; no MX known) */
     const char *group, *domain, *mx, *campaign;
     uint32_t timeout_ms; /* 0: none */
@@ -81,8 +103,12 @@ void report_delivery_fini(struct report_delivery *r);
 #define REPORT_TLS_LEVELS   (TLS_REQUIRETLS + 1)
 #define REPORT_TLS_VERIFIES (TLS_VERIFY_PIN_MISMATCH + 1)
 
+#define REPORT_TLS_DANES    (DANE_RESULT_BOGUS + 1)
+#define REPORT_TLS_STSES    (STS_RESULT_CERT_BAD + 1)
+#define REPORT_TLS_FAILURES (TLS_FAILURE_STS_WEBPKI_INVALID + 1)
+
 struct report_cipher {
-    const char *version, *cipher; /* "TLS1.3", "TLS_AES_256_GCM_SHA384"; in the report */
+    const char *version, *cipher, *kx; /* "TLS1.3", "TLS_AES_256_GCM_SHA384", "ECDHE-X25519"; in the report */
     uint64_t delivered;
 };
 /* delivered = tls13 + tls12 + tls_older + clear_by_choice + clear_by_lack + clear_by_fallback */
@@ -95,6 +121,12 @@ struct report_tls_row {
     uint64_t unverified;                  /* encrypted, but not verified */
     uint64_t verify[REPORT_TLS_VERIFIES]; /* delivered with TLS, by enum tls_verify */
     uint64_t resumed;
+    /* What RFC 9325 §3 and §4 want no more: delivered with any of them, and with each. */
+    uint64_t weak;
+    uint64_t weak_version;     /* below TLS 1.2 */
+    uint64_t weak_cipher;      /* less than 128 bits, or broken */
+    uint64_t weak_kx;          /* static RSA, small DH groups, anonymous */
+    uint64_t weak_certificate; /* key or signature */
     uint64_t clear_by_choice;   /* the level was off */
     uint64_t clear_by_lack;     /* STARTTLS not offered, or refused */
     uint64_t clear_not_offered; /* of these: not offered */
@@ -110,7 +142,10 @@ struct report_tls_row {
     struct {
         uint64_t delivered, encrypted, verified, held;
     } effective[REPORT_TLS_LEVELS];
-    struct report_cipher *ciphers; /* most used first */
+    uint64_t dane[REPORT_TLS_DANES];       /* delivered, by enum dane_result */
+    uint64_t sts[REPORT_TLS_STSES];        /* delivered, by enum sts_result */
+    uint64_t failure[REPORT_TLS_FAILURES]; /* attempts, failed hosts of a walk included */
+    struct report_cipher *ciphers;         /* most used first */
     size_t cipher_count;
 };
 struct report_tls {

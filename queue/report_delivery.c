@@ -76,10 +76,10 @@ static void take_rows(struct tally *t, const struct report_query *q)
     static const report_order_fn orders[] = {
         [REPORT_SORT_VOLUME] = by_volume, [REPORT_SORT_KEY] = report_by_key,
         [REPORT_SORT_FAILED] = by_failed, [REPORT_SORT_WAITING] = by_waiting,
-        [REPORT_SORT_CLEAR] = by_volume,
+        [REPORT_SORT_CLEAR] = by_volume,  [REPORT_SORT_WEAK] = by_volume,
     };
     struct report_delivery *r = &t->report;
-    void **rows = report_rows(&t->by_key, q, orders, &r->span, &r->count);
+    void **rows = report_rows(&t->by_key, q, orders, NULL, &r->span, &r->count);
 
     r->rows = arena_alloc(&r->arena, (r->count + 1) * sizeof(*r->rows));
     for (size_t i = 0; i < r->count; i++) {

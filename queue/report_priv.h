@@ -31,7 +31,10 @@ struct report_cell {
     enum tls_level wanted, effective;
     enum tls_verify verify;
     bool resumed, offered, fallback;
-    struct bytes version, cipher; /* empty: none */
+    enum dane_result dane;
+    enum sts_result sts;
+    enum tls_failure failure;
+    struct bytes version, cipher, kx; /* empty: none */
 };
 typedef enum err (*report_cell_fn)(void *arg, const struct report_cell *cell);
 struct report_scan {
@@ -60,9 +63,10 @@ static inline int report_compare(uint64_t more, uint64_t less) /* descending */
 {
     return more > less ? -1 : more < less;
 }
+typedef bool (*report_wanted_fn)(const void *row, enum report_only only);
 /*
- * All rows in the order that is asked for; `count` of them are to be given, and `span` learns how many there
- * were.  orders[] is by enum report_sort.  The list is the caller's: mem_free.
+ * All rows that are wanted (NULL: every one) in the order that is asked for; `count` of them are to be given, and
+ * `span` learns how many there were.  orders[] is by enum report_sort.  The list is the caller's: mem_free.
  */
 void **report_rows(const struct map *by_key, const struct report_query *q, const report_order_fn *orders,
-                   struct report_span *span, size_t *count);
+                   report_wanted_fn wanted, struct report_span *span, size_t *count);

@@ -31,14 +31,15 @@ int report_by_key(const void *a, const void *b)
 }
 
 void **report_rows(const struct map *by_key, const struct report_query *q, const report_order_fn *orders,
-                   struct report_span *span, size_t *count)
+                   report_wanted_fn wanted, struct report_span *span, size_t *count)
 {
     void **rows = mem_alloc((by_key->count + 1) * sizeof(*rows)), *row;
     bool chronological = q->by == REPORT_BY_HOUR && q->sort == REPORT_SORT_VOLUME;
     size_t n = 0;
 
     for (size_t at = 0; (row = map_next(by_key, &at));)
-        rows[n++] = row;
+        if (!wanted || wanted(row, q->only))
+            rows[n++] = row;
     if (n)
         qsort(rows, n, sizeof(*rows), chronological ? report_by_key : orders[q->sort]);
     span->rows_in_all = n;

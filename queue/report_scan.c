@@ -18,12 +18,50 @@
 
 static const struct log report_log = {"task=report"};
 
+static const char *name_of_level(unsigned n)
+{
+    return tls_level_name((enum tls_level)n);
+}
+static const char *name_of_why(unsigned n)
+{
+    return tls_why_name((enum tls_why)n);
+}
+static const char *name_of_verify(unsigned n)
+{
+    return tls_verify_name((enum tls_verify)n);
+}
+static const char *name_of_dane(unsigned n)
+{
+    return dane_result_name((enum dane_result)n);
+}
+static const char *name_of_sts(unsigned n)
+{
+    return sts_result_name((enum sts_result)n);
+}
+static const char *name_of_failure(unsigned n)
+{
+    return tls_failure_name((enum tls_failure)n);
+}
+
 static const struct {
     const char *name, *column;
+    const char *(*value)(unsigned n); /* of a column that holds an enumerator; NULL: it holds a word's id */
 } keys[] = {
-    [REPORT_BY_GROUP] = {"group", "grp"}, [REPORT_BY_DOMAIN] = {"domain", "domain"},
-    [REPORT_BY_MX] = {"mx", "mx"},        [REPORT_BY_CAMPAIGN] = {"campaign", "campaign"},
-    [REPORT_BY_HOUR] = {"hour", "NULL"},
+    [REPORT_BY_GROUP] = {"group", "grp", NULL},
+    [REPORT_BY_DOMAIN] = {"domain", "domain", NULL},
+    [REPORT_BY_MX] = {"mx", "mx", NULL},
+    [REPORT_BY_CAMPAIGN] = {"campaign", "campaign", NULL},
+    [REPORT_BY_HOUR] = {"hour", "NULL", NULL},
+    [REPORT_BY_LEVEL] = {"level", "effective", name_of_level},
+    [REPORT_BY_WANTED] = {"wanted", "wanted", name_of_level},
+    [REPORT_BY_WHY] = {"why", "why", name_of_why},
+    [REPORT_BY_VERSION] = {"version", "tls_version", NULL},
+    [REPORT_BY_CIPHER] = {"cipher", "tls_cipher", NULL},
+    [REPORT_BY_KX] = {"kx", "tls_kx", NULL},
+    [REPORT_BY_VERIFY] = {"verify", "verify", name_of_verify},
+    [REPORT_BY_DANE] = {"dane", "dane", name_of_dane},
+    [REPORT_BY_STS] = {"sts", "sts", name_of_sts},
+    [REPORT_BY_FAILURE] = {"failure", "failure", name_of_failure},
 };
 
 const char *report_key_name(enum report_key key)
@@ -43,10 +81,11 @@ bool report_key_parse(struct bytes name, enum report_key *out)
 
 /* ---- one file ---- */
 
-struct group_key {                 /* no padding: compared as octets */
-    uint32_t key, version, cipher; /* words; 0: none */
-    uint8_t outcome, then, tls_failed, wanted, effective, verify, flags, unused;
+struct group_key {                     /* no padding: compared as octets */
+    uint32_t key, version, cipher, kx; /* words; 0: none */
+    uint8_t outcome, then, tls_failed, wanted, effective, verify, flags, dane, sts, failure, unused[2];
 };
+_Static_assert(sizeof(struct group_key) == 28, "octets that nobody sets would tell groups apart");
 enum { GROUP_RESUMED = 1, GROUP_OFFERED = 2, GROUP_FALLBACK = 4 };
 
 struct sums {
@@ -100,7 +139,7 @@ static enum err prepare_shapes(struct scan *s, sqlite3_stmt **out)
     buf_putf(&sql,
              "SELECT id, %s, outcome, next, tls_failed, tls_version, tls_cipher, wanted, effective, verify, "
              "resumed,"
-             " offered, fallback FROM shape WHERE 1",
+             " offered, fallback, tls_kx, dane, sts, failure FROM shape WHERE 1",
              keys[q->by].column);
     put_filter(&sql, "grp", 1, q->group);
     put_filter(&sql, "domain", 2, q->domain);
@@ -142,6 +181,10 @@ static struct group_key key_from_row(const struct scan *s, sqlite3_stmt *row)
     k.flags = (uint8_t)((sqlite3_column_int(row, 10) ? GROUP_RESUMED : 0) |
                         (sqlite3_column_int(row, 11) ? GROUP_OFFERED : 0) |
                         (sqlite3_column_int(row, 12) ? GROUP_FALLBACK : 0));
+    k.kx = (uint32_t)sqlite3_column_int64(row, 13);
+    k.dane = (uint8_t)sqlite3_column_int(row, 14);
+    k.sts = (uint8_t)sqlite3_column_int(row, 15);
+    k.failure = (uint8_t)sqlite3_column_int(row, 16);
     return k;
 }
 
@@ -228,12 +271,19 @@ static enum err give_cell(struct scan *s, const struct sums *sums)
         .resumed = (k->flags & GROUP_RESUMED) != 0,
         .offered = (k->flags & GROUP_OFFERED) != 0,
         .fallback = (k->flags & GROUP_FALLBACK) != 0,
+        .dane = (enum dane_result)k->dane,
+        .sts = (enum sts_result)k->sts,
+        .failure = (enum tls_failure)k->failure,
         .version = text_of_word(s, k->version, &texts),
         .cipher = text_of_word(s, k->cipher, &texts),
+        .kx = text_of_word(s, k->kx, &texts),
     };
+    const char *(*value)(unsigned n) = keys[s->what->query->by].value;
 
     if (s->what->query->by == REPORT_BY_HOUR)
         c.key = bytes_of(clock_format_utc(c.hour * 3600, hour));
+    else if (value)
+        c.key = bytes_of(value(k->key));
     else
         c.key = text_of_word(s, k->key, &texts);
     enum err e = s->what->on_cell(s->what->arg, &c);

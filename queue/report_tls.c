@@ -14,7 +14,8 @@ static void count_cipher(struct arena *arena, struct report_tls_row *row, const 
 {
     for (size_t i = 0; i < row->cipher_count; i++) {
         struct report_cipher *known = &row->ciphers[i];
-        if (bytes_eq(bytes_of(known->version), c->version) && bytes_eq(bytes_of(known->cipher), c->cipher)) {
+        if (bytes_eq(bytes_of(known->version), c->version) && bytes_eq(bytes_of(known->cipher), c->cipher) &&
+            bytes_eq(bytes_of(known->kx), c->kx)) {
             known->delivered += c->attempts;
             return;
         }
@@ -26,13 +27,42 @@ static void count_cipher(struct arena *arena, struct report_tls_row *row, const 
             memcpy(more, row->ciphers, n * sizeof(*more));
         row->ciphers = more;
     }
-    row->ciphers[row->cipher_count++] =
-        (struct report_cipher){arena_dup(arena, c->version), arena_dup(arena, c->cipher), c->attempts};
+    row->ciphers[row->cipher_count++] = (struct report_cipher){
+        arena_dup(arena, c->version), arena_dup(arena, c->cipher), arena_dup(arena, c->kx), c->attempts};
 }
 
 static bool is_verified(const struct report_cell *c)
 {
     return tls_verify_is_good(c->verify);
+}
+
+static bool has_word(struct bytes text, const char *const *words, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        for (size_t at = 0; at < text.len; at++)
+            if (bytes_starts(bytes_skip(text, at), bytes_of(words[i])))
+                return true;
+    return false;
+}
+
+/* RFC 9325 §3.1.1, §4.1; names as IANA and GnuTLS write them. */
+static void count_weak(struct report_tls_row *row, const struct report_cell *c)
+{
+    static const char *const ciphers[] = {"_NULL", "RC4",  "ARCFOUR", "3DES", "_DES_",
+                                          "RC2",   "IDEA", "EXPORT",  "MD5"};
+    static const char *const exchanges[] = {"DHE-WEAK", "ANONYMOUS"};
+    uint64_t n = c->attempts;
+    bool version = !bytes_eq(c->version, BYTES("TLS1.3")) && !bytes_eq(c->version, BYTES("TLS1.2"));
+    bool cipher = has_word(c->cipher, ciphers, COUNT_OF(ciphers));
+    bool kx = bytes_eq(c->kx, BYTES("RSA")) || bytes_starts(c->cipher, BYTES("TLS_RSA_")) ||
+              has_word(c->kx, exchanges, COUNT_OF(exchanges));
+    bool certificate = c->verify == TLS_VERIFY_WEAK;
+
+    row->weak_version += version ? n : 0;
+    row->weak_cipher += cipher ? n : 0;
+    row->weak_kx += kx ? n : 0;
+    row->weak_certificate += certificate ? n : 0;
+    row->weak += version || cipher || kx || certificate ? n : 0;
 }
 
 static void count_encrypted(struct arena *arena, struct report_tls_row *row, const struct report_cell *c)
@@ -53,6 +83,7 @@ static void count_encrypted(struct arena *arena, struct report_tls_row *row, con
         row->verify[c->verify] += n;
     if (c->resumed)
         row->resumed += n;
+    count_weak(row, c);
     count_cipher(arena, row, c);
 }
 
@@ -80,6 +111,10 @@ static void count_delivered(struct arena *arena, struct report_tls_row *row, con
         count_encrypted(arena, row, c);
     else
         count_clear(row, c);
+    if ((size_t)c->dane < REPORT_TLS_DANES)
+        row->dane[c->dane] += c->attempts;
+    if ((size_t)c->sts < REPORT_TLS_STSES)
+        row->sts[c->sts] += c->attempts;
     if ((size_t)c->wanted < REPORT_TLS_LEVELS) {
         row->wanted[c->wanted].delivered += c->attempts;
         row->wanted[c->wanted].encrypted += encrypted ? c->attempts : 0;
@@ -95,6 +130,8 @@ static void count_delivered(struct arena *arena, struct report_tls_row *row, con
 static void count(struct arena *arena, struct report_tls_row *row, const struct report_cell *c)
 {
     row->attempts += c->attempts;
+    if ((size_t)c->failure < REPORT_TLS_FAILURES)
+        row->failure[c->failure] += c->attempts;
     if (c->then == THEN_NOTHING)
         return;
     if (c->outcome == OUTCOME_DELIVERED) {
@@ -130,7 +167,9 @@ static int by_use(const void *a, const void *b)
 
     if (!c)
         c = strcmp(x->version, y->version);
-    return c ? c : strcmp(x->cipher, y->cipher);
+    if (!c)
+        c = strcmp(x->cipher, y->cipher);
+    return c ? c : strcmp(x->kx, y->kx);
 }
 
 static int by_volume(const void *a, const void *b)
@@ -170,6 +209,21 @@ static int by_clear(const void *a, const void *b)
     return c ? c : by_volume(a, b);
 }
 
+static int by_weak(const void *a, const void *b)
+{
+    const struct report_tls_row *x = *(void *const *)a, *y = *(void *const *)b;
+    int c = report_compare(x->weak, y->weak);
+
+    return c ? c : by_volume(a, b);
+}
+
+static bool is_wanted(const void *row, enum report_only only)
+{
+    const struct report_tls_row *r = row;
+
+    return only == REPORT_ONLY_CLEAR ? clear_of(r) > 0 : only == REPORT_ONLY_WEAK ? r->weak > 0 : true;
+}
+
 static void sort_ciphers(struct report_tls_row *row)
 {
     if (row->cipher_count)
@@ -182,10 +236,10 @@ static void take_rows(struct tally *t, const struct report_query *q)
     static const report_order_fn orders[] = {
         [REPORT_SORT_VOLUME] = by_volume, [REPORT_SORT_KEY] = report_by_key,
         [REPORT_SORT_FAILED] = by_failed, [REPORT_SORT_WAITING] = by_waiting,
-        [REPORT_SORT_CLEAR] = by_clear,
+        [REPORT_SORT_CLEAR] = by_clear,   [REPORT_SORT_WEAK] = by_weak,
     };
     struct report_tls *r = &t->report;
-    void **rows = report_rows(&t->by_key, q, orders, &r->span, &r->count);
+    void **rows = report_rows(&t->by_key, q, orders, is_wanted, &r->span, &r->count);
 
     r->rows = arena_alloc(&r->arena, (r->count + 1) * sizeof(*r->rows));
     for (size_t i = 0; i < r->count; i++) {

@@ -275,6 +275,153 @@ static void tls_says_who_got_mail_encrypted_how_and_who_in_clear_and_why(void **
     report_tls_fini(&r);
 }
 
+/* How mail travelled, beyond what the stories tell. */
+static const struct {
+    const char *domain, *version, *cipher, *kx;
+    enum tls_level wanted, effective;
+    enum tls_why why;
+    enum tls_verify verify;
+    enum dane_result dane;
+    enum sts_result sts;
+    enum tls_failure failure;
+    bool fallback;
+    enum attempt_then then;
+    unsigned times;
+} travelled[] = {
+    {"a", "TLS1.3", "TLS_AES_256_GCM_SHA384", "ECDHE-X25519", TLS_ON, TLS_DANE, TLS_WHY_DANE, TLS_VERIFY_DANE,
+     DANE_RESULT_MATCH, STS_RESULT_OFF, TLS_FAILURE_NONE, false, THEN_REMOVE, 5},
+    {"a", "TLS1.3", "TLS_AES_256_GCM_SHA384", "ECDHE-SECP256R1", TLS_ON, TLS_STS_ENFORCE, TLS_WHY_STS,
+     TLS_VERIFY_PKIX, DANE_RESULT_NONE, STS_RESULT_OK, TLS_FAILURE_NONE, false, THEN_REMOVE, 4},
+    {"b", "TLS1.2", "TLS_ECDHE_RSA_AES_256_GCM_SHA384", "ECDHE-X25519", TLS_ON, TLS_ON, TLS_WHY_RULE,
+     TLS_VERIFY_WEAK, DANE_RESULT_NONE, STS_RESULT_NONE, TLS_FAILURE_CERTIFICATE_NOT_TRUSTED, false,
+     THEN_REMOVE, 3},
+    {"c", "TLS1.2", "TLS_RSA_AES_256_CBC_SHA1", NULL, TLS_ON, TLS_ON, TLS_WHY_RULE, TLS_VERIFY_PKIX,
+     DANE_RESULT_NONE, STS_RESULT_NONE, TLS_FAILURE_NONE, false, THEN_REMOVE,
+     2}, /* as version 1 recorded it */
+    {"c", "TLS1.0", "TLS_RSA_3DES_EDE_CBC_SHA1", "RSA", TLS_ON, TLS_ON, TLS_WHY_RULE, TLS_VERIFY_WEAK,
+     DANE_RESULT_NONE, STS_RESULT_NONE, TLS_FAILURE_NONE, false, THEN_REMOVE, 7},
+    {"d", NULL, NULL, NULL, TLS_ON, TLS_ON, TLS_WHY_RULE, TLS_VERIFY_NONE, DANE_RESULT_NONE,
+     STS_RESULT_FAILED, TLS_FAILURE_VALIDATION, true, THEN_REMOVE, 6},
+    {"d", "TLS1.2", "TLS_DHE_RSA_AES_128_GCM_SHA256", "DHE-WEAK", TLS_REQUIRE, TLS_REQUIRE, TLS_WHY_RULE,
+     TLS_VERIFY_PKIX, DANE_RESULT_NONE, STS_RESULT_NONE, TLS_FAILURE_NONE, false, THEN_REMOVE, 1},
+    {"e", NULL, NULL, NULL, TLS_ON, TLS_DANE, TLS_WHY_DANE, TLS_VERIFY_NONE, DANE_RESULT_BOGUS,
+     STS_RESULT_OFF, TLS_FAILURE_DNSSEC_INVALID, false, THEN_NOTHING, 8},
+};
+
+static void tell_travelled(struct world *w)
+{
+    struct attempt_batch *b = attempt_batch_create();
+
+    for (size_t i = 0; i < COUNT_OF(travelled); i++)
+        for (unsigned n = 0; n < travelled[i].times; n++) {
+            struct attempt *a = add_attempt(b, n + 1);
+            a->domain = travelled[i].domain;
+            a->tls_version = travelled[i].version;
+            a->tls_cipher = travelled[i].cipher;
+            a->tls_kx = travelled[i].kx;
+            a->tls_wanted = travelled[i].wanted;
+            a->tls_effective = travelled[i].effective;
+            a->tls_why = travelled[i].why;
+            a->tls_verify = travelled[i].verify;
+            a->dane = travelled[i].dane;
+            a->sts = travelled[i].sts;
+            a->tls_failure = travelled[i].failure;
+            a->fallback = travelled[i].fallback;
+            a->tls_offered = true;
+            a->then = travelled[i].then;
+            if (a->then == THEN_NOTHING)
+                a->outcome.kind = OUTCOME_DEFERRED;
+        }
+    post_and_wait(w, b);
+}
+
+static void tls_is_told_by_everything_that_it_is_made_of(void **state)
+{
+    struct world *w = *state;
+    static const struct {
+        enum report_key by;
+        const char *key;
+        uint64_t attempts, delivered;
+    } cases[] = {
+        {REPORT_BY_LEVEL, "on", 18, 18},
+        {REPORT_BY_LEVEL, "dane", 13, 5},
+        {REPORT_BY_LEVEL, "sts-enforce", 4, 4},
+        {REPORT_BY_LEVEL, "require", 1, 1},
+        {REPORT_BY_WANTED, "on", 35, 27},
+        {REPORT_BY_WANTED, "require", 1, 1},
+        {REPORT_BY_WHY, "rule", 19, 19},
+        {REPORT_BY_WHY, "dane", 13, 5},
+        {REPORT_BY_WHY, "sts", 4, 4},
+        {REPORT_BY_VERSION, "TLS1.3", 9, 9},
+        {REPORT_BY_VERSION, "TLS1.0", 7, 7},
+        {REPORT_BY_VERSION, "", 14, 6},
+        {REPORT_BY_CIPHER, "TLS_AES_256_GCM_SHA384", 9, 9},
+        {REPORT_BY_KX, "ECDHE-X25519", 8, 8},
+        {REPORT_BY_KX, "", 16, 8},
+        {REPORT_BY_VERIFY, "weak", 10, 10},
+        {REPORT_BY_VERIFY, "none", 14, 6},
+        {REPORT_BY_DANE, "bogus", 8, 0},
+        {REPORT_BY_DANE, "match", 5, 5},
+        {REPORT_BY_STS, "ok", 4, 4},
+        {REPORT_BY_FAILURE, "dnssec-invalid", 8, 0},
+        {REPORT_BY_FAILURE, "certificate-not-trusted", 3, 3},
+        {REPORT_BY_FAILURE, "", 19, 19},
+    };
+
+    world_open(w, 0);
+    tell_travelled(w);
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct report_tls r;
+        const struct report_tls_row *row = NULL;
+        assert_int_equal(report_tls(w->dir, &(struct report_query){.by = cases[i].by}, &r), OK);
+        assert_int_equal(r.total.attempts, 36);
+        for (size_t k = 0; k < r.count; k++)
+            if (strcmp(r.rows[k].key, cases[i].key) == 0)
+                row = &r.rows[k];
+        if (!row || row->attempts != cases[i].attempts || row->delivered != cases[i].delivered)
+            fail_msg("%s=%s: %d attempts, %d delivered", report_key_name(cases[i].by), cases[i].key,
+                     row ? (int)row->attempts : -1, row ? (int)row->delivered : -1);
+        report_tls_fini(&r);
+    }
+}
+
+static void weak_tls_is_counted_by_what_is_weak_in_it(void **state)
+{
+    struct world *w = *state;
+    struct report_tls r;
+
+    world_open(w, 0);
+    tell_travelled(w);
+    const struct report_query weak = {
+        .by = REPORT_BY_DOMAIN, .sort = REPORT_SORT_WEAK, .only = REPORT_ONLY_WEAK};
+    assert_int_equal(report_tls(w->dir, &weak, &r), OK);
+    assert_int_equal(r.count, 3);
+    assert_int_equal(r.span.rows_in_all, 3);
+    const struct report_tls_row *c = &r.rows[0], *b = &r.rows[1], *d = &r.rows[2];
+    assert_string_equal(c->key, "c");
+    assert_true(c->weak == 9 && c->weak_version == 7 && c->weak_cipher == 7 && c->weak_kx == 9 &&
+                c->weak_certificate == 7);
+    assert_string_equal(b->key, "b");
+    assert_true(b->weak == 3 && b->weak_version == 0 && b->weak_cipher == 0 && b->weak_kx == 0 &&
+                b->weak_certificate == 3);
+    assert_string_equal(d->key, "d");
+    assert_true(d->weak == 1 && d->weak_kx == 1 && d->weak_certificate == 0);
+    assert_true(r.total.weak == 13 && r.total.delivered == 28 &&
+                r.total.failure[TLS_FAILURE_DNSSEC_INVALID] == 8);
+    assert_true(r.total.dane[DANE_RESULT_MATCH] == 5 && r.total.dane[DANE_RESULT_BOGUS] == 0 &&
+                r.total.sts[STS_RESULT_OK] == 4);
+    report_tls_fini(&r);
+
+    const struct report_query clear = {
+        .by = REPORT_BY_DOMAIN, .sort = REPORT_SORT_CLEAR, .only = REPORT_ONLY_CLEAR};
+    assert_int_equal(report_tls(w->dir, &clear, &r), OK);
+    assert_int_equal(r.count, 1);
+    assert_string_equal(r.rows[0].key, "d");
+    assert_int_equal(r.rows[0].clear_by_fallback, 6);
+    assert_int_equal(r.total.delivered, 28); /* everything, whatever the rows are */
+    report_tls_fini(&r);
+}
+
 static void a_short_span_is_exact_and_a_long_one_is_of_whole_hours(void **state)
 {
     struct world *w = *state;
@@ -510,7 +657,8 @@ static void every_field_of_a_record_comes_back(void **state)
                         tls_verify_name(TLS_VERIFY_WRONG_NAME));
     assert_string_equal(json_string_value(json_object_get(parsed, "dane")), "mismatch");
     assert_string_equal(json_string_value(json_object_get(parsed, "tls_failure")), "sts-webpki-invalid");
-    assert_string_equal(json_string_value(json_object_get(parsed, "cert_expires")), "2026-12-21T00:00:00.000Z");
+    assert_string_equal(json_string_value(json_object_get(parsed, "cert_expires")),
+                        "2026-12-21T00:00:00.000Z");
     assert_int_equal(json_integer_value(json_object_get(parsed, "policy")), 12345678901);
     json_decref(parsed);
     report_attempts_fini(&r);
@@ -623,6 +771,8 @@ int main(void)
         IN_WORLD(filters_hold_together_and_an_empty_one_means_without),
         IN_WORLD(rows_are_sorted_as_asked_and_the_total_counts_what_the_limit_hides),
         IN_WORLD(tls_says_who_got_mail_encrypted_how_and_who_in_clear_and_why),
+        IN_WORLD(tls_is_told_by_everything_that_it_is_made_of),
+        IN_WORLD(weak_tls_is_counted_by_what_is_weak_in_it),
         IN_WORLD(a_short_span_is_exact_and_a_long_one_is_of_whole_hours),
         IN_WORLD(days_are_added_up),
         IN_WORLD(an_empty_history_gives_empty_reports),
