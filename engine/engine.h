@@ -74,3 +74,11 @@ json_t *engine_status(struct engine *e);
 json_t *engine_explain(struct engine *e, const char *address_or_domain);
 /* Prometheus text, appended. */
 void engine_metrics(struct engine *e, struct buf *out);
+
+/* ---- DKIM ---- */
+json_t *engine_dkim_keys(struct engine *e); /* dkim_keys_json */
+/*
+ * dkim_check: waits for DNS.  domain NULL: all keys; dns_server NULL: the resolvers of the configuration, past their cache
+ * otherwise.  NULL: *why says what was wrong with the question (mem_free).
+ */
+json_t *engine_dkim_check(struct engine *e, const char *domain, const char *dns_server, char **why);

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "engine/dkim/dkim.h"
 #include "engine/engine_priv.h"
 #include "policy/domain.h"
 
@@ -157,6 +158,7 @@ json_t *engine_status(struct engine *e)
         "groups", groups_json(e), "listeners", listeners_json(e), "workers", workers);
     json_object_set_new(status, "tls_downgrades_open",
                         json_integer(atomic_load(&e->shared.tls_downgrades_open)));
+    json_object_set_new(status, "dkim", dkim_status_json(e->shared.dkim));
     policy_unref(p);
     return status;
 }
@@ -239,5 +241,6 @@ void engine_metrics(struct engine *e, struct buf *out)
            (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
                (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
     engine_certificates_metrics(e, out);
+    dkim_metrics(e->shared.dkim, out);
     policy_unref(p);
 }

@@ -1,38 +1,11 @@
 /* The keys in force, and the threads that sign with them. */
-#include "engine/dkim/dkim.h"
+#include "engine/dkim/dkim_priv.h"
 
-#include <pthread.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "engine/dkim/record.h"
-#include "engine/dkim/signing.h"
-
-#define THREADS_MAX 256
-
-struct order {
-    struct dkim_request *request;
-    uint64_t posted_us;
-};
-
-struct dkim {
-    pthread_mutex_t lock; /* of everything down to `threads` */
-    pthread_cond_t more;
-    struct dkim_keyring *ring; /* counted; NULL: no keys */
-    struct order *orders;      /* a ring buffer that grows up to queue_max */
-    size_t first, waiting, cap, queue_max;
-    size_t waiting_max;
-    bool ending;
-    unsigned thread_count;
-    pthread_t threads[THREADS_MAX];
-    _Atomic uint64_t signed_messages, unsigned_messages, failed_messages, refused_full;
-    _Atomic uint64_t signatures, sign_us, wait_us;
-};
-
-#define ADD(counter, n) atomic_fetch_add_explicit(&(counter), (n), memory_order_relaxed)
-#define GET(counter)    atomic_load_explicit(&(counter), memory_order_relaxed)
 
 /* ---- one order ---- */
 
@@ -41,18 +14,18 @@ static enum err sign(struct dkim *d, struct dkim_signing *s)
     uint64_t start_us = clock_now_us();
     enum err e = dkim_signing_sign(s);
 
-    ADD(d->sign_us, clock_now_us() - start_us);
-    ADD(d->signatures, dkim_signing_count(s));
+    DKIM_ADD(d->sign_us, clock_now_us() - start_us);
+    DKIM_ADD(d->signatures, dkim_signing_count(s));
     return e;
 }
 
 static void count_result(struct dkim *d, enum err e)
 {
     if (!e) {
-        ADD(d->signed_messages, 1);
+        DKIM_ADD(d->signed_messages, 1);
         return;
     }
-    ADD(d->failed_messages, 1);
+    DKIM_ADD(d->failed_messages, 1);
     log_error(NULL, "dkim.failed", LOG_ERR(e));
 }
 
@@ -72,7 +45,7 @@ static void serve(struct dkim *d, struct dkim_request *r)
 
 /* ---- the pool ---- */
 
-static bool next_order(struct dkim *d, struct order *out)
+static bool next_order(struct dkim *d, struct dkim_order *out)
 {
     pthread_mutex_lock(&d->lock);
     while (!d->waiting && !d->ending)
@@ -90,12 +63,12 @@ static bool next_order(struct dkim *d, struct order *out)
 static void *run(void *arg)
 {
     struct dkim *d = arg;
-    struct order order;
+    struct dkim_order order;
 
     while (next_order(d, &order)) {
         struct dkim_request *r = order.request;
         serve(d, r);
-        ADD(d->wait_us, clock_now_us() - order.posted_us);
+        DKIM_ADD(d->wait_us, clock_now_us() - order.posted_us);
         r->note.run = r->on_reply;
         inbox_post(r->reply_to, &r->note);
     }
@@ -108,7 +81,7 @@ static void start_threads(struct dkim *d, int64_t wanted)
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     unsigned count = wanted ? (unsigned)wanted : cores < 1 ? 1 : (unsigned)cores;
 
-    count = MIN_OF(count, (unsigned)THREADS_MAX);
+    count = MIN_OF(count, (unsigned)DKIM_THREADS_MAX);
     while (d->thread_count < count) {
         int code = pthread_create(&d->threads[d->thread_count], NULL, run, d);
         if (code) { /* fewer will do; without any, orders are refused */
@@ -122,7 +95,7 @@ static void start_threads(struct dkim *d, int64_t wanted)
 static void grow(struct dkim *d)
 {
     size_t cap = MAX_OF(d->cap * 2, (size_t)64);
-    struct order *orders = mem_alloc(cap * sizeof(*orders));
+    struct dkim_order *orders = mem_alloc(cap * sizeof(*orders));
 
     for (size_t i = 0; i < d->waiting; i++)
         orders[i] = d->orders[(d->first + i) % d->cap];
@@ -142,13 +115,13 @@ enum err dkim_post(struct dkim *d, struct dkim_request *r)
     if (!full) {
         if (d->waiting == d->cap)
             grow(d);
-        d->orders[(d->first + d->waiting++) % d->cap] = (struct order){r, now_us};
+        d->orders[(d->first + d->waiting++) % d->cap] = (struct dkim_order){r, now_us};
         d->waiting_max = MAX_OF(d->waiting_max, d->waiting);
         pthread_cond_signal(&d->more);
     }
     pthread_mutex_unlock(&d->lock);
     if (full)
-        ADD(d->refused_full, 1);
+        DKIM_ADD(d->refused_full, 1);
     return full ? ERR_FULL : OK;
 }
 
@@ -202,7 +175,7 @@ void dkim_use(struct dkim *d, struct dkim_keyring *ring, const struct conf *conf
     dkim_keyring_unref(before);
 }
 
-static struct dkim_keyring *ring_of(struct dkim *d)
+struct dkim_keyring *dkim_ring(struct dkim *d)
 {
     pthread_mutex_lock(&d->lock);
     struct dkim_keyring *ring = dkim_keyring_ref(d->ring);
@@ -215,14 +188,14 @@ static struct dkim_keyring *ring_of(struct dkim *d)
 struct dkim_signing *dkim_signing_begin(struct dkim *d, const struct bytes *sections, size_t count,
                                         const struct account *account)
 {
-    struct dkim_keyring *ring = ring_of(d);
+    struct dkim_keyring *ring = dkim_ring(d);
     struct dkim_signing *s = NULL;
     enum dkim_refusal no = DKIM_NO_KEY;
 
     if (ring && ring->count)
         no = dkim_signing_make(ring, sections, count, account, clock_unix(), &s);
     if (no) {
-        ADD(d->unsigned_messages, 1);
+        DKIM_ADD(d->unsigned_messages, 1);
         if (no == DKIM_NOT_ALLOWED || no == DKIM_MANY_FROM || no == DKIM_MANY_FIELDS)
             log_warn(NULL, "dkim.not_signed",
                      LOG_STR("account", account && account->name ? account->name : "-"),
@@ -270,48 +243,4 @@ enum err dkim_sign_message(struct dkim *d, struct buf *message)
     }
     dkim_signing_destroy(s);
     return e;
-}
-
-/* ---- seeing ---- */
-
-void dkim_stats(const struct dkim *d, struct dkim_stats *out)
-{
-    struct dkim *own = (struct dkim *)(uintptr_t)d; /* the lock is all that changes */
-
-    *out = (struct dkim_stats){
-        .signed_messages = GET(d->signed_messages),
-        .unsigned_messages = GET(d->unsigned_messages),
-        .failed_messages = GET(d->failed_messages),
-        .refused_full = GET(d->refused_full),
-        .signatures = GET(d->signatures),
-        .sign_us_total = GET(d->sign_us),
-        .wait_us_total = GET(d->wait_us),
-    };
-    pthread_mutex_lock(&own->lock);
-    out->waiting = (uint32_t)d->waiting;
-    out->waiting_max = (uint32_t)d->waiting_max;
-    out->threads = d->thread_count;
-    pthread_mutex_unlock(&own->lock);
-}
-
-json_t *dkim_keys_json(struct dkim *d)
-{
-    struct dkim_keyring *ring = ring_of(d);
-    json_t *list = json_array();
-
-    for (size_t i = 0; ring && i < ring->count; i++) {
-        const struct dkim_entry *e = &ring->entries[i];
-        enum dkim_algorithm a = dkim_key_algorithm(e->key);
-        BUF_LOCAL(name);
-        BUF_LOCAL(record);
-        dkim_record_name(e->selector, e->domain, &name);
-        dkim_record_format(e->key, &record);
-        json_array_append_new(list,
-                              json_pack("{s:s, s:s, s:s, s:i, s:b, s:s, s:s}", "domain", e->domain,
-                                        "selector", e->selector, "algorithm", dkim_algorithm_name(a), "bits",
-                                        (int)dkim_key_bits(e->key), "subdomains", (int)e->subdomains, "name",
-                                        buf_str(&name), "record", buf_str(&record)));
-    }
-    dkim_keyring_unref(ring);
-    return list;
 }

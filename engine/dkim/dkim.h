@@ -78,10 +78,23 @@ MUST_CHECK enum err dkim_post(struct dkim *d, struct dkim_request *r);
 
 struct dkim_stats {
     uint64_t signed_messages, unsigned_messages, failed_messages, refused_full;
-    uint64_t signatures, sign_us_total; /* private-key operations of the pool, and the time they took */
+    uint64_t signatures, sign_us_total; /* private-key operations, and the time they took */
     uint64_t wait_us_total;             /* from dkim_post to the answer, over all orders */
-    uint32_t waiting, waiting_max, threads;
+    uint32_t waiting, waiting_max, threads, keys;
 };
 void dkim_stats(const struct dkim *d, struct dkim_stats *out);
-/* [{domain, selector, algorithm, bits, subdomains, name, record}]: no secrets.  The caller's reference. */
-json_t *dkim_keys_json(struct dkim *d);
+/* The caller's reference, all three.  No secrets. */
+json_t *dkim_status_json(struct dkim *d); /* the same numbers */
+json_t *
+dkim_keys_json(struct dkim *d); /* [{domain, selector, algorithm, bits, subdomains, name, record, zone}] */
+/*
+ * The same, each with what DNS holds for it: status (enum dkim_verdict, or "unknown"), explain, dns, dnssec,
+ * found.  Waits for DNS, so not from a worker; `w` does the asking, at `server` (only the addresses count)
+ * or, with NULL, where it always asks.  `domain` is normalised; NULL: all.  *why: that server cannot be asked
+ * (mem_free), else NULL.
+ */
+struct worker;
+struct dns_config;
+json_t *dkim_check(struct dkim *d, struct worker *w, const char *domain, const struct dns_config *server,
+                   char **why);
+void dkim_metrics(struct dkim *d, struct buf *out); /* in the form of Prometheus, appended */
