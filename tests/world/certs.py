@@ -47,14 +47,14 @@ class Certs:
         self.ca_file = self.folder / "ca.pem"
         self.root = Authority("Hayauma test authority")
         self.ca_file.write_bytes(self.root.cert.public_bytes(PEM))
-        self._authorities = {}
+        self._made = {}
 
     # ---- good in every way ----
     def good(self, *names):
         return self._leaf("good", names)
 
     def rsa(self, *names):
-        return self._leaf("rsa", names, key=lambda: rsa.generate_private_key(65537, 2048))
+        return self._leaf("rsa", names, key=lambda: self._once("rsa key", lambda: rsa.generate_private_key(65537, 2048)))
 
     def chain(self, *names):
         """Leaf, intermediate and root, as TLSA records of usage 2 want them to be presented (RFC 7672 §3.1.2)."""
@@ -77,7 +77,7 @@ class Certs:
         return self._leaf("unknown-ca", names, issuer=self.stranger, present=[self.stranger.cert])
 
     def weak(self, *names):
-        return self._leaf("weak", names, key=lambda: rsa.generate_private_key(65537, 1024))
+        return self._leaf("weak", names, key=lambda: self._once("weak key", lambda: rsa.generate_private_key(65537, 1024)))
 
     def sha1(self, *names):
         return self._leaf("sha1", names, digest=hashes.SHA1())
@@ -106,18 +106,18 @@ class Certs:
 
     def ca_false(self, *names):
         """Signed by a certificate that the authority made for a server, not for signing."""
-        issuer = self._authority("ca-false", lambda: Authority("mail.customer.test", self.root, ca=False))
+        issuer = self._once("ca-false", lambda: Authority("mail.customer.test", self.root, ca=False))
         return self._leaf("ca-false", names, issuer=issuer, present=[issuer.cert])
 
     def path_too_long(self, *names):
         """One intermediate more than the path length of the first allows."""
-        first = self._authority("short path", lambda: Authority("No authority below me", self.root, path_length=0))
-        second = self._authority("too deep", lambda: Authority("One too many", first))
+        first = self._once("short path", lambda: Authority("No authority below me", self.root, path_length=0))
+        second = self._once("too deep", lambda: Authority("One too many", first))
         return self._leaf("path-too-long", names, issuer=second, present=[second.cert, first.cert])
 
     def hundred(self, *names):
         """A chain of a hundred certificates."""
-        issuer = self._authority("hundredth", self._deep)
+        issuer = self._once("hundredth", self._deep)
         return self._leaf("hundred", names, issuer=issuer, present=[issuer.cert, *issuer.above[:-1]])
 
     def huge(self, *names):
@@ -137,21 +137,22 @@ class Certs:
         return self._leaf("chain-unrelated", names, issuer=self.stranger, present=[self.stranger.cert, self.root.cert])
 
     def chain_ca_false(self, *names):
-        issuer = self._authority("ca-false", lambda: Authority("mail.customer.test", self.root, ca=False))
+        issuer = self._once("ca-false", lambda: Authority("mail.customer.test", self.root, ca=False))
         return self._leaf("chain-ca-false", names, issuer=issuer, present=[issuer.cert, self.root.cert])
 
     @property
     def intermediate(self):
-        return self._authority("intermediate", lambda: Authority("Hayauma intermediate authority", self.root))
+        return self._once("intermediate", lambda: Authority("Hayauma intermediate authority", self.root))
 
     @property
     def stranger(self):
-        return self._authority("stranger", lambda: Authority("An authority that nobody trusts"))
+        return self._once("stranger", lambda: Authority("An authority that nobody trusts"))
 
-    def _authority(self, name, make):
-        if name not in self._authorities:
-            self._authorities[name] = make()
-        return self._authorities[name]
+    def _once(self, name, make):
+        """Keys and authorities take time: each is made when it is first asked for, and then kept."""
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
 
     def _deep(self):
         authority = self.root

@@ -9,7 +9,6 @@ what went in clear text can be shown.
 
 import asyncio
 import base64
-import collections
 import dataclasses
 import json
 import re
@@ -17,6 +16,8 @@ import ssl
 import sys
 import threading
 import time
+
+from .recorder import Delivery, Recorder
 
 RECORD_LIMIT = 8 << 20
 GARBAGE = b"this is no ServerHello at all\r\n" * 4
@@ -32,6 +33,11 @@ class Personality:
     host: str = ""  # what the banner says; the name if empty
     tls: str = "starttls"  # starttls | none | implicit
     cert: tuple = ()  # (certificate file, key file)
+    sni: dict = dataclasses.field(default_factory=dict)  # host name: (certificate file, key file), instead of `cert`
+    client_ca: str = ""  # clients are asked for a certificate of this authority, and may do without
+    tls_ciphers: str = "DEFAULT"  # in OpenSSL's words, up to TLS 1.2
+    tls_curve: str = ""  # the only one for key exchange: "secp521r1" makes TLS 1.3 clients say hello twice
+    requiretls: bool = False  # offered inside TLS (RFC 8689)
     tls_min: str = "TLSv1.2"
     tls_max: str = "TLSv1.3"
     starttls_reply: str = ""  # instead of the 220: "454 4.7.0 not now"
@@ -55,76 +61,6 @@ class Personality:
     messages_per_connection: int = 0  # 421 at MAIL beyond it
     record: bool = False  # keep all octets that came in
     keep_bodies: bool = False
-
-
-@dataclasses.dataclass
-class Delivery:
-    """One recipient that a receiver took (250 after the dot) or refused."""
-
-    receiver: str
-    session: int
-    time: float
-    tls: str  # "clear", "TLSv1.2", "TLSv1.3"
-    cipher: str
-    resumed: bool
-    sender: str
-    recipient: str
-    code: int
-    message_id: str = ""
-    campaign: str = ""
-    size: int = 0
-    transaction: int = 0
-    sent_at: float = 0.0
-    peer: str = ""
-
-
-class Recorder:
-    """What the receivers saw.  Written by the receivers' thread; reading from another one is fine."""
-
-    def __init__(self, file=None):
-        self.deliveries = []  # recipients with 250
-        self.refusals = []  # recipients with 4yz or 5yz, at RCPT or after the dot
-        self.sessions = collections.defaultdict(int)  # receiver name: connections so far
-        self.open = collections.defaultdict(int)
-        self.peak = collections.defaultdict(int)
-        self.commands = collections.defaultdict(collections.Counter)
-        self.transcripts = collections.defaultdict(list)  # name: [Session] with record=True
-        self.bodies = {}  # (receiver, message id): octets
-        self.helo = collections.defaultdict(list)
-        self._file = open(file, "a", buffering=1 << 16) if file else None
-        self._next = 0
-
-    def number(self):
-        self._next += 1
-        return self._next
-
-    def recipient(self, delivery):
-        (self.deliveries if delivery.code == 250 else self.refusals).append(delivery)
-        if self._file:
-            self._file.write(json.dumps(dataclasses.asdict(delivery)) + "\n")
-
-    def note(self, **event):
-        if self._file:
-            self._file.write(json.dumps(event) + "\n")
-
-    def flush(self):
-        if self._file:
-            self._file.flush()
-
-    def connected(self, name):
-        self.sessions[name] += 1
-        self.open[name] += 1
-        self.peak[name] = max(self.peak[name], self.open[name])
-
-    # ---- questions that tests ask ----
-    def to(self, recipient):
-        return [d for d in self.deliveries if d.recipient == recipient]
-
-    def at(self, name):
-        return [d for d in self.deliveries if d.receiver == name]
-
-    def clear(self):
-        return [d for d in self.deliveries if d.tls == "clear"]
 
 
 MESSAGE_ID = re.compile(rb"^message-id:\s*(\S+)", re.I | re.M)
@@ -152,6 +88,7 @@ class Session(asyncio.Protocol):
         self.transactions = 0
         self.authed = not self.p.auth
         self.version, self.cipher, self.resumed = "clear", "", False
+        self.sni = self.client = self.mail_line = ""
         self.esmtp = False
         self.closed = False
         self.reset()
@@ -236,6 +173,7 @@ class Session(asyncio.Protocol):
     def start_tls(self):
         self.tls_in, self.tls_out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = self.r.context.wrap_bio(self.tls_in, self.tls_out, server_side=True)
+        self.tls.conversation = self
         self.tls_done = False
 
     def read_tls(self):
@@ -245,6 +183,7 @@ class Session(asyncio.Protocol):
                 self.tls_done = True
                 self.version, self.cipher = self.tls.version(), self.tls.cipher()[0]
                 self.resumed = self.tls.session_reused
+                self.client = common_name(self.tls.getpeercert())
             while True:
                 plain = self.tls.read(65536)
                 if not plain:
@@ -366,6 +305,7 @@ class Session(asyncio.Protocol):
         words = [self.p.host or self.p.name]
         p = self.p
         words += ["PIPELINING"] * p.pipelining + [f"SIZE {p.size}"] + ["8BITMIME"] * p.eightbit
+        words += ["REQUIRETLS"] * (p.requiretls and self.tls is not None)
         words += ["SMTPUTF8"] * p.smtputf8 + ["CHUNKING"] * p.chunking + ["DSN"] * p.dsn + ["ENHANCEDSTATUSCODES"]
         if p.tls == "starttls" and self.tls is None:
             words.append("STARTTLS")
@@ -488,7 +428,8 @@ class Session(asyncio.Protocol):
 
     def delivery(self, rcpt, code):
         return Delivery(self.p.name, self.id, time.time(), self.version, self.cipher, self.resumed,
-                        self.sender or "", rcpt, code, peer=self.peer)
+                        self.sender or "", rcpt, code, peer=self.peer, sni=self.sni, client=self.client,
+                        parameters=self.mail_line.partition(">")[2].strip())
 
     def on_data(self, rest):
         if not self.rcpts:
@@ -588,6 +529,11 @@ def path_of(rest):
     return rest[rest.find(b"<") + 1:rest.rfind(b">") if b">" in rest else None].split(b">")[0].decode("utf-8", "replace")
 
 
+def common_name(cert):
+    """Of a certificate as the ssl module gives it; "" without one."""
+    return "".join(v for part in (cert or {}).get("subject", ()) for k, v in part if k == "commonName")
+
+
 class Receiver:
     """A listening personality."""
 
@@ -596,15 +542,27 @@ class Receiver:
         self.sessions = set()
         self.greylist = {}
         self.context = self.make_context() if personality.cert else None
+        self.by_sni = {name: self.make_context(cert) for name, cert in personality.sni.items()}
         self.server = None
 
-    def make_context(self):
+    def make_context(self, cert=None):
         c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         c.minimum_version = getattr(ssl.TLSVersion, self.p.tls_min.replace(".", "_"))
         c.maximum_version = getattr(ssl.TLSVersion, self.p.tls_max.replace(".", "_"))
-        c.set_ciphers("DEFAULT:@SECLEVEL=0")
-        c.load_cert_chain(*self.p.cert)
+        c.set_ciphers(self.p.tls_ciphers + ":@SECLEVEL=0")
+        if self.p.tls_curve:
+            c.set_ecdh_curve(self.p.tls_curve)
+        if self.p.client_ca:
+            c.verify_mode = ssl.CERT_OPTIONAL
+            c.load_verify_locations(self.p.client_ca)
+        c.load_cert_chain(*(cert or self.p.cert))
+        c.sni_callback = self.on_sni
         return c
+
+    def on_sni(self, tls, name, _):
+        tls.conversation.sni = name or ""
+        if name in self.by_sni:
+            tls.context = self.by_sni[name]
 
     async def listen(self):
         self.server = await self.loop.create_server(
