@@ -12,8 +12,9 @@
 #include "base/mem.h"
 #include "engine/net/tls_priv.h"
 
-#define LOOK_AGAIN_MS 60000
-#define SYSTEM_FILE   "/etc/ssl/certs/ca-certificates.crt" /* where GnuTLS finds it on Debian */
+#define SYSTEM_FILE "/etc/ssl/certs/ca-certificates.crt" /* where GnuTLS finds it on Debian */
+
+uint64_t tls_trust_look_again_ms = 60000;
 
 enum { FILE_CA, FILE_CERTIFICATE, FILE_KEY, FILE_COUNT };
 
@@ -164,7 +165,7 @@ struct tls_trust *tls_trust_find(struct tls_trusts *all, const struct tls_client
         if (!t)
             return NULL;
         replace(all, t);
-    } else if (clock_now_ms() - t->looked_ms >= LOOK_AGAIN_MS) {
+    } else if (clock_now_ms() - t->looked_ms >= tls_trust_look_again_ms) {
         t->looked_ms = clock_now_ms();
         struct tls_trust *fresh = has_changed(t) ? load(buf_str(&key), o, whose, sizeof(whose)) : NULL;
         if (fresh && fresh->complaint && !t->complaint) {

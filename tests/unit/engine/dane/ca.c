@@ -154,9 +154,10 @@ static void make_certificate(struct ca *ca, struct ca_made *m)
     if (!has(w->options, "v1")) {
         bool is_ca = has(w->options, "ca");
         must(gnutls_x509_crt_set_basic_constraints(m->crt, is_ca, has(w->options, "path0") ? 0 : -1));
-        must(gnutls_x509_crt_set_key_usage(m->crt, is_ca && !has(w->options, "uncertsign")
-                                                       ? GNUTLS_KEY_KEY_CERT_SIGN
-                                                       : GNUTLS_KEY_DIGITAL_SIGNATURE));
+        unsigned usage =
+            is_ca && !has(w->options, "uncertsign") ? GNUTLS_KEY_KEY_CERT_SIGN : GNUTLS_KEY_DIGITAL_SIGNATURE;
+        must(gnutls_x509_crt_set_key_usage(
+            m->crt, usage | (has(w->options, "encipher") ? GNUTLS_KEY_KEY_ENCIPHERMENT : 0)));
         if (!is_ca)
             must(gnutls_x509_crt_set_key_purpose_oid(
                 m->crt, has(w->options, "client") ? GNUTLS_KP_TLS_WWW_CLIENT : GNUTLS_KP_TLS_WWW_SERVER, 0));

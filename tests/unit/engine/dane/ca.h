@@ -14,7 +14,7 @@ struct ca_wish {
     const char *name;    /* the CN; NULL: the id */
     const char *san;     /* DNS names, by blanks; "ip:192.0.2.1" */
     const char *issuer;  /* an id made before; NULL: itself */
-    const char *options; /* words: ca path0 expired future rsa1024 rsa2048 sha1 client noids nc v1 uncertsign key (no certificate) */
+    const char *options; /* words: ca path0 expired future rsa1024 rsa2048 sha1 client noids nc v1 uncertsign encipher key (no certificate) */
     const char *key;     /* an id whose key it has; NULL: a fresh one */
 };
 struct ca_made {
