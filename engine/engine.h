@@ -72,6 +72,11 @@ json_t *engine_status(struct engine *e);
 /* Waits for DNS (up to its time-out): group, rule and where it came from, MX hosts and addresses, what would
  * be tried now, queue state of the domain, open connections, suspension and why. */
 json_t *engine_explain(struct engine *e, const char *address_or_domain);
+/* MTA-STS policies by domain, those after `after` (or NULL), at most `max`. */
+json_t *engine_sts_list(struct engine *e, const char *after, size_t max);
+/* What is known of one domain; `refresh` looks anew first, and waits for DNS and HTTPS.  ERR_INVALID: no domain;
+ * ERR_NOT_FOUND: nothing is known. */
+MUST_CHECK enum err engine_sts_show(struct engine *e, const char *domain, bool refresh, json_t **out);
 /* Prometheus text, appended. */
 void engine_metrics(struct engine *e, struct buf *out);
 

@@ -53,6 +53,8 @@ enum err engine_reload_policy_file(struct engine *e, struct buf *notes);
 
 /* ---- engine_certificates.c; main's thread ---- */
 /* Loads all first, then swaps: a bad file leaves every listener as it was. */
+json_t *engine_sts_json(struct engine *e); /* numbers, for status */
+void engine_sts_metrics(struct engine *e, struct buf *out);
 enum err engine_set_certificates(struct engine *e, char **why);
 /* Once a second: files that were renewed are loaded, what goes wrong with certificates is said once a day. */
 void engine_watch_certificates(struct engine *e);

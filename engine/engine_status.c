@@ -159,6 +159,7 @@ json_t *engine_status(struct engine *e)
     json_object_set_new(status, "tls_downgrades_open",
                         json_integer(atomic_load(&e->shared.tls_downgrades_open)));
     json_object_set_new(status, "dkim", dkim_status_json(e->shared.dkim));
+    json_object_set_new(status, "mta_sts", engine_sts_json(e));
     policy_unref(p);
     return status;
 }
@@ -236,6 +237,7 @@ void engine_metrics(struct engine *e, struct buf *out)
     metric(out, "history_backlog", "attempts that wait to be recorded", true,
            (double)history_backlog(e->shared.history));
     metric(out, "policy_version", "version of the policy in force", true, (double)policy_version(p));
+    engine_sts_metrics(e, out);
     metric(out, "memory_bytes", "resident memory", true, (double)memory_bytes());
     metric(out, "cpu_seconds", "CPU time used", false,
            (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +

@@ -34,6 +34,10 @@ const struct route routes[] = {
     {HTTP_GET, "/api/v1/reports/tls", get_report_tls, REPORT, false},
     {HTTP_GET, "/api/v1/reports/reconcile", get_report_reconcile, "campaign by", false},
 
+    {HTTP_GET, "/api/v1/tls/sts", get_sts_policies, "limit after", false},
+    {HTTP_GET, "/api/v1/tls/sts/{domain}", get_sts_policy, "", false},
+    {HTTP_POST, "/api/v1/tls/sts/{domain}/refresh", post_sts_refresh, "", false},
+
     {HTTP_GET, "/api/v1/log/follow", get_log_follow, "after wait_ms limit", false},
 };
 const size_t route_count = COUNT_OF(routes);

@@ -51,5 +51,9 @@ void post_policy_rollback(struct request *r);
 void get_report_delivery(struct request *r);
 void get_report_tls(struct request *r);
 void get_report_reconcile(struct request *r);
+/* route_sts.c */
+void get_sts_policies(struct request *r);
+void get_sts_policy(struct request *r);
+void post_sts_refresh(struct request *r);
 /* route_log.c */
 void get_log_follow(struct request *r);

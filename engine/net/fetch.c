@@ -126,6 +126,9 @@ void fetch_judge(struct fetch *r, enum fetch_end end, const char *format, ...)
     va_start(ap, format);
     vsnprintf(r->why, sizeof(r->why), format, ap);
     va_end(ap);
+    for (char *c = r->why; *c; c++) /* parts of it may be the server's words */
+        if (*c < ' ' || *c > '~')
+            *c = '?';
 }
 
 static void start_next(struct fetcher *f);

@@ -80,6 +80,7 @@ int cmd_policy_export(struct cli *cli);
 int cmd_report_delivery(struct cli *cli);
 int cmd_report_tls(struct cli *cli);
 int cmd_report_reconcile(struct cli *cli);
+int cmd_tls_sts(struct cli *cli);
 int cmd_log_follow(struct cli *cli);
 int cmd_explain(struct cli *cli);
 int cmd_version(struct cli *cli);

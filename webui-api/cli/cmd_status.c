@@ -54,6 +54,13 @@ static void put_alarms(struct buf *out, const struct cli *cli, const json_t *sta
     if (field_count(status, "history_backlog") > BACKLOG_WORRIES)
         put_alarm(out, cli, STYLE_WARN,
                   "records of attempts wait to be written: the disk is slow, and reports lag behind");
+    if (field_count(json_object_get(status, "mta_sts"), "refresh_failing")) {
+        BUF_LOCAL(text);
+        put_plural(&text, field_count(json_object_get(status, "mta_sts"), "refresh_failing"),
+                   "MTA-STS policy cannot be refreshed", "MTA-STS policies cannot be refreshed");
+        buf_puts(&text, ", and will lapse: hayauma tls sts --list");
+        put_alarm(out, cli, STYLE_WARN, buf_str(&text));
+    }
     json_array_foreach(json_object_get(status, "workers"), i, one)
     {
         BUF_LOCAL(text);
@@ -116,6 +123,22 @@ static void put_traffic(struct buf *out, const struct cli *cli, const json_t *st
     put_figures(out, counters, attempts, COUNT_OF(attempts));
     put_label(out, cli, "");
     put_figures(out, counters, net, COUNT_OF(net));
+}
+
+/* Nothing is said while there is nothing to say. */
+static void put_sts(struct buf *out, const struct cli *cli, const json_t *status)
+{
+    static const struct figure figures[] = {{"enforced", "enforced", "enforced"},
+                                            {"fetches", "fetch", "fetches"},
+                                            {"fetch_failures", "failed", "failed"}};
+    const json_t *sts = json_object_get(status, "mta_sts");
+
+    if (!field_count(sts, "policies") && !field_count(sts, "fetches"))
+        return;
+    put_label(out, cli, "MTA-STS");
+    put_plural(out, field_count(sts, "policies"), "policy", "policies");
+    buf_puts(out, ", ");
+    put_figures(out, sts, figures, COUNT_OF(figures));
 }
 
 static void put_process(struct buf *out, const struct cli *cli, const json_t *status)
@@ -231,6 +254,7 @@ int cmd_status(struct cli *cli)
     put_suspensions(&out, cli, groups);
     put_queue(&out, cli, status);
     put_traffic(&out, cli, status);
+    put_sts(&out, cli, status);
     put_process(&out, cli, status);
     put_listeners(&out, cli, status);
     put_groups(&out, cli, groups);
