@@ -10,7 +10,10 @@ import time
 
 
 class Net:
-    """A /24 of 127.0.0.0/8, held by a lock file, so that several worlds can live side by side."""
+    """
+    A /24 of 127.0.0.0/8, and the fourteen that follow it for worlds that need more; held by a lock file, so that several
+    worlds can live side by side.
+    """
 
     def __init__(self):
         order = [(a, b) for a in range(20, 250) for b in range(1, 250, 16)]
@@ -23,6 +26,7 @@ class Net:
             except OSError:
                 continue
             self._fd, self._path, self.prefix = fd, path, f"127.{a}.{b}"
+            self._a, self._b = a, b
             self._next = 1
             return
         raise RuntimeError("no free loopback network")
@@ -31,7 +35,10 @@ class Net:
         """The next unused address of the net, or the one that ends in `last`."""
         if last is None:
             self._next += 1
-            last = self._next
+            over, last = divmod(self._next - 1, 254)
+            if over > 14:
+                raise RuntimeError("all addresses of this world are in use")
+            return f"127.{self._a}.{self._b + over}.{last + 1}"
         return f"{self.prefix}.{last}"
 
     def release(self):
