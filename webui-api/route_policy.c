@@ -2,13 +2,13 @@
 #include "base/mem.h"
 #include "webui-api/json_write.h"
 #include "webui-api/params.h"
+#include "webui-api/policy_reply.h"
 #include "webui-api/queue_view.h"
 #include "webui-api/routes.h"
 
 #define VERSIONS_PRESET 50
 #define VERSIONS_MAX    1000
 #define COMMENT_MAX     1000
-#define NAME            "policy"
 
 struct document {
     char *text; /* owned */
@@ -111,8 +111,8 @@ static const char *bare(const struct yaml_error *e)
 {
     struct bytes rest = bytes_of(e->text);
 
-    if (bytes_starts(rest, BYTES(NAME)))
-        rest = bytes_skip(rest, sizeof(NAME) - 1);
+    if (bytes_starts(rest, BYTES(POLICY_NAME)))
+        rest = bytes_skip(rest, sizeof(POLICY_NAME) - 1);
     while (rest.len > 1 && *rest.at == ':' && rest.at[1] >= '0' && rest.at[1] <= '9') {
         rest = bytes_skip(rest, 1);
         rest = bytes_skip(rest, bytes_find(rest, ':'));
@@ -124,7 +124,7 @@ static const char *bare(const struct yaml_error *e)
     return rest.at;
 }
 
-static void put_complaints(struct buf *out, const char *key, const struct yaml_errors *errors, bool notices)
+void policy_put_complaints(struct buf *out, const char *key, const struct yaml_errors *errors, bool notices)
 {
     json_begin(out, key, '[');
     for (size_t i = 0; i < errors->count; i++) {
@@ -140,9 +140,18 @@ static void put_complaints(struct buf *out, const char *key, const struct yaml_e
     json_end(out, ']');
 }
 
+void policy_reply_errors(struct request *r, const struct yaml_errors *errors, const char *what)
+{
+    BUF_LOCAL(details);
+
+    policy_put_complaints(&details, NULL, errors, false);
+    reply_error_details(r, 400, "invalid_policy", buf_bytes(&details), "the document has %zu error%s; %s",
+                        errors->errors, errors->errors == 1 ? "" : "s", what);
+}
+
 /* ---- the document in the body ---- */
 
-static bool body_text(struct request *r, struct bytes *out)
+bool policy_body(struct request *r, struct bytes *out)
 {
     *out = request_body(r);
     if (out->len && !memchr(out->at, '\0', out->len))
@@ -156,16 +165,16 @@ static bool body_text(struct request *r, struct bytes *out)
 void post_policy_check(struct request *r)
 {
     struct buf *out = &r->reply.body;
-    struct yaml_errors errors = {.name = NAME};
+    struct yaml_errors errors = {.name = POLICY_NAME};
     struct bytes text;
 
-    if (!body_text(r, &text))
+    if (!policy_body(r, &text))
         return;
     enum err e = engine_policy_check(r->engine, text, &errors);
     json_begin(out, NULL, '{');
     json_put_bool(out, "ok", !e);
-    put_complaints(out, "errors", &errors, false);
-    put_complaints(out, "notices", &errors, true);
+    policy_put_complaints(out, "errors", &errors, false);
+    policy_put_complaints(out, "notices", &errors, true);
     json_end(out, '}');
     yaml_errors_fini(&errors);
     reply_ok(r, TYPE_JSON);
@@ -181,7 +190,7 @@ static bool read_side(struct request *r, const char *param, bool body_allowed, s
     if (!version && body_allowed && r->body.len) {
         struct bytes text;
         *name = "the new document";
-        if (!body_text(r, &text))
+        if (!policy_body(r, &text))
             return false;
         out->text = bytes_dup(text);
         return true;
@@ -213,17 +222,12 @@ void post_policy_diff(struct request *r)
 static void apply(struct request *r, struct bytes text, const char *comment, uint64_t expected)
 {
     struct buf *out = &r->reply.body;
-    struct yaml_errors errors = {.name = NAME};
+    struct yaml_errors errors = {.name = POLICY_NAME};
     uint64_t version = 0;
-    BUF_LOCAL(details);
 
     enum err e = engine_policy_apply(r->engine, text, r->user, comment, expected, &version, &errors);
     if (e == ERR_INVALID && errors.errors) {
-        put_complaints(&details, NULL, &errors, false);
-        reply_error_details(r, 400, "invalid_policy", buf_bytes(&details),
-                            "the document has %zu error%s; the policy "
-                            "stays as it was",
-                            errors.errors, errors.errors == 1 ? "" : "s");
+        policy_reply_errors(r, &errors, "the policy stays as it was");
     } else if (e == ERR_BUSY) {
         reply_error(r, 409, "conflict",
                     "version %llu is not the current one any more: look at the newest first",
@@ -233,14 +237,14 @@ static void apply(struct request *r, struct bytes text, const char *comment, uin
     } else {
         json_begin(out, NULL, '{');
         json_put_count(out, "version", version);
-        put_complaints(out, "notices", &errors, true);
+        policy_put_complaints(out, "notices", &errors, true);
         json_end(out, '}');
         reply_ok(r, TYPE_JSON);
     }
     yaml_errors_fini(&errors);
 }
 
-static bool read_comment(struct request *r, const char **comment, uint64_t *expected)
+bool policy_comment(struct request *r, const char **comment)
 {
     const char *text = param_text(r, "comment");
 
@@ -249,7 +253,12 @@ static bool read_comment(struct request *r, const char **comment, uint64_t *expe
         return false;
     }
     *comment = text ? text : *comment;
-    return param_count(r, "expected", 1, INT64_MAX, expected);
+    return true;
+}
+
+static bool read_comment(struct request *r, const char **comment, uint64_t *expected)
+{
+    return policy_comment(r, comment) && param_count(r, "expected", 1, INT64_MAX, expected);
 }
 
 void post_policy(struct request *r)
@@ -258,7 +267,7 @@ void post_policy(struct request *r)
     uint64_t expected = 0;
     struct bytes text;
 
-    if (read_comment(r, &comment, &expected) && body_text(r, &text))
+    if (read_comment(r, &comment, &expected) && policy_body(r, &text))
         apply(r, text, comment, expected);
 }
 
