@@ -11,6 +11,7 @@
 #include "engine/shadow.h"
 #include "engine/sts/sts.h"
 #include "engine/submit/submit.h"
+#include "engine/tlsrpt/tlsrpt.h"
 #include "engine/tlswatch.h"
 
 #define BEAT_MS 1000
@@ -62,6 +63,7 @@ static void on_beat(uv_timer_t *timer)
 
     COUNT(w, loop_beats);
     deliver_on_beat(w->deliver);
+    tlsrpt_on_beat(w->tlsrpt);
     tls_watch_beat(w->tls_watch);
 }
 
@@ -146,6 +148,8 @@ enum err worker_setup(struct worker *w, struct policy *policy, struct accounts *
     w->tls_watch = tls_watch_create(w->shared->store, &w->inbox, &w->shared->tls_downgrades_open);
     w->deliver = deliver_create(w);
     w->submit = submit_create(w);
+    if (w->index == 0)
+        w->tlsrpt = tlsrpt_create(w);
     return OK;
 }
 
@@ -218,6 +222,7 @@ static void close_all(struct worker *w, void *arg)
         submit_close(w->submit);
     if (w->deliver)
         deliver_close(w->deliver);
+    tlsrpt_close(w->tlsrpt);
     sts_close(w->sts, NULL, NULL); /* what is above has let go of its queries; each uses the one below */
     fetcher_close(w->fetcher, NULL, NULL);
     if (w->dns)
@@ -247,6 +252,7 @@ void worker_destroy(struct worker *w)
     }
     deliver_destroy(w->deliver);
     submit_destroy(w->submit);
+    tlsrpt_destroy(w->tlsrpt);
     tls_watch_destroy(w->tls_watch);
     uv_loop_close(&w->loop);
     attempt_batch_destroy(w->batch);

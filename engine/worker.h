@@ -26,6 +26,7 @@ struct deliver;
 struct fetcher;
 struct sts;
 struct submit;
+struct tlsrpt;
 struct tls_watch;
 struct worker;
 
@@ -78,6 +79,7 @@ struct worker {
     struct tls_watch *tls_watch;
     struct deliver *deliver;
     struct submit *submit;
+    struct tlsrpt *tlsrpt; /* reports that we send: worker 0's alone, else NULL */
     bool draining;
     struct worker_counters counters;
 };
