@@ -121,6 +121,8 @@ static enum err open_store(struct engine *e, char **why)
     if (!err)
         err = history_open(conf->data_dir, (unsigned)conf->store.history_days, &e->shared.history, why);
     if (!err)
+        err = intake_open(conf->data_dir, (unsigned)conf->store.history_days, &e->shared.intake, why);
+    if (!err)
         history_attach(e->shared.history, e->shared.store);
     return err;
 }
@@ -274,6 +276,7 @@ void engine_destroy(struct engine *e)
         history_close(TAKE(e->shared.history), 10000);
     if (e->shared.store)
         store_close(TAKE(e->shared.store));
+    intake_close(TAKE(e->shared.intake));
     for (unsigned i = 0; e->workers && i < e->worker_count; i++)
         inbox_drain(&e->workers[i]->inbox); /* answers that came after its end: freed, and nothing more */
     for (unsigned i = 0; e->workers && i < e->worker_count; i++)

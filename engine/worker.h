@@ -20,6 +20,7 @@
 #include "policy/policy.h"
 #include "queue/accounts.h"
 #include "queue/history.h"
+#include "queue/intake.h"
 #include "queue/store.h"
 
 struct deliver;
@@ -34,6 +35,7 @@ struct worker;
 struct shared {
     struct store *store;
     struct history *history;
+    struct intake *intake; /* how messages came in: report submission-tls */
     struct limits *limits;
     struct tls_client *tls_client;
     struct dkim *dkim;
@@ -70,12 +72,12 @@ struct worker {
     struct inbox inbox;     /* post here from any thread */
     struct conn_pool *pool; /* owned */
     struct dns *dns;
-    struct fetcher *fetcher;     /* HTTPS: MTA-STS policies, TLS reports */
-    struct sts *sts;             /* MTA-STS policies of the domains that are ours */
-    struct policy *policy;       /* counted snapshot */
+    struct fetcher *fetcher;      /* HTTPS: MTA-STS policies, TLS reports */
+    struct sts *sts;              /* MTA-STS policies of the domains that are ours */
+    struct policy *policy;        /* counted snapshot */
     struct worker_shadow *shadow; /* owned: engine/shadow.h; NULL: no shadow rules */
-    struct accounts *accounts;   /* counted snapshot */
-    struct attempt_batch *batch; /* results of this turn of the loop */
+    struct accounts *accounts;    /* counted snapshot */
+    struct attempt_batch *batch;  /* results of this turn of the loop */
     struct tls_watch *tls_watch;
     struct deliver *deliver;
     struct submit *submit;

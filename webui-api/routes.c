@@ -4,6 +4,7 @@
 
 #define FILTERS "message recipient domain group campaign sender account state"
 #define REPORT  "since until by sort limit group domain mx campaign format"
+#define SHADOW  "since until by changed limit group domain mx campaign format"
 
 const struct route routes[] = {
     {HTTP_GET, "/healthz", get_healthz, "", true},
@@ -28,11 +29,25 @@ const struct route routes[] = {
     {HTTP_POST, "/api/v1/policy/check", post_policy_check, "", false},
     {HTTP_POST, "/api/v1/policy/diff", post_policy_diff, "from to", false},
     {HTTP_POST, "/api/v1/policy", post_policy, "comment expected", false},
+    {HTTP_GET, "/api/v1/policy/shadow", get_policy_shadow, "", false},
+    {HTTP_POST, "/api/v1/policy/shadow", post_policy_shadow, "comment", false},
+    {HTTP_DELETE, "/api/v1/policy/shadow", delete_policy_shadow, "", false},
+    {HTTP_POST, "/api/v1/policy/whatif", post_policy_whatif, SHADOW, false},
     {HTTP_POST, "/api/v1/policy/rollback", post_policy_rollback, "to comment expected", false},
 
     {HTTP_GET, "/api/v1/reports/delivery", get_report_delivery, REPORT, false},
-    {HTTP_GET, "/api/v1/reports/tls", get_report_tls, REPORT, false},
+    {HTTP_GET, "/api/v1/reports/tls", get_report_tls, REPORT " only", false},
+    {HTTP_GET, "/api/v1/reports/certificates", get_report_certificates, "within since limit format", false},
+    {HTTP_GET, "/api/v1/reports/submission-tls", get_report_submission_tls,
+     "since until by sort limit account source listener auth format", false},
+    {HTTP_GET, "/api/v1/reports/shadow", get_report_shadow, SHADOW, false},
     {HTTP_GET, "/api/v1/reports/reconcile", get_report_reconcile, "campaign by", false},
+
+    {HTTP_GET, "/api/v1/tls/downgrades", get_downgrades, "domain state format", false},
+    {HTTP_POST, "/api/v1/tls/downgrades", post_downgrades, "op domain mx", false},
+
+    {HTTP_GET, "/api/v1/dkim/keys", get_dkim_keys, "", false},
+    {HTTP_GET, "/api/v1/dkim/check", get_dkim_check, "domain dns", false},
 
     {HTTP_GET, "/api/v1/tls/sts", get_sts_policies, "limit after", false},
     {HTTP_GET, "/api/v1/tls/sts/{domain}", get_sts_policy, "", false},

@@ -47,10 +47,25 @@ void post_policy_check(struct request *r);
 void post_policy_diff(struct request *r);
 void post_policy(struct request *r);
 void post_policy_rollback(struct request *r);
+/* route_shadow.c */
+void get_policy_shadow(struct request *r);
+void post_policy_shadow(struct request *r);
+void delete_policy_shadow(struct request *r);
+void post_policy_whatif(struct request *r);
+void get_report_shadow(struct request *r);
 /* route_reports.c, route_reconcile.c */
 void get_report_delivery(struct request *r);
 void get_report_tls(struct request *r);
 void get_report_reconcile(struct request *r);
+/* route_submission.c */
+void get_report_submission_tls(struct request *r);
+/* route_tls.c */
+void get_report_certificates(struct request *r);
+void get_downgrades(struct request *r);
+void post_downgrades(struct request *r);
+/* route_dkim.c */
+void get_dkim_keys(struct request *r);
+void get_dkim_check(struct request *r);
 /* route_sts.c */
 void get_sts_policies(struct request *r);
 void get_sts_policy(struct request *r);

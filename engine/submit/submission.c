@@ -18,6 +18,12 @@ struct pending_accept {
     struct dkim_request signing; /* before it, where there is a key */
     struct submission *client;   /* NULL: it has gone */
     uint64_t started_ms;
+    /* How it came: it is counted once it is stored, and the client may be gone by then. */
+    struct ip source;
+    char listener[IP_TEXT_BYTES];
+    bool tls;
+    struct smtp_tls_facts tls_facts;
+    const char *auth;
 };
 
 struct client_limits client_limits_of(const struct worker *w)
@@ -377,6 +383,32 @@ static bool may_send(void *arg, struct buf *reply)
     return reply->len == 0;
 }
 
+static void remember_how_it_came(struct pending_accept *p, const struct submission *c)
+{
+    const struct smtp_tls_facts *tls = smtp_server_tls(c->server);
+
+    p->source = c->peer.ip;
+    ip_format_port(&c->listener->ip, c->listener->port, p->listener);
+    p->tls = tls != NULL;
+    if (tls)
+        p->tls_facts = *tls;
+    p->auth = smtp_server_auth_mechanism(c->server);
+}
+
+static void count_intake(struct intake *intake, const struct pending_accept *p)
+{
+    const struct message *m = p->accept.message;
+
+    intake_count(intake,
+                 &(struct intake_facts){.account = m->account,
+                                        .source = p->source,
+                                        .listener = p->listener,
+                                        .version = p->tls ? p->tls_facts.version : NULL,
+                                        .cipher = p->tls_facts.cipher,
+                                        .auth = p->auth},
+                 m->rcpt_total, m->body->size_bytes);
+}
+
 static void on_accepted(struct note *note, void *owner)
 {
     struct pending_accept *p = CONTAINER_OF(note, struct pending_accept, accept.req.note);
@@ -387,6 +419,7 @@ static void on_accepted(struct note *note, void *owner)
 
     if (!e) {
         COUNT(w, messages_in);
+        count_intake(w->shared->intake, p);
         atomic_fetch_add_explicit(&w->counters.bytes_in, p->accept.message->body->size_bytes,
                                   memory_order_relaxed);
         log_info(c ? &c->log : &w->log, "accept",
@@ -441,6 +474,7 @@ static void on_message(void *arg, struct message *m, int64_t not_before_unix)
 
     p->client = c;
     p->started_ms = worker_now_ms(w);
+    remember_how_it_came(p, c);
     p->accept.req.reply_to = &w->inbox;
     p->accept.req.on_reply = on_accepted;
     p->accept.message = m;

@@ -119,24 +119,77 @@ static const struct command_option policy_export[] = {
     LAST,
 };
 
+static const struct command_option policy_shadow[] = {
+    TEXT("comment", "TEXT", "Why; kept with the rules"),
+    LAST,
+};
+#define SHADOW_OPTIONS(preset)                                                                               \
+    TEXT("since", "TIME", "From this time on: 2h, 7d, 2026-11-21, 2026-11-21T21:00:00Z.  Preset: " preset),  \
+        TEXT("until", "TIME", "Up to this time, in the same forms"),                                         \
+        WORD("by", "group|new-group|domain|mx|campaign|reason|recipient",                                    \
+             "What a line stands for; new-group: the group in the other rules; recipient: those for whom "   \
+             "anything would be different.  Preset: group"),                                                 \
+        FLAG("changed", "Only lines where anything would be different"),                                     \
+        TEXT("group", "NAME", "Only this group, by the rules in force then"),                                \
+        TEXT("domain", "DOMAIN", "Only this domain"), TEXT("mx", "HOST", "Only this MX host"),               \
+        TEXT("campaign", "ID", "Only this campaign; '' is mail without one"),                                \
+        COUNT("limit", "At most so many lines; the totals count everything"),                                \
+        FLAG("csv", "As CSV (RFC 4180), for spreadsheets")
+static const struct command_option policy_whatif[] = {SHADOW_OPTIONS("7d"), LAST};
+static const struct command_option report_shadow[] = {SHADOW_OPTIONS("since the rules were applied"), LAST};
+
 /* ---- reports ---- */
 
-#define REPORT_OPTIONS(sorts)                                                                                \
+#define REPORT_OPTIONS(bys, sorts)                                                                           \
     TEXT("since", "TIME", "From this time on: 2h, 7d, 2026-11-21, 2026-11-21T21:00:00Z"),                    \
         TEXT("until", "TIME", "Up to this time, in the same forms"),                                         \
-        WORD("by", "group|domain|mx|campaign|hour", "What a line stands for.  Preset: group"),               \
-        TEXT("group", "NAME", "Only this group"), TEXT("domain", "DOMAIN", "Only this domain"),              \
+        WORD("by", bys, "What a line stands for.  Preset: group"), TEXT("group", "NAME", "Only this group"), \
+        TEXT("domain", "DOMAIN", "Only this domain"),                                                        \
         TEXT("mx", "HOST", "Only what this MX host got or refused"),                                         \
         TEXT("campaign", "ID", "Only this campaign; '' is mail without one"),                                \
         WORD("sort", sorts, "The largest of it first; key: by name"),                                        \
         COUNT("limit", "At most so many lines; the totals count everything"),                                \
         FLAG("csv", "As CSV (RFC 4180), for spreadsheets")
 
-static const struct command_option report_delivery[] = {REPORT_OPTIONS("volume|key|failed|waiting"), LAST};
-static const struct command_option report_tls[] = {REPORT_OPTIONS("volume|key|failed|waiting|clear"), LAST};
+#define REPORT_KEYS "group|domain|mx|campaign|hour"
+static const struct command_option report_delivery[] = {
+    REPORT_OPTIONS(REPORT_KEYS, "volume|key|failed|waiting"), LAST};
+static const struct command_option report_tls[] = {
+    REPORT_OPTIONS(REPORT_KEYS "|level|wanted|why|version|cipher|kx|verify|dane|sts|failure",
+                   "volume|key|failed|waiting|clear|weak"),
+    TEXT("within", "SPAN", "Certificates that end so soon.  Preset: 30d"),
+    TEXT("html", "FILE", "All of it with charts, as one HTML file to hand on; - is stdout"),
+    LAST,
+};
+static const struct command_option report_submission[] = {
+    TEXT("since", "TIME", "From this time on: 2h, 7d, 2026-11-21, 2026-11-21T21:00:00Z; whole hours"),
+    TEXT("until", "TIME", "Up to this time, in the same forms"),
+    WORD("by", "account|source|network|listener|version|cipher|auth|hour",
+         "What a line stands for.  Preset: account"),
+    TEXT("account", "NAME", "Only this account; '' is mail without one"),
+    TEXT("source", "NETWORK", "Only what came from this address or network"),
+    TEXT("listener", "ADDRESS", "Only what came in here, like 0.0.0.0:587"),
+    TEXT("auth", "MECHANISM",
+         "Only what was proved so: plain, scram-sha-256, external, certificate, none, …"),
+    WORD("sort", "volume|key|clear|old", "The largest of it first; old: without TLS 1.3; key: by name"),
+    COUNT("limit", "At most so many lines; the totals count everything"),
+    FLAG("csv", "As CSV (RFC 4180), for spreadsheets"),
+    LAST,
+};
 static const struct command_option report_reconcile[] = {
     TEXT("campaign", "ID", "Only this campaign; '' is mail without one"),
     WORD("by", "campaign", "One line for each campaign"),
+    LAST,
+};
+
+static const struct command_option dkim_generate[] = {
+    WORD("type", "rsa2048|ed25519", "Kind of key.  Preset: rsa2048, which every receiver knows"),
+    {"output", 'o', OPTION_TEXT, "FILE", "Where the key goes.  Preset: SELECTOR.DOMAIN.pem", false},
+    LAST,
+};
+static const struct command_option dkim_check[] = {
+    TEXT("dns", "ADDRESS",
+         "Ask this name server, like 192.0.2.53 or [2001:db8::53]:5353, and not the daemon's resolver"),
     LAST,
 };
 
@@ -145,6 +198,13 @@ static const struct command_option tls_sts[] = {
     FLAG("refresh", "Ask DNS and the policy host now, then show"),
     COUNT("limit", "Of the list at most so many.  Preset: 100"),
     TEXT("after", "DOMAIN", "Go on behind this one"),
+    LAST,
+};
+
+static const struct command_option tls_downgrades[] = {
+    TEXT("mx", "HOST", "Approve or forget this MX host of the domain only"),
+    WORD("state", "open|approved|over", "List those in this state"),
+    FLAG("csv", "The list as CSV (RFC 4180)"),
     LAST,
 };
 
@@ -202,6 +262,16 @@ const struct command commands[] = {
      "these, what "
      "the last change was.",
      policy_diff, cmd_policy_diff},
+    {"policy whatif", "FILE", 1, 1, "What a document would have held back of the mail on record",
+     "The TLS rules of FILE (- is stdin) are asked about every delivery and every wait for TLS of the last "
+     "week.  What "
+     "was not looked up then, and so cannot be told, is counted apart.",
+     policy_whatif, cmd_policy_whatif},
+    {"policy shadow", "apply FILE|show|clear", 1, 2,
+     "Rules that are judged on every attempt, and change nothing",
+     "apply: the rules of FILE (- is stdin) take the place of earlier ones.  What they would have done: "
+     "'report shadow'.",
+     policy_shadow, cmd_policy_shadow},
     {"policy apply", "FILE", 1, 1, "Make a document the policy, at once and for all workers",
      "Errors are listed as FILE:LINE:COLUMN, and then nothing changes.  FILE - is stdin.", policy_apply,
      cmd_policy_apply},
@@ -213,15 +283,41 @@ const struct command commands[] = {
      cmd_policy_export},
 
     {"report delivery", "", 0, 0, "Delivered, deferred, bounced", NULL, report_delivery, cmd_report_delivery},
-    {"report tls", "", 0, 0, "What went encrypted how, what in clear and why, what waits for TLS", NULL,
+    {"report tls", "[clear|weak|expiring]", 0, 1,
+     "What went encrypted how, what in clear and why, what waits for TLS",
+     "clear: destinations that got mail in clear text, by volume.  weak: MX hosts below TLS 1.2, with weak "
+     "ciphers, key exchange or certificates.  expiring: receivers' certificates that end soon.",
      report_tls, cmd_report_tls},
+    {"report submission-tls", "", 0, 0,
+     "Which applications hand in mail in clear, with old TLS, with which proof",
+     "Counted by the hour when a message is stored; a daemon that is killed loses its last second.",
+     report_submission, cmd_report_submission_tls},
+    {"report shadow", "", 0, 0, "What the shadow rules would have held back",
+     "Judged when it happened, so that what only they would have looked up is known only if the live rules "
+     "did.",
+     report_shadow, cmd_report_shadow},
     {"report reconcile", "", 0, 0, "Whether every accepted recipient is accounted for",
      "Accepted = delivered + bounced + expired + cancelled + waiting, to the last one.  Exit status 1 when "
      "it is not so.",
      report_reconcile, cmd_report_reconcile},
 
+    {"dkim generate", "DOMAIN SELECTOR", 2, 2, "Make a key for DKIM, and show its DNS record",
+     "The key is written with mode 0600, and never over another one.  Needs no daemon.", dkim_generate,
+     cmd_dkim_generate},
+    {"dkim check", "[DOMAIN…]", 0, 100, "Compare the keys in force with what DNS publishes",
+     "Without DOMAIN all keys.  Says what differs and what to publish.  Exit status 1 when a record is not "
+     "good.",
+     dkim_check, cmd_dkim_check},
+
     {"tls sts", "[DOMAIN]", 0, 1, "MTA-STS policies of destinations: mode, id, hosts, age, last failure",
      "Those that delivery has looked for, where the policy says mta_sts: try.", tls_sts, cmd_tls_sts},
+
+    {"tls downgrades", "[list|approve|forget] [DOMAIN]", 0, 2,
+     "Destinations that have less TLS than before, and whether that is all right",
+     "list: all, or those of DOMAIN.  approve: what was found is expected from now on, and mail that was "
+     "held goes.  "
+     "forget: what is known of the domain's TLS is dropped, and learnt anew.",
+     tls_downgrades, cmd_tls_downgrades},
 
     {"log follow", "", 0, 0, "Delivery attempts as they happen",
      "Ctrl-C ends it.  With --json one object a line.", log_follow, cmd_log_follow},
