@@ -26,18 +26,6 @@ bool sts_entry_in_force(const struct sts *s, const struct sts_entry *e)
            (sts_policy_is_fresh(e->policy, now) || now < e->policy->fetched_unix + STS_JUST_FETCHED_S);
 }
 
-void sts_entry_free(struct sts *s, struct sts_entry *e)
-{
-    sts_job_free(s, e);
-    map_remove(&s->entries, bytes_of(e->domain));
-    list_remove(&e->node);
-    s->bytes -= e->bytes;
-    sts_policy_unref(e->policy);
-    mem_free(e->why);
-    mem_free(e->domain);
-    mem_free(e);
-}
-
 /* One with a job stays: somebody waits for it. */
 static void make_room(struct sts *s)
 {
@@ -87,23 +75,44 @@ struct sts_entry *sts_entry_ensure(struct sts *s, const char *domain)
     return e;
 }
 
+/* Others read the numbers, so they are right at any time. */
+static void count_policy(struct sts *s, struct sts_entry *e, bool is_there)
+{
+    size_t bytes = bytes_of_policy(e->policy);
+    unsigned long one = is_there ? 1 : -1UL; /* unsigned: wraps to a subtraction */
+
+    e->bytes += is_there ? bytes : -bytes;
+    s->bytes += is_there ? bytes : -bytes;
+    atomic_fetch_add_explicit(&s->counters.policies, one, memory_order_relaxed);
+    if (e->policy->mode == STS_MODE_ENFORCE)
+        atomic_fetch_add_explicit(&s->counters.enforced, one, memory_order_relaxed);
+}
+
 void sts_entry_set(struct sts *s, struct sts_entry *e, struct sts_policy *policy)
 {
     if (e->policy) {
-        size_t bytes = bytes_of_policy(e->policy);
-        e->bytes -= bytes;
-        s->bytes -= bytes;
+        count_policy(s, e, false);
         sts_policy_unref(e->policy);
     }
     e->policy = policy;
     if (policy) {
-        size_t bytes = bytes_of_policy(policy);
-        e->bytes += bytes;
-        s->bytes += bytes;
+        count_policy(s, e, true);
     } else {
         e->refresh_unix = 0;
         e->refresh_failures = 0;
     }
+}
+
+void sts_entry_free(struct sts *s, struct sts_entry *e)
+{
+    sts_job_free(s, e);
+    sts_entry_set(s, e, NULL);
+    map_remove(&s->entries, bytes_of(e->domain));
+    list_remove(&e->node);
+    s->bytes -= e->bytes;
+    mem_free(e->why);
+    mem_free(e->domain);
+    mem_free(e);
 }
 
 static bool holds_something(const struct sts *s, const struct sts_entry *e)
@@ -156,27 +165,18 @@ static bool refresh_is_due(const struct sts *s, const struct sts_entry *e, int64
 void sts_cache_tick(struct sts *s)
 {
     int64_t now = s->setup.now_unix();
-    unsigned long policies = 0, enforced = 0, failing = 0;
+    unsigned long failing = 0;
 
     LIST_FOREACH_SAFE (node, &s->order) {
         struct sts_entry *e = LIST_ENTRY(node, struct sts_entry, node);
-        if (e->job)
-            goto count;
-        if (e->policy && !sts_entry_in_force(s, e))
+        if (!e->job && e->policy && !sts_entry_in_force(s, e))
             expire(s, e);
-        if (refresh_is_due(s, e, now)) {
-            sts_job_start(s, e, STS_WANT_REFRESH);
-        } else if (!holds_something(s, e)) {
-            sts_entry_free(s, e);
-            continue;
-        }
-    count:
-        policies += e->policy != NULL;
-        enforced += e->policy && e->policy->mode == STS_MODE_ENFORCE;
         failing += e->policy && e->policy->mode != STS_MODE_NONE && e->refresh_failures >= STS_ALARM_FAILURES;
+        if (!e->job && refresh_is_due(s, e, now))
+            sts_job_start(s, e, STS_WANT_REFRESH);
+        else
+            sts_entry_settle(s, e);
     }
-    atomic_store_explicit(&s->counters.policies, policies, memory_order_relaxed);
-    atomic_store_explicit(&s->counters.enforced, enforced, memory_order_relaxed);
     atomic_store_explicit(&s->counters.failing, failing, memory_order_relaxed);
 }
 

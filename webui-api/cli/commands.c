@@ -208,6 +208,14 @@ static const struct command_option tls_downgrades[] = {
     LAST,
 };
 
+static const struct command_option tls_sts[] = {
+    FLAG("list", "All that are known, by name; so it is without DOMAIN"),
+    FLAG("refresh", "Ask DNS and the policy host now, then show"),
+    COUNT("limit", "Of the list at most so many.  Preset: 100"),
+    TEXT("after", "DOMAIN", "Go on behind this one"),
+    LAST,
+};
+
 static const struct command_option help[] = {FLAG("man", "The manual page hayauma(1) instead, for man -l -"),
                                              LAST};
 
@@ -318,6 +326,9 @@ const struct command commands[] = {
      "held goes.  "
      "forget: what is known of the domain's TLS is dropped, and learnt anew.",
      tls_downgrades, cmd_tls_downgrades},
+
+    {"tls sts", "[DOMAIN]", 0, 1, "MTA-STS policies of destinations: mode, id, hosts, age, last failure",
+     "Those that delivery has looked for, where the policy says mta_sts: try.", tls_sts, cmd_tls_sts},
 
     {"log follow", "", 0, 0, "Delivery attempts as they happen",
      "Ctrl-C ends it.  With --json one object a line.", log_follow, cmd_log_follow},
