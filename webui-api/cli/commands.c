@@ -138,6 +138,25 @@ static const struct command_option policy_shadow[] = {
 static const struct command_option policy_whatif[] = {SHADOW_OPTIONS("7d"), LAST};
 static const struct command_option report_shadow[] = {SHADOW_OPTIONS("since the rules were applied"), LAST};
 
+static const struct command_option policy_shadow[] = {
+    TEXT("comment", "TEXT", "Why; kept with the rules"),
+    LAST,
+};
+#define SHADOW_OPTIONS(preset)                                                                               \
+    TEXT("since", "TIME", "From this time on: 2h, 7d, 2026-11-21, 2026-11-21T21:00:00Z.  Preset: " preset),  \
+        TEXT("until", "TIME", "Up to this time, in the same forms"),                                         \
+        WORD("by", "group|new-group|domain|mx|campaign|reason|recipient",                                    \
+             "What a line stands for; new-group: the group in the other rules; recipient: those for whom "   \
+             "anything would be different.  Preset: group"),                                                 \
+        FLAG("changed", "Only lines where anything would be different"),                                     \
+        TEXT("group", "NAME", "Only this group, by the rules in force then"),                                \
+        TEXT("domain", "DOMAIN", "Only this domain"), TEXT("mx", "HOST", "Only this MX host"),               \
+        TEXT("campaign", "ID", "Only this campaign; '' is mail without one"),                                \
+        COUNT("limit", "At most so many lines; the totals count everything"),                                \
+        FLAG("csv", "As CSV (RFC 4180), for spreadsheets")
+static const struct command_option policy_whatif[] = {SHADOW_OPTIONS("7d"), LAST};
+static const struct command_option report_shadow[] = {SHADOW_OPTIONS("since the rules were applied"), LAST};
+
 /* ---- reports ---- */
 
 #define REPORT_OPTIONS(bys, sorts)                                                                           \
@@ -271,6 +290,13 @@ const struct command commands[] = {
      "the last change was.",
      policy_diff, cmd_policy_diff},
     {"policy whatif", "FILE", 1, 1, "What a document would have held back of the mail on record",
+     "The TLS rules of FILE (- is stdin) are asked about every delivery and every wait for TLS of the last week.  What "
+     "was not looked up then, and so cannot be told, is counted apart.",
+     policy_whatif, cmd_policy_whatif},
+    {"policy shadow", "apply FILE|show|clear", 1, 2, "Rules that are judged on every attempt, and change nothing",
+     "apply: the rules of FILE (- is stdin) take the place of earlier ones.  What they would have done: 'report shadow'.",
+     policy_shadow, cmd_policy_shadow},
+    {"policy whatif", "FILE", 1, 1, "What a document would have held back of the mail on record",
      "The TLS rules of FILE (- is stdin) are asked about every delivery and every wait for TLS of the last "
      "week.  What "
      "was not looked up then, and so cannot be told, is counted apart.",
@@ -303,6 +329,9 @@ const struct command commands[] = {
     {"report shadow", "", 0, 0, "What the shadow rules would have held back",
      "Judged when it happened, so that what only they would have looked up is known only if the live rules "
      "did.",
+     report_shadow, cmd_report_shadow},
+    {"report shadow", "", 0, 0, "What the shadow rules would have held back",
+     "Judged when it happened, so that what only they would have looked up is known only if the live rules did.",
      report_shadow, cmd_report_shadow},
     {"report reconcile", "", 0, 0, "Whether every accepted recipient is accounted for",
      "Accepted = delivered + bounced + expired + cancelled + waiting, to the last one.  Exit status 1 when "

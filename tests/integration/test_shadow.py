@@ -1,0 +1,214 @@
+"""
+Rules beside the live ones.  Everything is delivered by lax rules; what stricter ones would have held back is told by the
+shadow as it happens and by `policy whatif` from the record, and then the stricter rules are applied and must hold back just
+that.
+"""
+
+import csv
+import io
+import json
+
+import pytest
+
+from harness import HOURLY, PATIENCE, World, group, wait_until
+
+RECEIVERS = {
+    "good": dict(),
+    "tls12": dict(tls_max="TLSv1.2"),
+    "self-signed": dict(cert="self_signed"),
+    "expired": dict(cert="expired"),
+    "wrong-name": dict(cert="wrong_name"),
+    "unknown-ca": dict(cert="unknown_ca"),
+    "no-starttls": dict(tls="none"),
+    "refused": dict(starttls_reply="454 4.7.0 TLS not available"),
+    "broken": dict(starttls_break="close"),
+}
+# What each stricter rule would hold back of mail that went at `on`, and why.
+CERTIFICATES = {"self-signed": "held-certificate-self-signed", "expired": "held-certificate-expired",
+                "wrong-name": "held-certificate-wrong-name", "unknown-ca": "held-certificate-unknown-ca"}
+CLEAR = {"no-starttls": "held-no-starttls", "refused": "held-refused", "broken": "held-handshake"}
+RULES = {
+    "on": (dict(starttls="on", clear_after_tls_failure="now"), {}),
+    "never": (dict(starttls="on", clear_after_tls_failure="never"), {"broken": "held-handshake"}),
+    "require": (dict(starttls="require"), CLEAR),
+    "tls13": (dict(starttls="require", tls={"min_version": "1.3"}), {**CLEAR, "tls12": "held-version"}),
+    "verify": (dict(starttls="verify"), {**CLEAR, **CERTIFICATES}),
+}
+
+
+def domain(receiver):
+    return f"{receiver}.test"
+
+
+def strict(certs, **rules):
+    tls = {"ca_file": str(certs.ca_file), **rules.pop("tls", {})}
+    return group("default", retry=HOURLY, tls=tls, timeouts={"ehlo": f"{int(2 * PATIENCE)}s"}, **rules)
+
+
+@pytest.fixture(scope="module")
+def delivered(tmp_path_factory, certs):
+    """One message to every receiver, by lax rules, with `require` as the shadow."""
+    w = World(tmp_path_factory.mktemp("shadow"), certs)
+    try:
+        for name, how in RECEIVERS.items():
+            w.receiver(name, domain(name), **how)
+        daemon = w.daemon(strict(certs, **RULES["on"][0]))
+        shadow = daemon.folder / "shadow.yaml"
+        shadow.write_text(daemon.policy_text([strict(certs, starttls="require")]))
+        daemon.hayauma("policy", "shadow", "apply", str(shadow), "--comment", "before we ask for TLS")
+        daemon.send(*[f"user@{domain(r)}" for r in RECEIVERS], headers=["X-Campaign: first"])
+        w.got(len(RECEIVERS))
+        wait_until(lambda: daemon.totals()["delivered"] == len(RECEIVERS), what="the record of all")
+        yield w
+    finally:
+        w.stop()
+
+
+def held(report):
+    return {row["domain"].removesuffix(".test"): [r["verdict"] for r in row["reasons"]]
+            for row in report["rows"] if row["held"]}
+
+
+@pytest.mark.xdist_group("shadow")
+def test_the_shadow_tells_what_it_would_have_held_back_and_changes_nothing(delivered):
+    daemon = delivered.daemons[0]
+    report = daemon.json("report", "shadow", "--by", "domain")
+    assert held(report) == {r: [v] for r, v in CLEAR.items()}
+    totals = report["totals"]
+    assert (totals["delivered"], totals["held"], totals["unknown"]) == (len(RECEIVERS), len(CLEAR), 0)
+    assert report["shadow"]["version"] == 1 and report["shadow"]["comment"] == "before we ask for TLS"
+    assert report["unjudged"] == 0
+    row = daemon.json("report", "shadow")["rows"]
+    assert [(r["group"], r["old_levels"], r["new_levels"]) for r in row] == [("default", ["on"], ["require"])]
+
+
+@pytest.mark.xdist_group("shadow")
+def test_the_report_comes_by_reason_and_recipient_and_as_text_and_csv(delivered):
+    daemon = delivered.daemons[0]
+    by_reason = {r["reason"]: r["delivered"] for r in daemon.json("report", "shadow", "--by", "reason")["rows"]}
+    assert by_reason == {"same": len(RECEIVERS) - len(CLEAR), **{v: 1 for v in CLEAR.values()}}
+    people = [r["recipient"] for r in daemon.json("report", "shadow", "--by", "recipient")["rows"]]
+    assert sorted(people) == sorted(f"user@{domain(r)}" for r in CLEAR)
+    text = daemon.hayauma("report", "shadow", "--by", "domain", "--changed")
+    assert "no-starttls.test" in text and "good.test" not in text
+    assert "of 9 delivered recipients 3 would have waited (33.3 %)" in text
+    assert "the server does not offer STARTTLS" in text
+    rows = list(csv.DictReader(io.StringIO(daemon.hayauma("report", "shadow", "--by", "domain", "--csv"))))
+    assert {r["domain"]: r["held"] for r in rows} == {domain(r): "1" if r in CLEAR else "0" for r in RECEIVERS}
+    assert [r["reasons"] for r in rows if r["domain"] == "refused.test"] == ["held-refused:1"]
+    one = daemon.json("report", "shadow", "--domain", "refused.test")
+    assert one["totals"]["delivered"] == 1 and one["totals"]["held"] == 1
+    assert daemon.json("report", "shadow", "--campaign", "none such")["totals"]["delivered"] == 0
+
+
+@pytest.mark.xdist_group("shadow")
+@pytest.mark.parametrize("rules", RULES)
+def test_whatif_tells_it_from_the_record(delivered, certs, rules):
+    daemon = delivered.daemons[0]
+    document = daemon.folder / f"{rules}.yaml"
+    document.write_text(daemon.policy_text([strict(certs, **RULES[rules][0])]))
+    report = daemon.json("policy", "whatif", str(document), "--since", "1h", "--by", "domain")
+    assert held(report) == {r: [v] for r, v in RULES[rules][1].items()}
+    assert report["totals"]["delivered"] == len(RECEIVERS) and report["totals"]["unknown"] == 0
+    text = daemon.hayauma("policy", "whatif", str(document), "--since", "1h")
+    assert f"of 9 delivered recipients {len(RULES[rules][1])} would have waited" in text
+
+
+@pytest.mark.xdist_group("shadow")
+def test_whatif_says_what_cannot_be_told(delivered, certs):
+    daemon = delivered.daemons[0]
+    document = daemon.folder / "unknown.yaml"
+    document.write_text(daemon.policy_text([
+        strict(certs, starttls="on", dane="try"),
+        group("names", [domain("good")], starttls="verify", tls={"ca_file": str(certs.ca_file), "match": ["mail.elsewhere.test"]}),
+        group("other", [domain("tls12")], starttls="on", route={"smarthost": ["relay.test:25"]}),
+    ]))
+    report = daemon.json("policy", "whatif", str(document), "--since", "1h", "--by", "new-group")
+    reasons = {row["new-group"]: {r["verdict"] for r in row["reasons"]} for row in report["rows"]}
+    assert reasons["names"] == {"unknown-certificate"}
+    assert reasons["other"] == {"unknown-route"}
+    assert reasons["default"] == {"unknown-dane"}
+    assert report["totals"]["unknown"] == len(RECEIVERS) and report["totals"]["held"] == 0
+    text = daemon.hayauma("policy", "whatif", str(document), "--since", "1h")
+    assert "of 9 it cannot be told from what was recorded" in text
+
+
+@pytest.mark.xdist_group("shadow")
+def test_a_bad_document_is_refused_with_its_errors(delivered):
+    daemon = delivered.daemons[0]
+    for words in (["policy", "whatif", "-"], ["policy", "shadow", "apply", "-"]):
+        daemon.hayauma(*words, stdin="groups:\n- name: default\n  starttls: requier\n", code=1)
+    daemon.hayauma("policy", "shadow", "apply", code=2)
+    daemon.hayauma("policy", "shadow", "forget", code=2)
+    daemon.hayauma("policy", "shadow", "show", "file", code=2)
+    assert daemon.json("policy", "shadow", "show")["version"] == 1
+
+
+@pytest.mark.xdist_group("shadow")
+@pytest.mark.parametrize("rules", [r for r in RULES if r not in ("on", "never")])
+def test_the_stricter_rules_then_hold_back_just_that(world, certs, rules):
+    for name, how in RECEIVERS.items():
+        world.receiver(name, domain(name), **how)
+    daemon = world.daemon(strict(certs, **RULES[rules][0]))
+    daemon.send(*[f"user@{domain(r)}" for r in RECEIVERS])
+    want = set(RULES[rules][1])
+    wait_until(lambda: all(r["attempts"] for r in daemon.queued()) and len(daemon.queued()) == len(want) and
+               len(world.seen.deliveries) == len(RECEIVERS) - len(want), 20, "one attempt each")
+    assert {r["domain"].removesuffix(".test") for r in daemon.queued()} == want
+    # And back: of those that wait, lax rules would have let every one go.
+    document = daemon.folder / "lax.yaml"
+    document.write_text(daemon.policy_text([strict(certs, **RULES["on"][0])]))
+    totals = daemon.json("policy", "whatif", str(document), "--since", "1h")["totals"]
+    assert totals["waited"] == len(want) and totals["pass"] + totals["pass_clear"] == len(want)
+    assert totals["delivered"] == totals["same"] == len(RECEIVERS) - len(want)
+
+
+def test_shadow_rules_survive_the_daemon_and_count_their_versions(world):
+    world.receiver("plain", "plain.test", tls="none")
+    daemon = world.daemon(group("default"))
+    big = daemon.policy_text([group("default", starttls="require"),
+                              *[group(f"g{i}", [f"d{i}.example"], starttls="verify") for i in range(3000)]])
+    assert len(big) > 500_000, "more than one piece"
+    daemon.api("/api/v1/policy/shadow", "POST", big)
+    shown = daemon.json("policy", "shadow", "show")
+    assert shown["version"] == 1 and shown["text"] == big
+    daemon.kill()
+    daemon.start()
+    assert daemon.json("policy", "shadow", "show") == shown
+    daemon.send("user@plain.test")
+    world.got(1)
+    wait_until(lambda: daemon.json("report", "shadow")["totals"]["held"] == 1, what="the verdict")
+    daemon.api("/api/v1/policy/shadow", "POST", daemon.policy_text([group("small", ["plain.test"]), group("default")]))
+    daemon.stop()
+    daemon.start()
+    shown = daemon.json("policy", "shadow", "show")
+    assert shown["version"] == 2 and json.loads(shown["text"])["groups"][0]["name"] == "small"
+    daemon.hayauma("policy", "shadow", "clear")
+    daemon.hayauma("policy", "shadow", "clear", code=1)
+    daemon.hayauma("policy", "shadow", "show", code=1)
+    daemon.send("user@plain.test")
+    world.got(2)
+    daemon.stop()
+    daemon.start()
+    daemon.hayauma("policy", "shadow", "show", code=1)
+    wait_until(lambda: daemon.totals()["delivered"] == 2, what="both")
+    report = daemon.json("report", "shadow", "--since", "1h")
+    assert report["shadow"] is None and report["unjudged"] == 1 and report["totals"]["held"] == 1
+    assert daemon.api("/api/v1/policy/shadow", "POST", daemon.policy_text())["version"] == 3
+
+
+def test_a_group_by_mx_is_found_by_the_hosts_that_were_used(world):
+    world.receiver("hosted", "one.test", "two.test", tls="none", host="mx7.hosting.test")
+    world.receiver("own", "three.test", tls="none")
+    daemon = world.daemon(group("default"))
+    rules = daemon.policy_text([{**group("hosting", starttls="require"), "mx": [".hosting.test"]}, group("default")])
+    daemon.api("/api/v1/policy/shadow", "POST", rules)
+    daemon.send("a@one.test", "b@two.test", "c@three.test")
+    daemon.send("d@one.test")
+    world.got(4)
+    wait_until(lambda: daemon.totals()["delivered"] == 4, what="the record")
+    want = {"hosting": (3, 3), "default": (1, 0)}
+    live = daemon.json("report", "shadow", "--by", "new-group")
+    assert {r["new-group"]: (r["delivered"], r["held"]) for r in live["rows"]} == want
+    again = json.loads(daemon.hayauma("policy", "whatif", "-", "--by", "new-group", "--json", stdin=rules))
+    assert {r["new-group"]: (r["delivered"], r["held"]) for r in again["rows"]} == want
