@@ -1,4 +1,6 @@
 /* Delivery and TLS reports as JSON and CSV.  The columns are tables: a new number is one row. */
+#include <stdio.h>
+
 #include "base/mem.h"
 #include "webui-api/csv.h"
 #include "webui-api/json_write.h"
@@ -28,10 +30,25 @@ static const struct column delivery_columns[] = {
     DELIVERY(expired),  DELIVERY(cancelled), DELIVERY(bytes),    DELIVERY(duration_ms_mean),
 };
 static const struct column tls_columns[] = {
-    TLS(attempts),          TLS(delivered),       TLS(tls13),         TLS(tls12),
-    TLS(tls_older),         TLS(clear_by_choice), TLS(clear_by_lack), TLS(clear_not_offered),
-    TLS(clear_by_fallback), TLS(verified),        TLS(unverified),    TLS(resumed),
-    TLS(held_for_tls),      TLS(failed_for_tls),
+    TLS(attempts),
+    TLS(delivered),
+    TLS(tls13),
+    TLS(tls12),
+    TLS(tls_older),
+    TLS(clear_by_choice),
+    TLS(clear_by_lack),
+    TLS(clear_not_offered),
+    TLS(clear_by_fallback),
+    TLS(verified),
+    TLS(unverified),
+    TLS(resumed),
+    TLS(held_for_tls),
+    TLS(failed_for_tls),
+    TLS(weak),
+    TLS(weak_version),
+    TLS(weak_cipher),
+    TLS(weak_kx),
+    TLS(weak_certificate),
 };
 
 static uint64_t value_of(const void *row, const struct column *c)
@@ -58,10 +75,16 @@ struct question {
 
 static bool read_question(struct request *r, bool tls, struct question *q)
 {
-    static const char *const by_words[] = {"group", "domain", "mx", "campaign", "hour"};
-    static const char *const sort_words[] = {"volume", "key", "failed", "waiting", "clear"};
+    /* By enum report_key, report_sort and report_only; of delivery the first BY_DELIVERY and SORT_DELIVERY.
+     */
+    static const char *const by_words[] = {"group", "domain", "mx",   "campaign", "hour",
+                                           "level", "wanted", "why",  "version",  "cipher",
+                                           "kx",    "verify", "dane", "sts",      "failure"};
+    static const char *const sort_words[] = {"volume", "key", "failed", "waiting", "clear", "weak"};
     static const char *const format_words[] = {"json", "csv"};
-    int by = 0, sort = 0, format = 0;
+    static const char *const only_words[] = {"all", "clear", "weak"};
+    enum { BY_DELIVERY = REPORT_BY_HOUR + 1, SORT_DELIVERY = REPORT_SORT_WAITING + 1 };
+    int by = 0, sort = 0, format = 0, only = 0;
     uint64_t limit = 0;
     const char *domain = param_text(r, "domain");
 
@@ -70,8 +93,9 @@ static bool read_question(struct request *r, bool tls, struct question *q)
     else if (!param_domain(r, "domain", &domain))
         return false;
     if (!param_time(r, "since", &q->query.since_unix) || !param_time(r, "until", &q->query.until_unix) ||
-        !param_word(r, "by", by_words, COUNT_OF(by_words), &by) ||
-        !param_word(r, "sort", sort_words, tls ? COUNT_OF(sort_words) : COUNT_OF(sort_words) - 1, &sort) ||
+        !param_word(r, "by", by_words, tls ? COUNT_OF(by_words) : BY_DELIVERY, &by) ||
+        !param_word(r, "sort", sort_words, tls ? COUNT_OF(sort_words) : SORT_DELIVERY, &sort) ||
+        !param_word(r, "only", only_words, COUNT_OF(only_words), &only) ||
         !param_word(r, "format", format_words, COUNT_OF(format_words), &format) ||
         !param_count(r, "limit", 0, ROWS_MAX, &limit))
         return false;
@@ -81,6 +105,7 @@ static bool read_question(struct request *r, bool tls, struct question *q)
     }
     q->query.by = (enum report_key)by;
     q->query.sort = (enum report_sort)sort;
+    q->query.only = (enum report_only)only;
     q->query.limit = (size_t)limit;
     q->query.group = param_text(r, "group");
     q->query.domain = domain;
@@ -224,11 +249,54 @@ static void put_levels(struct buf *out, const char *key, const void *levels)
     json_end(out, '}');
 }
 
+static void put_share(struct buf *out, const char *key, uint64_t part, uint64_t whole)
+{
+    char text[32];
+    int len = snprintf(text, sizeof(text), "%.6g", whole ? (double)part / (double)whole : 0.0);
+
+    if (whole)
+        json_put_raw(out, key, bytes_make(text, (size_t)len));
+    else
+        json_put_null(out, key); /* a share of nothing */
+}
+
+static void put_shares(struct buf *out, const struct report_tls_row *row)
+{
+    json_begin(out, "shares", '{');
+    put_share(out, "encrypted", row->tls13 + row->tls12 + row->tls_older, row->delivered);
+    put_share(out, "authenticated", row->verified, row->delivered);
+    put_share(out, "clear_by_choice", row->clear_by_choice, row->delivered);
+    put_share(out, "clear_by_lack", row->clear_by_lack, row->delivered);
+    put_share(out, "clear_by_fallback", row->clear_by_fallback, row->delivered);
+    json_end(out, '}');
+}
+
+static void put_results(struct buf *out, const struct report_tls_row *row)
+{
+    json_begin(out, "dane", '{');
+    for (int i = 0; i < REPORT_TLS_DANES; i++)
+        if (row->dane[i])
+            json_put_count(out, dane_result_name((enum dane_result)i), row->dane[i]);
+    json_end(out, '}');
+    json_begin(out, "sts", '{');
+    for (int i = 0; i < REPORT_TLS_STSES; i++)
+        if (row->sts[i])
+            json_put_count(out, sts_result_name((enum sts_result)i), row->sts[i]);
+    json_end(out, '}');
+    json_begin(out, "failures", '{');
+    for (int i = 1; i < REPORT_TLS_FAILURES; i++)
+        if (row->failure[i])
+            json_put_count(out, tls_failure_name((enum tls_failure)i), row->failure[i]);
+    json_end(out, '}');
+}
+
 static void put_tls(struct buf *out, const struct report_tls_row *row)
 {
     _Static_assert(sizeof(row->wanted[0]) == sizeof(struct by_level), "the same four numbers");
     put_columns(out, row, tls_columns, COUNT_OF(tls_columns));
     json_put_count(out, "clear", row->clear_by_choice + row->clear_by_lack + row->clear_by_fallback);
+    put_shares(out, row);
+    put_results(out, row);
     json_begin(out, "verify", '{');
     for (int i = 0; i < REPORT_TLS_VERIFIES; i++)
         if (row->verify[i])
@@ -241,6 +309,7 @@ static void put_tls(struct buf *out, const struct report_tls_row *row)
         json_begin(out, NULL, '{');
         json_put_text(out, "version", row->ciphers[i].version);
         json_put_text(out, "cipher", row->ciphers[i].cipher);
+        json_put_text(out, "kx", row->ciphers[i].kx);
         json_put_count(out, "delivered", row->ciphers[i].delivered);
         json_end(out, '}');
     }

@@ -1,49 +1,50 @@
-/* Reports: delivery, TLS, reconciliation. */
+/* Reports: what all have, delivery, reconciliation.  TLS is cmd_report_tls.c. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
-#include "webui-api/cli/cli.h"
+#include "webui-api/cli/report.h"
 
 /* ---- what both reports have ---- */
 
-static void report_url(struct buf *url, const struct cli *cli, const char *path)
+void report_url(struct buf *url, const struct cli *cli, const char *path, const struct report_preset *preset)
 {
-    static const char *const params[] = {"since", "until",    "by",   "group", "domain",
-                                         "mx",    "campaign", "sort", "limit"};
+    static const char *const params[] = {"since", "until", "group", "domain", "mx", "campaign", "limit"};
+    const char *by = cli_text(cli, "by"), *sort = cli_text(cli, "sort");
 
     url_path(url, path);
     for (size_t i = 0; i < COUNT_OF(params); i++)
         url_param(url, params[i], cli_text(cli, params[i]));
+    url_param(url, "by", by ? by : preset->by);
+    url_param(url, "sort", sort ? sort : preset->sort);
+    url_param(url, "only", preset->only);
     if (cli_has(cli, "csv"))
         url_param(url, "format", "csv");
 }
 
-/* *out stays NULL when everything is said already. */
-static int ask_report(struct cli *cli, const char *path, json_t **out)
+int report_ask(struct cli *cli, const char *path, const struct report_preset *preset, json_t **out)
 {
     ANSWER_LOCAL(answer);
     BUF_LOCAL(url);
 
     if (cli_has(cli, "csv") && cli->json)
         return cli_fail(CLI_USAGE, "--csv and --json: one of the two");
-    report_url(&url, cli, path);
+    report_url(&url, cli, path, preset);
     if (!cli_has(cli, "csv"))
         return cli_ask(cli, "GET", &url, (struct bytes){0}, out);
     int code = client_call(cli->client, "GET", &url, (struct bytes){0}, &answer);
     return code ? code : cli_write(buf_bytes(&answer.body));
 }
 
-static void put_moment(struct buf *out, int64_t unix_seconds)
+void report_put_moment(struct buf *out, int64_t unix_seconds)
 {
     format_local(out, unix_seconds);
     out->len -= 3; /* without seconds */
 }
 
-static void put_span(struct buf *out, const struct cli *cli, const json_t *report)
+void report_put_span(struct buf *out, const struct cli *cli, const json_t *report)
 {
     int64_t since = field_int(report, "since_unix"), until = field_int(report, "until_unix");
-    uint64_t skipped = field_count(report, "days_skipped");
 
     buf_puts(out, term_on(&cli->term, STYLE_DIM));
     if (!since && !until) {
@@ -51,15 +52,22 @@ static void put_span(struct buf *out, const struct cli *cli, const json_t *repor
     } else {
         if (since) {
             buf_puts(out, "from ");
-            put_moment(out, since);
+            report_put_moment(out, since);
         }
         buf_puts(out, since ? " to " : "up to ");
         if (until)
-            put_moment(out, until);
+            report_put_moment(out, until);
         else
             buf_puts(out, "now");
     }
     buf_putf(out, "%s\n", term_off(&cli->term));
+    report_put_skipped(out, cli, report);
+}
+
+void report_put_skipped(struct buf *out, const struct cli *cli, const json_t *report)
+{
+    uint64_t skipped = field_count(report, "days_skipped");
+
     if (skipped) {
         BUF_LOCAL(text);
         put_plural(&text, skipped, "day's record could not be read and is missing here",
@@ -69,12 +77,16 @@ static void put_span(struct buf *out, const struct cli *cli, const json_t *repor
     }
 }
 
-/* The name of the first column. */
-static const char *key_title(const json_t *report)
+const char *report_key_title(const json_t *report)
 {
     static const struct {
         const char *by, *title;
-    } rows[] = {{"group", "GROUP"}, {"domain", "DOMAIN"}, {"mx", "MX"}, {"campaign", "CAMPAIGN"}};
+    } rows[] = {
+        {"group", "GROUP"},   {"domain", "DOMAIN"},    {"mx", "MX"},          {"campaign", "CAMPAIGN"},
+        {"level", "LEVEL"},   {"wanted", "ASKED FOR"}, {"why", "WHY"},        {"version", "VERSION"},
+        {"cipher", "CIPHER"}, {"kx", "KEY EXCHANGE"},  {"verify", "VERDICT"}, {"dane", "DANE"},
+        {"sts", "MTA-STS"},   {"failure", "FAILURE"},
+    };
     static char hour[32] = "HOUR";
     time_t now = time(NULL);
     struct tm tm;
@@ -92,12 +104,12 @@ static void put_key(struct table *t, const json_t *report, const json_t *row)
     const char *key = field_text(row, field_text(report, "by"));
 
     if (field_known(row, "hour_unix"))
-        put_moment(table_cell(t, STYLE_PLAIN), field_int(row, "hour_unix"));
+        report_put_moment(table_cell(t, STYLE_PLAIN), field_int(row, "hour_unix"));
     else
         table_text(t, *key ? STYLE_PLAIN : STYLE_DIM, *key ? key : "(none)");
 }
 
-static void put_rows_left_out(struct buf *out, const json_t *report, size_t shown)
+void report_put_left_out(struct buf *out, const json_t *report, size_t shown)
 {
     uint64_t all = field_count(report, "rows_in_all");
 
@@ -108,8 +120,7 @@ static void put_rows_left_out(struct buf *out, const json_t *report, size_t show
     }
 }
 
-/* Rows, then below a line the totals; nothing but the head when there is nothing. */
-static void put_table(struct cli *cli, const json_t *report, const struct column *columns, size_t count,
+void report_put_table(struct cli *cli, const json_t *report, const struct column *columns, size_t count,
                       void (*put_row)(struct table *, const json_t *), struct buf *out)
 {
     const json_t *rows = json_object_get(report, "rows"), *totals = json_object_get(report, "totals");
@@ -130,7 +141,7 @@ static void put_table(struct cli *cli, const json_t *report, const struct column
     }
     table_print(&t, &cli->term, out);
     table_fini(&t);
-    put_rows_left_out(out, report, json_array_size(rows));
+    report_put_left_out(out, report, json_array_size(rows));
 }
 
 /* ---- sums ---- */
@@ -176,11 +187,11 @@ int cmd_report_delivery(struct cli *cli)
     JSON_LOCAL(report);
     BUF_LOCAL(out);
 
-    int code = ask_report(cli, "/api/v1/reports/delivery", &report);
+    int code = report_ask(cli, "/api/v1/reports/delivery", &(struct report_preset){0}, &report);
     if (code || !report)
         return code;
     const struct column columns[] = {
-        {key_title(report), COLUMN_GIVES},
+        {report_key_title(report), COLUMN_GIVES},
         {"ATTEMPTS", COLUMN_RIGHT},
         {"DELIVERED", COLUMN_RIGHT},
         {"DEFERRED", COLUMN_RIGHT},
@@ -191,151 +202,13 @@ int cmd_report_delivery(struct cli *cli)
         {"MEAN TIME", COLUMN_RIGHT},
     };
     const json_t *totals = json_object_get(report, "totals");
-    put_span(&out, cli, report);
-    put_table(cli, report, columns, COUNT_OF(columns), put_delivery_row, &out);
+    report_put_span(&out, cli, report);
+    report_put_table(cli, report, columns, COUNT_OF(columns), put_delivery_row, &out);
     if (field_known(totals, "accepted") && field_known(totals, "waiting")) {
         buf_putc(&out, '\n');
         put_sum(&out, totals);
         buf_putc(&out, '\n');
     }
-    return cli_write(buf_bytes(&out));
-}
-
-/* ---- TLS ---- */
-
-static void put_tls_row(struct table *t, const json_t *row)
-{
-    uint64_t encrypted =
-        field_count(row, "tls13") + field_count(row, "tls12") + field_count(row, "tls_older");
-
-    table_count(t, STYLE_PLAIN, field_count(row, "delivered"));
-    table_count(t, STYLE_GOOD, field_count(row, "tls13"));
-    table_count(t, STYLE_GOOD, field_count(row, "tls12"));
-    table_count(t, STYLE_BAD, field_count(row, "tls_older"));
-    format_percent(table_cell(t, encrypted ? STYLE_PLAIN : STYLE_DIM), field_count(row, "verified"),
-                   encrypted);
-    table_count(t, STYLE_PLAIN, field_count(row, "clear_by_choice"));
-    table_count(t, STYLE_WARN, field_count(row, "clear_by_lack"));
-    table_count(t, STYLE_BAD, field_count(row, "clear_by_fallback"));
-    table_count(t, STYLE_WARN, field_count(row, "held_for_tls"));
-    table_count(t, STYLE_BAD, field_count(row, "failed_for_tls"));
-}
-
-static void put_ciphers(struct cli *cli, const json_t *totals, struct buf *out)
-{
-    static const struct column columns[] = {{"VERSION", COLUMN_LEFT},
-                                            {"CIPHER", COLUMN_LEFT},
-                                            {"DELIVERED", COLUMN_RIGHT},
-                                            {"SHARE", COLUMN_RIGHT}};
-    const json_t *ciphers = json_object_get(totals, "ciphers");
-    uint64_t encrypted = field_count(totals, "delivered") -
-                         MIN_OF(field_count(totals, "clear"), field_count(totals, "delivered"));
-    struct table t;
-    json_t *c;
-    size_t i;
-
-    if (!json_array_size(ciphers))
-        return;
-    table_init(&t, columns, COUNT_OF(columns));
-    json_array_foreach(ciphers, i, c)
-    {
-        table_text(&t, STYLE_PLAIN, field_text(c, "version"));
-        table_text(&t, STYLE_PLAIN, field_text(c, "cipher"));
-        table_count(&t, STYLE_PLAIN, field_count(c, "delivered"));
-        format_percent(table_cell(&t, STYLE_PLAIN), field_count(c, "delivered"), encrypted);
-    }
-    buf_putc(out, '\n');
-    table_print(&t, &cli->term, out);
-    table_fini(&t);
-}
-
-/* How the certificates were: "verified-pkix 120, self-signed 40". */
-static void put_verdicts(struct cli *cli, const json_t *totals, struct buf *out)
-{
-    json_t *verify = json_object_get(totals, "verify"), *n;
-    const char *name;
-    bool first = true;
-
-    json_object_foreach(verify, name, n)
-    {
-        if (strcmp(name, "none") == 0 || json_integer_value(n) <= 0)
-            continue;
-        buf_puts(out, first ? "\nCertificates: " : ", ");
-        format_safe(out, bytes_of(name));
-        buf_putc(out, ' ');
-        format_count(out, (uint64_t)json_integer_value(n));
-        first = false;
-    }
-    uint64_t resumed = field_count(totals, "resumed");
-    if (!first && resumed) {
-        buf_puts(out, "; ");
-        put_plural(out, resumed, "of them by a resumed session", "of them by resumed sessions");
-    }
-    if (!first)
-        buf_putc(out, '\n');
-    (void)cli;
-}
-
-static void put_levels(struct cli *cli, const json_t *totals, struct buf *out)
-{
-    static const struct column columns[] = {{"STARTTLS ASKED FOR", COLUMN_LEFT},
-                                            {"DELIVERED", COLUMN_RIGHT},
-                                            {"ENCRYPTED", COLUMN_RIGHT},
-                                            {"VERIFIED", COLUMN_RIGHT},
-                                            {"HELD FOR TLS", COLUMN_RIGHT}};
-    json_t *wanted = json_object_get(totals, "wanted"), *level;
-    const char *name;
-    struct table t;
-
-    if (!json_object_size(wanted))
-        return;
-    table_init(&t, columns, COUNT_OF(columns));
-    json_object_foreach(wanted, name, level)
-    {
-        uint64_t delivered = field_count(level, "delivered");
-        table_text(&t, STYLE_PLAIN, name);
-        table_count(&t, STYLE_PLAIN, delivered);
-        format_percent(table_cell(&t, STYLE_PLAIN), field_count(level, "encrypted"), delivered);
-        format_percent(table_cell(&t, STYLE_PLAIN), field_count(level, "verified"), delivered);
-        table_count(&t, STYLE_WARN, field_count(level, "held"));
-    }
-    buf_putc(out, '\n');
-    table_print(&t, &cli->term, out);
-    table_fini(&t);
-}
-
-int cmd_report_tls(struct cli *cli)
-{
-    JSON_LOCAL(report);
-    BUF_LOCAL(out);
-
-    int code = ask_report(cli, "/api/v1/reports/tls", &report);
-    if (code || !report)
-        return code;
-    const struct column columns[] = {
-        {key_title(report), COLUMN_GIVES},
-        {"DELIVERED", COLUMN_RIGHT},
-        {"TLS 1.3", COLUMN_RIGHT},
-        {"TLS 1.2", COLUMN_RIGHT},
-        {"OLDER TLS", COLUMN_RIGHT | COLUMN_OPTIONAL},
-        {"VERIFIED", COLUMN_RIGHT},
-        {"CLEAR: CHOICE", COLUMN_RIGHT},
-        {"LACK", COLUMN_RIGHT},
-        {"FALLBACK", COLUMN_RIGHT},
-        {"HELD FOR TLS", COLUMN_RIGHT},
-        {"FAILED FOR TLS", COLUMN_RIGHT | COLUMN_OPTIONAL},
-    };
-    const json_t *totals = json_object_get(report, "totals");
-    put_span(&out, cli, report);
-    put_table(cli, report, columns, COUNT_OF(columns), put_tls_row, &out);
-    put_levels(cli, totals, &out);
-    put_ciphers(cli, totals, &out);
-    put_verdicts(cli, totals, &out);
-    buf_putf(&out,
-             "\n%sClear text by choice: the rule is off; by lack: STARTTLS was not offered; by fallback: TLS "
-             "failed, and "
-             "the rule allows it.\nHeld for TLS counts attempts, all else recipients.%s\n",
-             term_on(&cli->term, STYLE_DIM), term_off(&cli->term));
     return cli_write(buf_bytes(&out));
 }
 
@@ -360,7 +233,7 @@ static void put_verdict(struct cli *cli, const json_t *root, struct buf *out)
     buf_putc(out, '\n');
     if (since) {
         buf_puts(out, "counted is mail accepted since ");
-        put_moment(out, since);
+        report_put_moment(out, since);
         buf_puts(out, "; of older mail the records are no longer whole\n");
     }
 }

@@ -61,6 +61,12 @@ static void put_alarms(struct buf *out, const struct cli *cli, const json_t *sta
         buf_puts(&text, ", and will lapse: hayauma tls sts --list");
         put_alarm(out, cli, STYLE_WARN, buf_str(&text));
     }
+    if (field_count(status, "tls_downgrades_open")) {
+        BUF_LOCAL(text);
+        put_plural(&text, field_count(status, "tls_downgrades_open"), "MX host has", "MX hosts have");
+        buf_puts(&text, " less TLS than before: hayauma tls downgrades list");
+        put_alarm(out, cli, STYLE_WARN, buf_str(&text));
+    }
     json_array_foreach(json_object_get(status, "workers"), i, one)
     {
         BUF_LOCAL(text);
@@ -123,6 +129,21 @@ static void put_traffic(struct buf *out, const struct cli *cli, const json_t *st
     put_figures(out, counters, attempts, COUNT_OF(attempts));
     put_label(out, cli, "");
     put_figures(out, counters, net, COUNT_OF(net));
+}
+
+static void put_dkim(struct buf *out, const struct cli *cli, const json_t *status)
+{
+    static const struct figure figures[] = {{"keys", "key", "keys"},
+                                            {"signed", "message signed", "messages signed"},
+                                            {"unsigned", "unsigned", "unsigned"},
+                                            {"failed", "failed", "failed"},
+                                            {"waiting", "waiting", "waiting"}};
+    const json_t *dkim = json_object_get(status, "dkim");
+
+    if (!field_count(dkim, "keys"))
+        return;
+    put_label(out, cli, "DKIM");
+    put_figures(out, dkim, figures, COUNT_OF(figures));
 }
 
 /* Nothing is said while there is nothing to say. */
@@ -254,6 +275,7 @@ int cmd_status(struct cli *cli)
     put_suspensions(&out, cli, groups);
     put_queue(&out, cli, status);
     put_traffic(&out, cli, status);
+    put_dkim(&out, cli, status);
     put_sts(&out, cli, status);
     put_process(&out, cli, status);
     put_listeners(&out, cli, status);
