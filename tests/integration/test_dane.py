@@ -9,10 +9,12 @@ import time
 
 import pytest
 
-from dane_rows import BY_NAME, CASES, PORT, describe
+from dane_rows import BY_NAME, CASES, OPENSSL_DIFFERS, PORT, describe
 from harness import HOURLY, PATIENCE, group
 from secure_world import SecureWorld, require_signed_world
 from test_tls import check_wire
+from world import certs as world_certs
+from world import judges, servers
 
 ZONES = ["sec.test", "nsec3.test", "ins.test"]
 LEVELS = {
@@ -176,3 +178,49 @@ def test_off_asks_for_no_tlsa_records_at_all(dane):
 def test_fifty_records_come_over_tcp(dane):
     _, _, base = dane.names[("on-try", "ee-fifty")]
     assert {q[2] for q in dane.dns.asked(f"_{PORT}._tcp.{base}", "TLSA")} == {"udp", "tcp"}
+
+
+# ---- judges: what others make of the same hosts ----
+
+# Our word for what was found before the session decided is "found": there was no session to judge.
+RECORDED = {"match": "match", "mismatch": "mismatch", "none": "none", "unusable": "unusable", "bogus": "bogus", "found": "no-tls"}
+
+
+def recorded(dane, name):
+    """What the daemon recorded of the case, in the judges' words."""
+    attempt = dane.attempts[dane.names[("on-try", name)][0]][0]
+    return "half" if attempt["tls_verify"] == "verified-dane-half" else RECORDED[attempt["dane"]]
+
+
+@pytest.fixture(scope="module")
+def finger(dane, certs):
+    reason = servers.jail_works()
+    if reason:
+        pytest.skip(reason)
+    if dane.dns.port != 53:
+        pytest.skip("posttls-finger asks on port 53 alone, and this user may not open it")
+    judge = judges.Finger(dane.net.prefix, certs.ca_file, dane.dns.address)
+    yield judge
+    judge.close()
+
+
+@pytest.mark.xdist_group("dane")
+@pytest.mark.parametrize("name", BY_NAME)
+def test_postfix_agrees(dane, finger, name):
+    verdict, said = finger.ask(dane.names[("on-try", name)][0], PORT)
+    assert recorded(dane, name) == verdict, said
+
+
+@pytest.mark.xdist_group("dane")
+@pytest.mark.parametrize("name", [c.name for c in CASES if c.state in ("match", "half", "mismatch", "unusable") and not lack_of_tls(c)])
+def test_openssl_agrees(dane, name):
+    case = BY_NAME[name]
+    domain, host, base = dane.names[("on-try", name)]
+    receiver = dane.receivers.by_name[f"{name}@on-try"].p
+    records = case.records(world_certs.load(receiver.cert[0]), dane.certs)
+    verdict, said = judges.openssl(receiver.address, PORT, base, [base, host, domain], records)
+    ours = recorded(dane, name).replace("half", "match")  # who the MX is, OpenSSL was not asked
+    if name in OPENSSL_DIFFERS:
+        assert ours != verdict, f"no longer so: {OPENSSL_DIFFERS[name]}"
+    else:
+        assert ours == verdict, said

@@ -106,19 +106,17 @@ def _flip(file, name, kind):
 
 
 class Unbound:
-    """Unbound from the unpacked tree as an ordinary process.  On port 53 too, where this user may: some programs know no other."""
+    """Unbound from the unpacked tree as an ordinary process."""
 
     def __init__(self, folder, address, authority, anchor):
         self.folder = pathlib.Path(folder).resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.address, self.port = address, net.free_port(address, socket.SOCK_DGRAM)
         self.authority, self.anchor = authority, anchor
-        self.on_port_53 = may_bind(address, 53)
         self.process = None
 
     def start(self):
-        interfaces = [f"{self.address}@{self.port}"] + [f"{self.address}@53"] * self.on_port_53
-        conf = ["server:", *[f"  interface: {i}" for i in interfaces], '  username: ""', '  chroot: ""', f'  directory: "{self.folder}"',
+        conf = ["server:", f"  interface: {self.address}@{self.port}", '  username: ""', '  chroot: ""', f'  directory: "{self.folder}"',
                 f'  pidfile: "{self.folder}/unbound.pid"', "  do-daemonize: no", "  use-syslog: no",
                 f'  logfile: "{self.folder}/unbound.log"', "  verbosity: 1", "  val-log-level: 2", "  num-threads: 1", "  do-ip6: no",
                 "  so-reuseport: no", "  access-control: 127.0.0.0/8 allow", "  do-not-query-localhost: no",
@@ -182,7 +180,8 @@ def ask(address, port, name, kind, timeout=1.0):
 class Front(ScriptedDns):
     """
     Stands between the program under test and the validating resolver: faults and records that a test sets come from
-    here (unsigned), everything else is the resolver's own answer, to the bit.
+    here (unsigned), everything else is the resolver's own answer, to the bit.  It listens on port 53 where this user may,
+    because some programs know no other.
 
         front.fail("_25._tcp.mx.a.test", "TLSA", "SERVFAIL")
         front.without_ad = True        # a resolver that does not validate
@@ -191,7 +190,7 @@ class Front(ScriptedDns):
     def __init__(self, address, resolver):
         self.resolver = resolver  # (address, port)
         self.without_ad = False
-        super().__init__(address)
+        super().__init__(address, 53 if may_bind(address, 53) else 0)
 
     def answer(self, wire, transport):
         try:
