@@ -46,23 +46,6 @@ static bool is_alnum(char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
 }
 
-bool dkim_selector_is_valid(struct bytes selector)
-{
-    size_t label = 0;
-
-    for (size_t i = 0; i < selector.len; i++) {
-        char c = selector.at[i];
-        if (c == '.') {
-            if (label == 0)
-                return false;
-            label = 0;
-        } else if ((!is_alnum(c) && c != '-' && c != '_') || ++label > 63) {
-            return false;
-        }
-    }
-    return label > 0 && selector.len <= 120;
-}
-
 bool dkim_field_name_is_valid(struct bytes name)
 {
     for (size_t i = 0; i < name.len; i++)

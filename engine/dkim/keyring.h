@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "engine/conf.h"
 #include "engine/dkim/key.h"
+#include "engine/dkim/record.h"
 #include "policy/domain.h"
 
 #define DKIM_NAME_MAX 40 /* of a field that may be signed, in octets */
@@ -57,7 +58,5 @@ void dkim_keyring_unref(struct dkim_keyring *r);
  * `subdomains`. */
 const struct dkim_signers *dkim_keyring_find(const struct dkim_keyring *r, const char *domain);
 
-/* "s2026": labels of letters, digits, '-' and '_', parted by dots (RFC 6376 §3.1). */
-bool dkim_selector_is_valid(struct bytes selector);
 /* A field name that h= may hold (RFC 5322 §3.6.8), of at most DKIM_NAME_MAX octets. */
 bool dkim_field_name_is_valid(struct bytes name);

@@ -7,6 +7,8 @@
 #include "base/bytes.h"
 #include "engine/dkim/key.h"
 
+/* "s2026": labels of letters, digits, '-' and '_', parted by dots (RFC 6376 §3.1). */
+bool dkim_selector_is_valid(struct bytes selector);
 /* "s2026._domainkey.example.com"; appended. */
 void dkim_record_name(const char *selector, const char *domain, struct buf *out);
 /* "v=DKIM1; k=rsa; p=…"; appended. */
