@@ -5,7 +5,6 @@
 #define FILTERS "message recipient domain group campaign sender account state"
 #define REPORT  "since until by sort limit group domain mx campaign format"
 #define SHADOW  "since until by changed limit group domain mx campaign format"
-#define SHADOW  "since until by changed limit group domain mx campaign format"
 
 const struct route routes[] = {
     {HTTP_GET, "/healthz", get_healthz, "", true},
@@ -34,10 +33,6 @@ const struct route routes[] = {
     {HTTP_POST, "/api/v1/policy/shadow", post_policy_shadow, "comment", false},
     {HTTP_DELETE, "/api/v1/policy/shadow", delete_policy_shadow, "", false},
     {HTTP_POST, "/api/v1/policy/whatif", post_policy_whatif, SHADOW, false},
-    {HTTP_GET, "/api/v1/policy/shadow", get_policy_shadow, "", false},
-    {HTTP_POST, "/api/v1/policy/shadow", post_policy_shadow, "comment", false},
-    {HTTP_DELETE, "/api/v1/policy/shadow", delete_policy_shadow, "", false},
-    {HTTP_POST, "/api/v1/policy/whatif", post_policy_whatif, SHADOW, false},
     {HTTP_POST, "/api/v1/policy/rollback", post_policy_rollback, "to comment expected", false},
 
     {HTTP_GET, "/api/v1/reports/delivery", get_report_delivery, REPORT, false},
@@ -45,7 +40,6 @@ const struct route routes[] = {
     {HTTP_GET, "/api/v1/reports/certificates", get_report_certificates, "within since limit format", false},
     {HTTP_GET, "/api/v1/reports/submission-tls", get_report_submission_tls,
      "since until by sort limit account source listener auth format", false},
-    {HTTP_GET, "/api/v1/reports/shadow", get_report_shadow, SHADOW, false},
     {HTTP_GET, "/api/v1/reports/shadow", get_report_shadow, SHADOW, false},
     {HTTP_GET, "/api/v1/reports/reconcile", get_report_reconcile, "campaign by", false},
 

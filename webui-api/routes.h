@@ -53,12 +53,6 @@ void post_policy_shadow(struct request *r);
 void delete_policy_shadow(struct request *r);
 void post_policy_whatif(struct request *r);
 void get_report_shadow(struct request *r);
-/* route_shadow.c */
-void get_policy_shadow(struct request *r);
-void post_policy_shadow(struct request *r);
-void delete_policy_shadow(struct request *r);
-void post_policy_whatif(struct request *r);
-void get_report_shadow(struct request *r);
 /* route_reports.c, route_reconcile.c */
 void get_report_delivery(struct request *r);
 void get_report_tls(struct request *r);

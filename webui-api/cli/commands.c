@@ -138,25 +138,6 @@ static const struct command_option policy_shadow[] = {
 static const struct command_option policy_whatif[] = {SHADOW_OPTIONS("7d"), LAST};
 static const struct command_option report_shadow[] = {SHADOW_OPTIONS("since the rules were applied"), LAST};
 
-static const struct command_option policy_shadow[] = {
-    TEXT("comment", "TEXT", "Why; kept with the rules"),
-    LAST,
-};
-#define SHADOW_OPTIONS(preset)                                                                               \
-    TEXT("since", "TIME", "From this time on: 2h, 7d, 2026-11-21, 2026-11-21T21:00:00Z.  Preset: " preset),  \
-        TEXT("until", "TIME", "Up to this time, in the same forms"),                                         \
-        WORD("by", "group|new-group|domain|mx|campaign|reason|recipient",                                    \
-             "What a line stands for; new-group: the group in the other rules; recipient: those for whom "   \
-             "anything would be different.  Preset: group"),                                                 \
-        FLAG("changed", "Only lines where anything would be different"),                                     \
-        TEXT("group", "NAME", "Only this group, by the rules in force then"),                                \
-        TEXT("domain", "DOMAIN", "Only this domain"), TEXT("mx", "HOST", "Only this MX host"),               \
-        TEXT("campaign", "ID", "Only this campaign; '' is mail without one"),                                \
-        COUNT("limit", "At most so many lines; the totals count everything"),                                \
-        FLAG("csv", "As CSV (RFC 4180), for spreadsheets")
-static const struct command_option policy_whatif[] = {SHADOW_OPTIONS("7d"), LAST};
-static const struct command_option report_shadow[] = {SHADOW_OPTIONS("since the rules were applied"), LAST};
-
 /* ---- reports ---- */
 
 #define REPORT_OPTIONS(bys, sorts)                                                                           \
@@ -227,14 +208,6 @@ static const struct command_option tls_downgrades[] = {
     LAST,
 };
 
-static const struct command_option tls_sts[] = {
-    FLAG("list", "All that are known, by name; so it is without DOMAIN"),
-    FLAG("refresh", "Ask DNS and the policy host now, then show"),
-    COUNT("limit", "Of the list at most so many.  Preset: 100"),
-    TEXT("after", "DOMAIN", "Go on behind this one"),
-    LAST,
-};
-
 static const struct command_option help[] = {FLAG("man", "The manual page hayauma(1) instead, for man -l -"),
                                              LAST};
 
@@ -290,13 +263,6 @@ const struct command commands[] = {
      "the last change was.",
      policy_diff, cmd_policy_diff},
     {"policy whatif", "FILE", 1, 1, "What a document would have held back of the mail on record",
-     "The TLS rules of FILE (- is stdin) are asked about every delivery and every wait for TLS of the last week.  What "
-     "was not looked up then, and so cannot be told, is counted apart.",
-     policy_whatif, cmd_policy_whatif},
-    {"policy shadow", "apply FILE|show|clear", 1, 2, "Rules that are judged on every attempt, and change nothing",
-     "apply: the rules of FILE (- is stdin) take the place of earlier ones.  What they would have done: 'report shadow'.",
-     policy_shadow, cmd_policy_shadow},
-    {"policy whatif", "FILE", 1, 1, "What a document would have held back of the mail on record",
      "The TLS rules of FILE (- is stdin) are asked about every delivery and every wait for TLS of the last "
      "week.  What "
      "was not looked up then, and so cannot be told, is counted apart.",
@@ -330,9 +296,6 @@ const struct command commands[] = {
      "Judged when it happened, so that what only they would have looked up is known only if the live rules "
      "did.",
      report_shadow, cmd_report_shadow},
-    {"report shadow", "", 0, 0, "What the shadow rules would have held back",
-     "Judged when it happened, so that what only they would have looked up is known only if the live rules did.",
-     report_shadow, cmd_report_shadow},
     {"report reconcile", "", 0, 0, "Whether every accepted recipient is accounted for",
      "Accepted = delivered + bounced + expired + cancelled + waiting, to the last one.  Exit status 1 when "
      "it is not so.",
@@ -355,9 +318,6 @@ const struct command commands[] = {
      "held goes.  "
      "forget: what is known of the domain's TLS is dropped, and learnt anew.",
      tls_downgrades, cmd_tls_downgrades},
-
-    {"tls sts", "[DOMAIN]", 0, 1, "MTA-STS policies of destinations: mode, id, hosts, age, last failure",
-     "Those that delivery has looked for, where the policy says mta_sts: try.", tls_sts, cmd_tls_sts},
 
     {"log follow", "", 0, 0, "Delivery attempts as they happen",
      "Ctrl-C ends it.  With --json one object a line.", log_follow, cmd_log_follow},
