@@ -49,6 +49,10 @@ void engine_wait_end(struct engine_wait *wait);
 
 enum err engine_load_policy(struct engine *e,
                             char **why); /* at start: the newest version, or makes version 1 */
+/* ---- engine_shadow.c ---- */
+json_t *engine_shadow_json(struct engine *e); /* for status: null without shadow rules */
+void engine_shadow_metrics(struct engine *e, struct buf *out);
+
 enum err engine_reload_policy_file(struct engine *e, struct buf *notes);
 
 /* ---- engine_certificates.c; main's thread ---- */

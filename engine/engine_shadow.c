@@ -189,6 +189,30 @@ enum err engine_shadow_clear(struct engine *e, const char *author)
     return err;
 }
 
+/* ---- shown ---- */
+
+json_t *engine_shadow_json(struct engine *e)
+{
+    struct shadow *s = engine_shadow(e);
+    json_t *shown = s ? json_pack("{s:I, s:I, s:s, s:s}", "version", (json_int_t)policy_version(s->policy),
+                                  "at_unix", (json_int_t)s->at_unix, "author", s->author, "comment", s->comment)
+                      : json_null();
+
+    shadow_unref(s);
+    return shown;
+}
+
+void engine_shadow_metrics(struct engine *e, struct buf *out)
+{
+    struct shadow *s = engine_shadow(e);
+
+    buf_putf(out,
+             "# HELP hayauma_shadow_version version of the shadow rules, 0 without\n"
+             "# TYPE hayauma_shadow_version gauge\nhayauma_shadow_version %llu\n",
+             s ? (unsigned long long)policy_version(s->policy) : 0ULL);
+    shadow_unref(s);
+}
+
 /* ---- at start ---- */
 
 struct stored {

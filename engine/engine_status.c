@@ -39,6 +39,9 @@ static const struct {
     {"deferred", "attempts that were deferred", false},
     {"bounced", "recipients that bounced or expired", false},
     {"bounces_dropped", "of these, bounces themselves: nobody is told", false},
+    {"shadow_judged", "attempts that the shadow rules were asked about", false},
+    {"shadow_held", "of these, deliveries that they would have held back", false},
+    {"shadow_unknown", "of these, such that cannot be told", false},
     {"jobs_in_memory", "jobs ready in memory", true},
     {"destinations", "destinations known to delivery", true},
     {"sites", "sites known to delivery", true},
@@ -160,6 +163,7 @@ json_t *engine_status(struct engine *e)
                         json_integer(atomic_load(&e->shared.tls_downgrades_open)));
     json_object_set_new(status, "dkim", dkim_status_json(e->shared.dkim));
     json_object_set_new(status, "mta_sts", engine_sts_json(e));
+    json_object_set_new(status, "shadow", engine_shadow_json(e));
     policy_unref(p);
     return status;
 }
@@ -237,6 +241,7 @@ void engine_metrics(struct engine *e, struct buf *out)
     metric(out, "history_backlog", "attempts that wait to be recorded", true,
            (double)history_backlog(e->shared.history));
     metric(out, "policy_version", "version of the policy in force", true, (double)policy_version(p));
+    engine_shadow_metrics(e, out);
     engine_sts_metrics(e, out);
     metric(out, "memory_bytes", "resident memory", true, (double)memory_bytes());
     metric(out, "cpu_seconds", "CPU time used", false,

@@ -54,6 +54,7 @@ struct worker_counters {
     atomic_ulong connections_out, connections_out_open, connects_failed, tls_handshakes_out, tls_resumed_out,
         tls_failures_out;
     atomic_ulong attempts, delivered, deferred, bounced, bounces_dropped;
+    atomic_ulong shadow_judged, shadow_held, shadow_unknown;
     atomic_ulong jobs_in_memory, destinations, sites;
     atomic_ulong loop_beats; /* the watchdog looks at it */
 };

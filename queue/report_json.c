@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "policy/judge.h"
 #include "queue/message.h"
 
 static void put_time(struct buf *out, const char *key, int64_t unix_ms)
@@ -91,5 +92,9 @@ void report_attempt_json(const struct report_attempt *r, struct buf *out)
     if (a->then == THEN_DEFER)
         put_time(out, "due", a->due_unix * 1000);
     put_tls(out, a);
+    if (a->shadow) {
+        json_put_text(out, "shadow", judge_verdict_name(a->shadow));
+        json_put_text(out, "shadow_group", a->shadow_group);
+    }
     json_end(out, '}');
 }

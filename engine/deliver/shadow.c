@@ -85,4 +85,9 @@ void shadow_judge(struct dest *dest, const struct link *link, struct attempt *a)
     };
     a->shadow_group = arena_strdup(worker_attempt_arena(dest->d->w), group->name);
     a->shadow = (uint8_t)judge_attempt(&facts, link ? link->site->group : dest_group(dest), group);
+    COUNT(dest->d->w, shadow_judged);
+    if (facts.delivered && judge_is_held(a->shadow))
+        COUNT(dest->d->w, shadow_held);
+    if (judge_is_unknown(a->shadow))
+        COUNT(dest->d->w, shadow_unknown);
 }

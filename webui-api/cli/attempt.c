@@ -17,6 +17,13 @@ void attempt_put_tls(struct buf *out, const json_t *a)
     }
 }
 
+const char *attempt_shadow(const json_t *a)
+{
+    const char *verdict = field_text(a, "shadow");
+
+    return strcmp(verdict, "same") == 0 ? "" : verdict;
+}
+
 void attempt_put_reply(struct buf *out, const json_t *a)
 {
     uint64_t code = field_count(a, "code");
@@ -95,6 +102,10 @@ void attempt_put_line(struct buf *out, const struct cli *cli, const json_t *a)
     format_span_ms(out, field_count(a, "duration_ms"));
     buf_puts(out, ", group ");
     format_safe(out, bytes_of(field_text(a, "group")));
+    if (*attempt_shadow(a)) {
+        buf_puts(out, ", shadow ");
+        format_safe(out, bytes_of(attempt_shadow(a)));
+    }
     buf_puts(out, term_on(&cli->term, STYLE_DIM));
     buf_puts(out, " | ");
     attempt_put_reply(out, a);
@@ -112,6 +123,7 @@ void attempt_table(struct buf *out, const struct cli *cli, const json_t *attempt
         {"OUTCOME", COLUMN_LEFT}, {"HOST", COLUMN_GIVES | COLUMN_OPTIONAL},
         {"TLS", COLUMN_OPTIONAL}, {"TIME", COLUMN_RIGHT | COLUMN_SPARE},
         {"GROUP", COLUMN_SPARE},  {"POLICY", COLUMN_RIGHT | COLUMN_SPARE},
+        {"SHADOW", COLUMN_OPTIONAL | COLUMN_SPARE},
         {"REPLY", COLUMN_GIVES},
     };
     struct table t;
@@ -132,6 +144,7 @@ void attempt_table(struct buf *out, const struct cli *cli, const json_t *attempt
         format_span_ms(table_cell(&t, STYLE_PLAIN), field_count(a, "duration_ms"));
         table_text(&t, STYLE_PLAIN, field_text(a, "group"));
         table_count(&t, STYLE_PLAIN, field_count(a, "policy"));
+        table_text(&t, STYLE_WARN, attempt_shadow(a));
         attempt_put_reply(table_cell(&t, STYLE_DIM), a);
     }
     table_print(&t, &cli->term, out);

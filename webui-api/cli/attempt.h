@@ -8,6 +8,8 @@ void attempt_put_line(struct buf *out, const struct cli *cli, const json_t *atte
 /* Many of them as a table, oldest first as they come. */
 void attempt_table(struct buf *out, const struct cli *cli, const json_t *attempts);
 /* "TLS1.3 verified-pkix", "clear: not offered", or "" when there was no transfer to speak of; appended. */
+/* What the shadow rules would have done, where that is not the same; "" else. */
+const char *attempt_shadow(const json_t *a);
 void attempt_put_tls(struct buf *out, const json_t *attempt);
 /* "rcpt 450 4.2.0 later"; appended. */
 void attempt_put_reply(struct buf *out, const json_t *attempt);

@@ -147,6 +147,19 @@ static void put_dkim(struct buf *out, const struct cli *cli, const json_t *statu
 }
 
 /* Nothing is said while there is nothing to say. */
+static void put_shadow(struct buf *out, const struct cli *cli, const json_t *status)
+{
+    const json_t *shadow = json_object_get(status, "shadow"), *counters = json_object_get(status, "counters");
+
+    if (!json_is_object(shadow))
+        return;
+    buf_putf(out, "  shadow    rules %llu since ", (unsigned long long)field_count(shadow, "version"));
+    format_relative(out, field_int(shadow, "at_unix"), cli->now_unix);
+    buf_puts(out, "; since the start ");
+    format_count(out, field_count(counters, "shadow_held"));
+    buf_puts(out, " deliveries they would have held back: 'hayauma report shadow'\n");
+}
+
 static void put_sts(struct buf *out, const struct cli *cli, const json_t *status)
 {
     static const struct figure figures[] = {{"enforced", "enforced", "enforced"},
@@ -275,6 +288,7 @@ int cmd_status(struct cli *cli)
     put_suspensions(&out, cli, groups);
     put_queue(&out, cli, status);
     put_traffic(&out, cli, status);
+    put_shadow(&out, cli, status);
     put_dkim(&out, cli, status);
     put_sts(&out, cli, status);
     put_process(&out, cli, status);
