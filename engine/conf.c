@@ -199,6 +199,12 @@ const struct conf_key conf_keys[] = {
 
     {"dns.servers", CONF_STRINGS, AT(dns.servers), .max = "8", .reload = CONF_RESTART,
      .help = "Resolvers to ask, like 127.0.0.1 or [::1]:5353. Empty: those of /etc/resolv.conf."},
+    {"dns.trusted", CONF_STRINGS, AT(dns.trusted), .max = "16", .reload = CONF_RESTART,
+     .help = "Addresses or networks of validating resolvers whose word on DNSSEC (the AD bit) is believed, besides "
+             "those on this host. Only where nobody can interfere on the way: DANE rests on it."},
+    {"dns.validation_probe", CONF_STRING, AT(dns.validation_probe), ".", .reload = CONF_LIVE,
+     .help = "A signed name, and perhaps a type after a blank, that is asked for at start and hourly to see "
+             "whether the resolvers validate."},
     {"dns.timeout", CONF_DURATION, AT(dns.timeout_ms), "1500ms", "100ms", "30s", CONF_RESTART,
      .help = "Wait for one answer until the next server is asked."},
     {"dns.total_timeout", CONF_DURATION, AT(dns.total_timeout_ms), "15s", "1s", "2m", CONF_RESTART,

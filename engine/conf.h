@@ -80,6 +80,8 @@ struct conf {
     } delivery;
     struct {
         struct conf_strings servers; /* "127.0.0.1:53"; empty: resolv.conf */
+        struct conf_strings trusted; /* addresses or networks whose AD bit counts as loopback's does */
+        char *validation_probe;      /* dnssec_question_parse */
         uint64_t timeout_ms, total_timeout_ms;
         int64_t cache_entries;
     } dns;

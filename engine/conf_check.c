@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "engine/dane/probe.h"
 #include "engine/net/tls.h"
 #include "policy/domain.h"
 
@@ -221,6 +222,25 @@ static bool is_mailbox(struct bytes address)
     return bytes_find(address, '@') == address.len - domain.len - 1 && domain_normalise(domain, name) == OK;
 }
 
+static void check_trusted(const struct conf *c, const struct yaml_node *root, struct yaml_errors *errors)
+{
+    struct dnssec_question question;
+
+    for (size_t i = 0; i < c->dns.trusted.count; i++) {
+        struct ip_net net;
+        if (!ip_net_parse(bytes_of(c->dns.trusted.items[i]), &net))
+            yaml_error(errors, conf_near(root, "dns.trusted.%zu", i),
+                       "expected an address or a network like 10.0.0.0/24, found '%s'", c->dns.trusted.items[i]);
+        else if (net.prefix == 0)
+            yaml_error(errors, conf_near(root, "dns.trusted.%zu", i), "'%s' is everybody: name the resolvers",
+                       c->dns.trusted.items[i]);
+    }
+    if (!dnssec_question_parse(c->dns.validation_probe, &question))
+        yaml_error(errors, conf_near(root, "dns.validation_probe"),
+                   "expected a name, and perhaps a type after a blank, like 'example.com MX', found '%s'",
+                   c->dns.validation_probe);
+}
+
 static void check_dns(const struct conf *c, const struct yaml_node *root, struct yaml_errors *errors)
 {
     for (size_t i = 0; i < c->dns.servers.count; i++) {
@@ -231,6 +251,7 @@ static void check_dns(const struct conf *c, const struct yaml_node *root, struct
                        "expected the address of a DNS server, like 127.0.0.1 or [::1]:5353, found '%s'",
                        c->dns.servers.items[i]);
     }
+    check_trusted(c, root, errors);
     if (c->dns.timeout_ms > c->dns.total_timeout_ms)
         yaml_error(errors,
                    conf_near(root, conf_where(root, "dns.timeout") ? "dns.timeout" : "dns.total_timeout"),

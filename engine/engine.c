@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "engine/deliver/final.h"
+#include "engine/dnssec_watch.h"
 #include "engine/dkim/dkim.h"
 #include "engine/engine_priv.h"
 #include "engine/privileges.h"
@@ -163,6 +164,7 @@ enum err engine_create(struct conf *conf, struct engine **out, char **why)
     e->shared.host_name = host_name_of(engine_conf(e));
     e->shared.limits = limits_create();
     e->shared.tls_client = tls_client_create();
+    e->shared.dnssec = dnssec_watch_create();
     e->shared.dkim = dkim_create();
     e->worker_count = worker_count_of(engine_conf(e));
     enum err err = open_listeners(e, why); /* ports first, while we may; the files belong to the later user */
@@ -287,6 +289,7 @@ void engine_destroy(struct engine *e)
     policy_unref(e->policy);
     shadow_unref(e->shadow);
     tls_client_destroy(e->shared.tls_client);
+    dnssec_watch_destroy(e->shared.dnssec);
     limits_destroy(e->shared.limits);
     mem_free(e->shared.host_name);
     mem_free(e->listeners);
@@ -333,6 +336,7 @@ enum err engine_reload(struct engine *e, struct conf *conf, struct buf *notes)
     for (size_t i = 0; i < e->listener_count; i++)
         listener_set_rules(e->listeners[i], &kept->conf);
     log_set_level((enum log_level)kept->conf.log.level);
+    dnssec_watch_ask(e->shared.dnssec);
     return engine_reload_policy_file(e, notes);
 }
 

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "engine/deliver/deliver.h"
+#include "engine/dnssec_watch.h"
 #include "engine/net/fetch.h"
 #include "engine/shadow.h"
 #include "engine/sts/sts.h"
@@ -65,6 +66,8 @@ static void on_beat(uv_timer_t *timer)
     deliver_on_beat(w->deliver);
     tlsrpt_on_beat(w->tlsrpt);
     tls_watch_beat(w->tls_watch);
+    if (w->index == 0)
+        dnssec_watch_beat(w->shared->dnssec, w);
 }
 
 struct attempt *worker_attempt(struct worker *w)
@@ -115,7 +118,12 @@ static enum err make_dns(struct worker *w, char **why)
         .cache_entries = (uint32_t)conf->dns.cache_entries,
         .ttl_max_s = 86400,
         .ipv6 = conf->delivery.ipv6,
+        .dnssec = dnssec_watch_state(w->shared->dnssec),
     };
+
+    for (size_t i = 0; i < conf->dns.trusted.count && config.trusted_count < COUNT_OF(config.trusted); i++)
+        if (ip_net_parse(bytes_of(conf->dns.trusted.items[i]), &config.trusted[config.trusted_count]))
+            config.trusted_count++; /* conf_load() refused the others */
 
     for (size_t i = 0; i < conf->dns.servers.count && config.server_count < COUNT_OF(config.servers); i++) {
         struct ip ip;
@@ -124,7 +132,7 @@ static enum err make_dns(struct worker *w, char **why)
             continue; /* conf_load() refused it */
         config.servers[config.server_count].ip = ip;
         config.servers[config.server_count].port = port;
-        config.servers[config.server_count].trusted_ad = ip_is_loopback(&ip);
+        config.servers[config.server_count].trusted_ad = dns_config_trusts(&config, &ip);
         config.server_count++;
     }
     return dns_create(&w->loop, &config, &w->dns, why);
@@ -160,6 +168,8 @@ static void *run(void *arg)
     current = w;
     uv_prepare_start(&w->prepare, on_prepare);
     uv_timer_start(&w->beat, on_beat, BEAT_MS, BEAT_MS);
+    if (w->index == 0)
+        dnssec_watch_beat(w->shared->dnssec, w);
     uv_run(&w->loop, UV_RUN_DEFAULT);
     tls_watch_flush(w->tls_watch);
     if (w->batch && (w->batch->count || w->batch->session_count))
@@ -225,6 +235,8 @@ static void close_all(struct worker *w, void *arg)
     tlsrpt_close(w->tlsrpt);
     sts_close(w->sts, NULL, NULL); /* what is above has let go of its queries; each uses the one below */
     fetcher_close(w->fetcher, NULL, NULL);
+    if (w->index == 0)
+        dnssec_watch_close(w->shared->dnssec);
     if (w->dns)
         dns_close(w->dns, NULL, NULL);
     uv_close((uv_handle_t *)&w->async, NULL);

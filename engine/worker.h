@@ -24,6 +24,7 @@
 #include "queue/store.h"
 
 struct deliver;
+struct dnssec_watch;
 struct fetcher;
 struct sts;
 struct submit;
@@ -38,6 +39,7 @@ struct shared {
     struct intake *intake; /* how messages came in: report submission-tls */
     struct limits *limits;
     struct tls_client *tls_client;
+    struct dnssec_watch *dnssec; /* does the resolver validate? */
     struct dkim *dkim;
     atomic_long tls_downgrades_open;   /* engine/tlswatch.h */
     _Atomic(const struct conf *) conf; /* the newest; older ones live as long as the engine */

@@ -31,6 +31,9 @@ struct dns_config {
     uint32_t cache_entries;  /* 20000 */
     uint32_t ttl_max_s;      /* 86400 */
     bool ipv6;               /* ask for AAAA */
+    /* Networks whose servers are believed as those on loopback are: servers[].trusted_ad of what resolv.conf names. */
+    struct ip_net trusted[16];
+    size_t trusted_count;
     /* Borrowed: what is known of the servers' validation (enum dnssec_probe, engine/dane/dane.h); NULL: nothing. */
     const atomic_int *dnssec;
 };
@@ -54,6 +57,7 @@ struct dns_stats { uint64_t queries, cache_hits, timeouts, servfails, tcp, cache
 void dns_stats(const struct dns *d, struct dns_stats *out);
 int dns_dnssec(const struct dns *d); /* *config.dnssec as it is now */
 /* The servers in use, as of now: those of the configuration, or of resolv.conf. */
+bool dns_config_trusts(const struct dns_config *config, const struct ip *server); /* loopback, or in `trusted` */
 struct dns_server_view { struct ip ip; uint16_t port; bool trusted_ad; };
 size_t dns_server_list(struct dns *d, struct dns_server_view out[8]);
 

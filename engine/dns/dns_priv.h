@@ -48,7 +48,8 @@ struct dns_servers {
     struct dns_server list[DNS_SERVERS_MAX];
     size_t count;
     bool from_file;
-    const char *file; /* borrowed */
+    const char *file;                /* borrowed */
+    const struct dns_config *config; /* borrowed: who is trusted */
     uint64_t checked_ms;
     struct {
         int64_t mtime_s, mtime_ns, size;

@@ -19,6 +19,16 @@ static const char *server_text(const struct dns_server *s, char out[IP_TEXT_BYTE
     return ip_format_port(&s->ip, s->port, out);
 }
 
+bool dns_config_trusts(const struct dns_config *config, const struct ip *server)
+{
+    if (ip_is_loopback(server))
+        return true;
+    for (size_t i = 0; i < config->trusted_count; i++)
+        if (ip_net_has(&config->trusted[i], server))
+            return true;
+    return false;
+}
+
 /* Keeps what is known about the health of servers that stay. */
 static void set_addresses(struct dns_servers *s, const struct ip *list, size_t count)
 {
@@ -30,7 +40,7 @@ static void set_addresses(struct dns_servers *s, const struct ip *list, size_t c
                 next[i] = s->list[k];
         next[i].ip = list[i];
         next[i].port = 53;
-        next[i].trusted_ad = ip_is_loopback(&list[i]);
+        next[i].trusted_ad = dns_config_trusts(s->config, &list[i]);
     }
     memcpy(s->list, next, sizeof(next));
     s->count = count;
@@ -79,6 +89,7 @@ static bool file_changed(struct dns_servers *s)
 
 void dns_servers_load(struct dns_servers *s, const struct dns_config *config)
 {
+    s->config = config;
     s->from_file = config->server_count == 0;
     if (s->from_file) {
         if (!s->file)
