@@ -194,9 +194,10 @@ enum err engine_shadow_clear(struct engine *e, const char *author)
 json_t *engine_shadow_json(struct engine *e)
 {
     struct shadow *s = engine_shadow(e);
-    json_t *shown = s ? json_pack("{s:I, s:I, s:s, s:s}", "version", (json_int_t)policy_version(s->policy),
-                                  "at_unix", (json_int_t)s->at_unix, "author", s->author, "comment", s->comment)
-                      : json_null();
+    json_t *shown =
+        s ? json_pack("{s:I, s:I, s:s, s:s}", "version", (json_int_t)policy_version(s->policy), "at_unix",
+                      (json_int_t)s->at_unix, "author", s->author, "comment", s->comment)
+          : json_null();
 
     shadow_unref(s);
     return shown;

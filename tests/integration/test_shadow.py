@@ -78,6 +78,16 @@ def test_the_shadow_tells_what_it_would_have_held_back_and_changes_nothing(deliv
     assert (totals["delivered"], totals["held"], totals["unknown"]) == (len(RECEIVERS), len(CLEAR), 0)
     assert report["shadow"]["version"] == 1 and report["shadow"]["comment"] == "before we ask for TLS"
     assert report["unjudged"] == 0
+    status = daemon.json("status")
+    assert status["shadow"]["version"] == 1
+    counters = status["counters"]
+    assert (counters["shadow_judged"], counters["shadow_held"], counters["shadow_unknown"]) == (9, 3, 0)
+    assert "3 deliveries they would have held back" in daemon.hayauma("status")
+    metrics = daemon.api("/metrics")
+    assert "hayauma_shadow_version 1\n" in metrics and "hayauma_shadow_held 3\n" in metrics
+    attempt = daemon.json("explain", "user@no-starttls.test")["attempts"][0]
+    assert (attempt["shadow"], attempt["shadow_group"]) == ("held-no-starttls", "default")
+    assert "held-refused" in daemon.hayauma("explain", "user@refused.test")
     row = daemon.json("report", "shadow")["rows"]
     assert [(r["group"], r["old_levels"], r["new_levels"]) for r in row] == [("default", ["on"], ["require"])]
 

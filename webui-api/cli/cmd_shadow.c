@@ -161,9 +161,13 @@ static void put_why(struct buf *out, const json_t *row)
 
     json_array_foreach(json_object_get(row, "reasons"), i, reason)
     {
-        if (!is_held(field_text(reason, "verdict")) || put == 3)
+        if (!is_held(field_text(reason, "verdict")))
             continue;
         buf_puts(out, put++ ? ", " : "");
+        if (put > 3) {
+            buf_puts(out, "…");
+            break;
+        }
         format_safe(out, bytes_of(field_text(reason, "verdict") + 5));
         buf_putc(out, ' ');
         format_count(out, field_count(reason, "count"));

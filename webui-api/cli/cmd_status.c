@@ -153,7 +153,7 @@ static void put_shadow(struct buf *out, const struct cli *cli, const json_t *sta
 
     if (!json_is_object(shadow))
         return;
-    buf_putf(out, "  shadow    rules %llu since ", (unsigned long long)field_count(shadow, "version"));
+    buf_putf(out, "shadow      rules %llu since ", (unsigned long long)field_count(shadow, "version"));
     format_relative(out, field_int(shadow, "at_unix"), cli->now_unix);
     buf_puts(out, "; since the start ");
     format_count(out, field_count(counters, "shadow_held"));
