@@ -65,6 +65,19 @@ MUST_CHECK enum err engine_downgrades_change(struct engine *e, enum tls_downgrad
 MUST_CHECK enum err engine_account_put(struct engine *e, const struct account *account);
 MUST_CHECK enum err engine_account_remove(struct engine *e, const char *name);
 
+/* ---- TLS reports (RFC 8460): engine/tlsrpt/ ---- */
+/*
+ * Sends the report of a domain and day now.  Waits for it, but no longer than two minutes (ERR_TIMEOUT: it goes on).
+ * `head`: how it stands, as it is kept (JSON).  ERR_DENIED: no contact and organization are set.  ERR_EXISTS: sent already,
+ * and not `again`.  ERR_NOT_FOUND: no sessions that day.  ERR_BUSY: it is being sent.
+ */
+MUST_CHECK enum err engine_tlsrpt_send(struct engine *e, const char *domain, int64_t begin_unix, bool again,
+                                       struct buf *head);
+/* The same report as JSON, sending nothing.  ERR_NOT_FOUND: no sessions. */
+MUST_CHECK enum err engine_tlsrpt_build(struct engine *e, const char *domain, int64_t begin_unix, struct buf *json);
+/* Takes in reports of others: received_take (engine/tlsrpt/received.h).  Waits. */
+MUST_CHECK enum err engine_tlsrpt_take(struct engine *e, struct bytes octets, struct buf *answer, const char **why);
+
 /* ---- seeing; all return new references ---- */
 /* Counters, workers, listeners, certificates, limits in force, drain state; the shape is in
  * webui-api/README.md. */

@@ -53,6 +53,13 @@ const struct route routes[] = {
     {HTTP_GET, "/api/v1/tls/sts/{domain}", get_sts_policy, "", false},
     {HTTP_POST, "/api/v1/tls/sts/{domain}/refresh", post_sts_refresh, "", false},
 
+    {HTTP_GET, "/api/v1/tls/reports", get_tls_reports, "since until by domain sender limit format", false},
+    {HTTP_POST, "/api/v1/tls/reports", post_tls_reports, "", false},
+    {HTTP_GET, "/api/v1/tls/reports/{day}/{id}", get_tls_report, "", false},
+    {HTTP_GET, "/api/v1/tls/reports-out", get_tls_reports_out, "since domain state limit", false},
+    {HTTP_GET, "/api/v1/tls/reports-out/{domain}", get_tls_report_out, "day", false},
+    {HTTP_POST, "/api/v1/tls/reports-out/{domain}", post_tls_report_out, "day again", false},
+
     {HTTP_GET, "/api/v1/log/follow", get_log_follow, "after wait_ms limit", false},
 };
 const size_t route_count = COUNT_OF(routes);

@@ -70,5 +70,12 @@ void get_dkim_check(struct request *r);
 void get_sts_policies(struct request *r);
 void get_sts_policy(struct request *r);
 void post_sts_refresh(struct request *r);
+/* route_tlsrpt.c */
+void get_tls_reports(struct request *r);
+void get_tls_report(struct request *r);
+void post_tls_reports(struct request *r);
+void get_tls_reports_out(struct request *r);
+void get_tls_report_out(struct request *r);
+void post_tls_report_out(struct request *r);
 /* route_log.c */
 void get_log_follow(struct request *r);

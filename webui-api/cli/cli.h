@@ -88,6 +88,8 @@ int cmd_report_submission_tls(struct cli *cli);
 int cmd_dkim_generate(struct cli *cli);
 int cmd_dkim_check(struct cli *cli);
 int cmd_tls_sts(struct cli *cli);
+int cmd_tls_reports(struct cli *cli);
+int cmd_tls_report_out(struct cli *cli);
 int cmd_log_follow(struct cli *cli);
 int cmd_explain(struct cli *cli);
 int cmd_version(struct cli *cli);

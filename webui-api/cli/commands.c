@@ -208,6 +208,26 @@ static const struct command_option tls_downgrades[] = {
     LAST,
 };
 
+static const struct command_option tls_reports[] = {
+    TEXT("since", "TIME", "About this time on: 7d, 2026-11-21"),
+    TEXT("until", "TIME", "About the time before, in the same forms"),
+    WORD("by", "domain|sender|result|mx|day|report", "What a line stands for.  Preset: domain"),
+    TEXT("domain", "DOMAIN", "Only about this domain"),
+    TEXT("sender", "NAME", "Only from this organization"),
+    COUNT("limit", "At most so many lines; the total counts everything"),
+    FLAG("csv", "As CSV (RFC 4180), for spreadsheets"),
+    LAST,
+};
+static const struct command_option tls_report_out[] = {
+    TEXT("day", "DAY", "send: of this day, like 2026-11-21.  Preset: yesterday"),
+    FLAG("print", "send: shows the report as JSON, and sends nothing"),
+    FLAG("again", "send: even if it was sent already"),
+    TEXT("since", "TIME", "list: of this day on"),
+    WORD("state", "lookup|trying|sent|failed|none", "list: in this state"),
+    COUNT("limit", "list: at most so many.  Preset: 1000"),
+    LAST,
+};
+
 static const struct command_option help[] = {FLAG("man", "The manual page hayauma(1) instead, for man -l -"),
                                              LAST};
 
@@ -312,6 +332,15 @@ const struct command commands[] = {
     {"tls sts", "[DOMAIN]", 0, 1, "MTA-STS policies of destinations: mode, id, hosts, age, last failure",
      "Those that delivery has looked for, where the policy says mta_sts: try.", tls_sts, cmd_tls_sts},
 
+    {"tls reports", "[import FILE…|show REPORT]", 0, 1000, "What others report about TLS on the way to us",
+     "import: takes in reports (RFC 8460) as JSON, gzipped JSON or mails; FILE - is stdin.  show: one as it came, by "
+     "the name that --by report gives.  Without either the sums.  Mail to the address tlsrpt.receive is taken in by "
+     "itself.",
+     tls_reports, cmd_tls_reports},
+    {"tls report-out", "[list [DOMAIN]|send DOMAIN]", 0, 2, "What we report about TLS to others",
+     "list: the reports of the last 30 days, and what became of them.  send: that of a domain now, without waiting for "
+     "the night.  Days are of UTC.  A day that is not over is reported in part, and again when it is over.",
+     tls_report_out, cmd_tls_report_out},
     {"tls downgrades", "[list|approve|forget] [DOMAIN]", 0, 2,
      "Destinations that have less TLS than before, and whether that is all right",
      "list: all, or those of DOMAIN.  approve: what was found is expected from now on, and mail that was "
