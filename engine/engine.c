@@ -12,6 +12,7 @@
 #include "engine/dnssec_watch.h"
 #include "engine/dkim/dkim.h"
 #include "engine/engine_priv.h"
+#include "engine/probe/host.h"
 #include "engine/privileges.h"
 
 static void on_answer(struct note *note, void *owner)
@@ -165,6 +166,7 @@ enum err engine_create(struct conf *conf, struct engine **out, char **why)
     e->shared.limits = limits_create();
     e->shared.tls_client = tls_client_create();
     e->shared.dnssec = dnssec_watch_create();
+    e->shared.probe_cache = probe_cache_create();
     e->shared.dkim = dkim_create();
     e->worker_count = worker_count_of(engine_conf(e));
     enum err err = open_listeners(e, why); /* ports first, while we may; the files belong to the later user */
@@ -290,6 +292,7 @@ void engine_destroy(struct engine *e)
     shadow_unref(e->shadow);
     tls_client_destroy(e->shared.tls_client);
     dnssec_watch_destroy(e->shared.dnssec);
+    probe_cache_destroy(e->shared.probe_cache);
     limits_destroy(e->shared.limits);
     mem_free(e->shared.host_name);
     mem_free(e->listeners);

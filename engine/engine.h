@@ -90,6 +90,12 @@ json_t *engine_sts_list(struct engine *e, const char *after, size_t max);
 /* What is known of one domain; `refresh` looks anew first, and waits for DNS and HTTPS.  ERR_INVALID: no domain;
  * ERR_NOT_FOUND: nothing is known. */
 MUST_CHECK enum err engine_sts_show(struct engine *e, const char *domain, bool refresh, json_t **out);
+/*
+ * Waits, up to minutes, or until *stopping: probes of (normalised) domains, all at the same time; an array of results in the
+ * order in which they came (webui-api/README.md).  `quick`: hosts in order of preference until one takes mail.
+ */
+json_t *engine_probe(struct engine *e, const char *const *domains, size_t count, bool quick,
+                     const _Atomic(bool) *stopping);
 /* Prometheus text, appended. */
 void engine_metrics(struct engine *e, struct buf *out);
 

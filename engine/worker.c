@@ -9,6 +9,7 @@
 #include "engine/deliver/deliver.h"
 #include "engine/dnssec_watch.h"
 #include "engine/net/fetch.h"
+#include "engine/probe/probe.h"
 #include "engine/shadow.h"
 #include "engine/sts/sts.h"
 #include "engine/submit/submit.h"
@@ -95,6 +96,8 @@ struct worker *worker_create(struct shared *shared, unsigned index)
 
     w->shared = shared;
     w->index = index;
+    list_init(&w->probes);
+    list_init(&w->host_probes);
     log_context(&w->log, "worker=%u", index);
     uv_loop_init(&w->loop);
     uv_async_init(&w->loop, &w->async, on_async);
@@ -233,6 +236,7 @@ static void close_all(struct worker *w, void *arg)
     if (w->deliver)
         deliver_close(w->deliver);
     tlsrpt_close(w->tlsrpt);
+    probes_close(w);
     sts_close(w->sts, NULL, NULL); /* what is above has let go of its queries; each uses the one below */
     fetcher_close(w->fetcher, NULL, NULL);
     if (w->index == 0)

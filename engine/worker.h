@@ -11,6 +11,7 @@
 #include <uv.h>
 
 #include "base/inbox.h"
+#include "base/list.h"
 #include "base/log.h"
 #include "engine/conf.h"
 #include "engine/dns/dns.h"
@@ -25,6 +26,7 @@
 
 struct deliver;
 struct dnssec_watch;
+struct probe_cache;
 struct fetcher;
 struct sts;
 struct submit;
@@ -40,6 +42,7 @@ struct shared {
     struct limits *limits;
     struct tls_client *tls_client;
     struct dnssec_watch *dnssec; /* does the resolver validate? */
+    struct probe_cache *probe_cache;
     struct dkim *dkim;
     atomic_long tls_downgrades_open;   /* engine/tlswatch.h */
     _Atomic(const struct conf *) conf; /* the newest; older ones live as long as the engine */
@@ -85,6 +88,7 @@ struct worker {
     struct deliver *deliver;
     struct submit *submit;
     struct tlsrpt *tlsrpt; /* reports that we send: worker 0's alone, else NULL */
+    struct list probes, host_probes; /* engine/probe/ */
     bool draining;
     struct worker_counters counters;
 };

@@ -49,6 +49,7 @@ const struct route routes[] = {
     {HTTP_GET, "/api/v1/dkim/keys", get_dkim_keys, "", false},
     {HTTP_GET, "/api/v1/dkim/check", get_dkim_check, "domain dns", false},
 
+    {HTTP_POST, "/api/v1/tls/probe", post_tls_probe, "", false},
     {HTTP_GET, "/api/v1/tls/sts", get_sts_policies, "limit after", false},
     {HTTP_GET, "/api/v1/tls/sts/{domain}", get_sts_policy, "", false},
     {HTTP_POST, "/api/v1/tls/sts/{domain}/refresh", post_sts_refresh, "", false},

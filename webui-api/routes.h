@@ -77,5 +77,7 @@ void post_tls_reports(struct request *r);
 void get_tls_reports_out(struct request *r);
 void get_tls_report_out(struct request *r);
 void post_tls_report_out(struct request *r);
+/* route_probe.c */
+void post_tls_probe(struct request *r);
 /* route_log.c */
 void get_log_follow(struct request *r);

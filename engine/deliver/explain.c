@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "engine/deliver/deliver_priv.h"
+#include "engine/deliver/explain_json.h"
 
 struct explain_call {
     struct deliver *d;
@@ -50,17 +51,6 @@ static void explain_done(struct explain_call *call)
 
 /* ---- each host ---- */
 
-static void put_dane(json_t *tls, const struct dane_records *records)
-{
-    if (!records)
-        return;
-    json_object_set_new(tls, "dane",
-                        json_pack("{s:s, s:s, s:s, s:s}", "state", dane_state_name(records->state), "base",
-                                  records->base ? records->base : "", "records",
-                                  records->text ? records->text : "", "why",
-                                  records->why ? records->why : ""));
-}
-
 static void put_verdict(struct explain_host *h, const struct dane_records *records)
 {
     struct explain_call *call = h->call;
@@ -81,7 +71,8 @@ static void put_verdict(struct explain_host *h, const struct dane_records *recor
     json_object_set_new(tls, "level", json_string(tls_level_name(rule.effective)));
     json_object_set_new(tls, "why", json_string(tls_why_name(rule.why)));
     json_object_set_new(tls, "clear_possible", json_boolean(tls_clear_possible(&rule.facts)));
-    put_dane(tls, records);
+    if (records)
+        json_object_set_new(tls, "dane", dane_json(records));
     if (sts)
         json_object_set_new(tls, "named_by_mta_sts",
                             json_boolean(sts_policy_names(sts, bytes_of(h->host->name))));
@@ -140,33 +131,13 @@ static void explain_hosts(struct explain_call *call)
 static void explain_sts(void *arg, const struct sts_answer *answer)
 {
     struct explain_call *call = arg;
-    const struct sts_policy *p = answer->policy;
-    json_t *json = json_object();
 
     call->security.sts_failure = answer->failure;
-    if (p && p->mode != STS_MODE_NONE) {
+    if (answer->policy && answer->policy->mode != STS_MODE_NONE) {
         call->security.sts = sts_policy_ref(answer->policy);
         call->security.sts_result = STS_RESULT_FOUND;
     }
-    json_object_set_new(json, "state",
-                        json_string(p                 ? sts_policy_mode_name(p->mode)
-                                    : answer->failure ? "failed"
-                                                      : "none"));
-    if (answer->failure) {
-        json_object_set_new(json, "failure", json_string(tls_failure_name(answer->failure)));
-        json_object_set_new(json, "why", json_string(answer->why ? answer->why : ""));
-    }
-    if (p) {
-        json_t *mx = json_array();
-        for (size_t i = 0; i < p->mx_count; i++)
-            json_array_append_new(mx, json_string(p->mx[i]));
-        json_object_set_new(json, "domain", json_string(p->domain));
-        json_object_set_new(json, "id", json_string(p->id));
-        json_object_set_new(json, "mx", mx);
-        json_object_set_new(json, "max_age_s", json_integer(p->max_age_s));
-        json_object_set_new(json, "fetched_unix", json_integer(p->fetched_unix));
-    }
-    json_object_set_new(call->facts, "mta_sts", json);
+    json_object_set_new(call->facts, "mta_sts", sts_json(answer));
     explain_hosts(call);
 }
 

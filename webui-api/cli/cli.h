@@ -87,6 +87,7 @@ int cmd_tls_downgrades(struct cli *cli);
 int cmd_report_submission_tls(struct cli *cli);
 int cmd_dkim_generate(struct cli *cli);
 int cmd_dkim_check(struct cli *cli);
+int cmd_tls_probe(struct cli *cli);
 int cmd_tls_sts(struct cli *cli);
 int cmd_tls_reports(struct cli *cli);
 int cmd_tls_report_out(struct cli *cli);

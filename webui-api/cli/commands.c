@@ -193,6 +193,14 @@ static const struct command_option dkim_check[] = {
     LAST,
 };
 
+static const struct command_option tls_probe[] = {
+    TEXT("file", "FILE", "Every domain of this list of addresses or domains, one a line; - is stdin"),
+    TEXT("from-queue", "CAMPAIGN",
+         "Every domain to which mail of the campaign waits; '' is mail without one"),
+    COUNT("at-once", "With --file and --from-queue: domains at the same time, 1 to 64.  Preset: 32"),
+    FLAG("levels", "What every level would make of each host, not only the live policy"),
+    LAST,
+};
 static const struct command_option tls_sts[] = {
     FLAG("list", "All that are known, by name; so it is without DOMAIN"),
     FLAG("refresh", "Ask DNS and the policy host now, then show"),
@@ -329,6 +337,11 @@ const struct command commands[] = {
      "good.",
      dkim_check, cmd_dkim_check},
 
+    {"tls probe", "[DOMAIN…]", 0, 64,
+     "What a destination offers, and what the policy makes of it; no mail is sent",
+     "MX, DNSSEC, TLSA records, MTA-STS, STARTTLS, versions and certificates of each host.  With --file or "
+     "--from-queue: how many recipients of a whole list would go authenticated, encrypted, in clear, or not.",
+     tls_probe, cmd_tls_probe},
     {"tls sts", "[DOMAIN]", 0, 1, "MTA-STS policies of destinations: mode, id, hosts, age, last failure",
      "Those that delivery has looked for, where the policy says mta_sts: try.", tls_sts, cmd_tls_sts},
 
