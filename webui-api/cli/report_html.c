@@ -36,7 +36,7 @@ static const char style[] =
     "overflow-wrap:anywhere}"
     "th{font-weight:600;color:var(--soft);font-size:13px}td.n,th.n{text-align:right;font-variant-numeric:"
     "tabular-nums;"
-    "white-space:nowrap}td.bar{width:34%}.wide{overflow-x:auto}"
+    "white-space:nowrap}td.bar{width:34%;vertical-align:middle}.wide{overflow-x:auto}"
     "figure{margin:12px 0}svg{display:block;width:100%;height:auto}svg text{fill:var(--soft);font:12px "
     "system-ui,"
     "sans-serif}"
@@ -214,7 +214,7 @@ static void put_legend(struct buf *out)
 struct series {
     int64_t first_unix, bucket_s;
     size_t count;
-    struct shares at[BUCKETS_MAX];
+    struct shares at[BUCKETS_MAX + 2]; /* the first and the last may be cut off by the span */
     uint64_t top;
 };
 
@@ -243,26 +243,31 @@ static void series_of(const json_t *rows, struct series *s)
     if (first > last)
         return;
     s->bucket_s = bucket_for(last - first + 3600);
+    first -= first % s->bucket_s; /* whole days begin at midnight */
     s->first_unix = first;
     json_array_foreach((json_t *)(uintptr_t)rows, i, row)
     {
         size_t at = (size_t)((field_int(row, "hour_unix") - first) / s->bucket_s);
         struct shares one = shares_of(row);
-        if (at >= BUCKETS_MAX)
-            continue;
+        if (at >= COUNT_OF(s->at))
+            continue; /* an hour that is none */
         shares_add(&s->at[at], &one);
         s->count = MAX_OF(s->count, at + 1);
         s->top = MAX_OF(s->top, s->at[at].whole);
     }
 }
 
-/* 1, 2 or 5 times a power of ten: the top of the scale. */
+/* The top of the scale: little above n, and of a kind that four steps divide well. */
 static uint64_t round_up(uint64_t n)
 {
-    for (uint64_t ten = 1;; ten *= 10)
-        for (uint64_t k = 1; k <= 5; k += k == 1 ? 1 : 3)
-            if (k * ten >= n || ten > UINT64_MAX / 100)
-                return k * ten;
+    static const uint64_t tens[] = {10, 12, 16, 20, 24, 32, 40, 60, 80};
+
+    if (n <= 8)
+        return n <= 4 ? 4 : 8;
+    for (uint64_t scale = 1;; scale *= 10)
+        for (size_t i = 0; i < COUNT_OF(tens); i++)
+            if (tens[i] * scale >= n || scale > UINT64_MAX / 1000)
+                return tens[i] * scale;
 }
 
 static void put_column(struct buf *out, const struct series *s, size_t i, double x, double width,
@@ -474,9 +479,11 @@ static void put_details(struct buf *out, const json_t *totals)
     struct shares s = shares_of(totals);
     uint64_t encrypted = s.n[0] + s.n[1];
 
-    buf_puts(out,
-             "<section><h2>Versions, ciphers, certificates</h2><p class=soft>Shares of what was encrypted; "
-             "failures count attempts, also where the mail went in the end.</p><div class=two>");
+    buf_puts(out, "<section><h2>Versions, ciphers, certificates</h2><p class=soft>Versions, key exchange, "
+                  "ciphers and verdicts: "
+                  "shares of what was encrypted; DANE and MTA-STS: of what was delivered; failures count "
+                  "attempts, also "
+                  "where the mail went in the end.</p><div class=two>");
     put_cipher_tally(out, "Protocol version", totals, "version", encrypted);
     put_cipher_tally(out, "Key exchange", totals, "kx", encrypted);
     put_cipher_tally(out, "Cipher suite", totals, "cipher", encrypted);
