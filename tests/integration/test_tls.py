@@ -39,9 +39,43 @@ RECEIVERS = {
     "alert": dict(starttls_break="alert"),
     "extra": dict(starttls_break="extra"),
     "tls10": dict(tls_min="TLSv1", tls_max="TLSv1"),
+    "tls11": dict(tls_min="TLSv1.1", tls_max="TLSv1.1"),
+    "tls13_only": dict(tls_min="TLSv1.3"),
+    "hello_twice": dict(tls_curve="secp521r1"),
+    "asks_client": dict(client_ca=True),
+    "by_sni": dict(cert="wrong_name", sni="good"),
+    "not_by_sni": dict(cert="good", sni="unknown_ca"),
+    "rsa": dict(cert="rsa"),
+    "chain": dict(cert="chain_without_root"),
+    "chain_shuffled": dict(cert="chain_shuffled"),
+    "wildcard": dict(cert="wildcard"),
+    "wildcard_two": dict(cert="wildcard_two"),
+    "wildcard_part": dict(cert="wildcard_part"),
+    "cn_only": dict(cert="cn_only"),
+    "sha1": dict(cert="sha1"),
+    "rsa1024": dict(cert="weak"),
+    "ca_false": dict(cert="ca_false"),
+    "path_too_long": dict(cert="path_too_long"),
+    "not_for_servers": dict(cert="not_for_servers"),
+    "unrelated": dict(cert="chain_unrelated"),
+    "hundred": dict(cert="hundred"),
+    "huge": dict(cert="huge"),
+    "static_rsa": dict(cert="rsa", tls_max="TLSv1.2", tls_ciphers="AES128-GCM-SHA256:AES256-SHA"),
+    "anonymous": dict(tls_max="TLSv1.2", tls_ciphers="aNULL"),
 }
-GOOD = {"good", "tls12"}
-BAD_CERT = {"self_signed", "expired", "not_yet_valid", "unknown_ca", "wrong_name"}
+GOOD = {"good", "tls12", "tls13_only", "hello_twice", "asks_client", "by_sni", "rsa", "chain", "chain_shuffled", "wildcard"}
+# What is recorded of a certificate, at every level.
+BAD_CERT = {
+    "self_signed": "self-signed", "expired": "expired", "not_yet_valid": "not-yet-valid", "unknown_ca": "unknown-ca",
+    "wrong_name": "wrong-name", "not_by_sni": "unknown-ca", "wildcard_two": "wrong-name", "wildcard_part": "wrong-name",
+    "cn_only": "wrong-name", "sha1": "weak", "rsa1024": "weak", "ca_false": "bad", "path_too_long": "bad", "not_for_servers": "bad",
+    "unrelated": "unknown-ca", "hundred": "bad"}
+# What RFC 8460 §4.3 calls it.
+FAILURE = {
+    "wrong-name": "certificate-host-mismatch", "expired": "certificate-expired", "not-yet-valid": "certificate-expired",
+    "self-signed": "certificate-not-trusted", "unknown-ca": "certificate-not-trusted", "weak": "certificate-not-trusted",
+    "bad": "validation-failure"}
+OPPORTUNISTIC = {"static_rsa"}  # TLS that is better than clear text, and no more: at `on` alone
 NOT_OFFERED = {"no_starttls", "helo_only"}
 REFUSED = {"refused_454", "refused_502", "refused_554"}
 # 421 and 250 are no clean refusal; the rest is a handshake that fails.
@@ -57,6 +91,8 @@ def expected(level, receiver):
         return "tls"
     if receiver in BAD_CERT:
         return "4.7.5" if level == "verify" else "tls"
+    if receiver in OPPORTUNISTIC and level.startswith("on"):
+        return "tls"
     if receiver in NOT_OFFERED | REFUSED:
         return "clear" if level.startswith("on") else "4.7.4"
     return "clear" if level == "on-now" else "4.7.5"
@@ -64,6 +100,18 @@ def expected(level, receiver):
 
 CELLS = [c for c in itertools.product(LEVELS, RECEIVERS)
          if c != ("on-now", "refused_421")]  # 421 says "closing": whether clear text follows at once is the engine's choice
+
+
+def recorded(level, receiver):
+    """(verify, failure) of the first attempt."""
+    want = expected(level, receiver)
+    if level == "off" or receiver == "refused_421":
+        return "none", None
+    if receiver in GOOD | OPPORTUNISTIC and want == "tls":
+        return "verified-pkix", None
+    if receiver in BAD_CERT:
+        return BAD_CERT[receiver], FAILURE[BAD_CERT[receiver]]
+    return "none", "starttls-not-supported" if receiver in NOT_OFFERED | REFUSED else "validation-failure"
 
 
 def domain(level, receiver):
@@ -80,12 +128,17 @@ def matrix(tmp_path_factory, certs):
     try:
         for level, receiver in itertools.product(LEVELS, RECEIVERS):
             d = domain(level, receiver)
-            world.receiver(name(level, receiver), d, host=f"mx.{d}", record=True, **RECEIVERS[receiver])
+            how = dict(RECEIVERS[receiver])
+            if "sni" in how:
+                how["sni"] = {f"mx.{d}": getattr(certs, how["sni"])(f"mx.{d}")}
+            if "client_ca" in how:
+                how["client_ca"] = str(certs.ca_file)
+            world.receiver(name(level, receiver), d, host=f"mx.{d}", record=True, **how)
         groups = [
             group(level, ["." + level + ".test"], retry=HOURLY, tls={"ca_file": str(certs.ca_file)},
                   timeouts={"ehlo": f"{int(2 * PATIENCE)}s", "greeting": "10s"}, **rules)
             for level, rules in LEVELS.items()]
-        daemon = world.daemon(*groups)
+        daemon = world.daemon(*groups, dns={"timeout": "2s", "total_timeout": f"{int(10 * PATIENCE)}s"})
         world.message_id = daemon.send(*[f"user@{domain(*c)}" for c in CELLS], headers=["X-Campaign: matrix"])
 
         def settled():
@@ -96,6 +149,7 @@ def matrix(tmp_path_factory, certs):
         while not settled() and time.monotonic() < end:  # a cell without an outcome fails by itself
             time.sleep(0.1)
         world.waiting = {r["recipient"]: r for r in daemon.queued()}
+        world.attempts = {c: daemon.api(f"/api/v1/explain/{domain(*c)}")["attempts"] for c in CELLS}
         yield world
     finally:
         world.stop()
@@ -157,14 +211,14 @@ def test_the_wire_check_would_see_clear_text():
 
 
 @pytest.mark.xdist_group("matrix")
-@pytest.mark.parametrize("receiver, verdict", [
-    ("good", "verified-pkix"), ("self_signed", "self-signed"), ("expired", "expired"), ("not_yet_valid", "not-yet-valid"),
-    ("unknown_ca", "unknown-ca"), ("wrong_name", "wrong-name")])
-def test_the_certificate_is_recorded_even_where_it_does_not_decide(matrix, receiver, verdict):
-    daemon = matrix.daemons[0]
-    rows = daemon.api("/api/v1/reports/tls", by="domain")["rows"]
-    row = [r for r in rows if r["domain"] == domain("require", receiver)][0]
-    assert verdict in str(row), row
+@pytest.mark.parametrize("level, receiver", CELLS, ids=lambda v: v)
+def test_what_was_seen_is_recorded_whether_it_decides_or_not(matrix, level, receiver):
+    attempt = matrix.attempts[(level, receiver)][0]
+    assert (attempt["tls_verify"], attempt["tls_failure"]) == recorded(level, receiver), attempt["text"]
+    assert (attempt["dane"], attempt["sts"], attempt["tls_why"]) == ("off", "off", "rule"), attempt
+    assert attempt["tls_effective"] == level.partition("-")[0]
+    assert attempt["fallback"] == (expected(level, receiver) == "clear" and level == "on-now"
+                                   and receiver not in NOT_OFFERED | REFUSED)
 
 
 def test_a_host_without_tls_is_skipped_for_one_that_has_it_under_require(world):
