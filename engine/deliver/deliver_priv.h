@@ -203,6 +203,7 @@ struct link {
     const struct site_host *host; /* current */
     struct dane_query *dane_query;
     struct dane_records *dane; /* counted: of the current host, for its secure addresses; or NULL */
+    bool dane_by_alias; /* they hang on the host's own name, a signed alias: for all its addresses (RFC 7672 §2.2.3) */
     struct sts_query *sts_query;
     bool sts_rechecked;
     struct ip ip;

@@ -32,7 +32,7 @@ struct explain_host {
     struct explain_call *call;
     const struct found_host *host; /* borrowed from the call */
     json_t *json;                  /* borrowed from the call's facts */
-    bool ip_secure;
+    bool ip_secure, by_alias;
 };
 
 static void explain_done(struct explain_call *call)
@@ -58,7 +58,7 @@ static void put_verdict(struct explain_host *h, const struct dane_records *recor
     struct rule_input in = {
         .group = call->group,
         .security = &call->security,
-        .dane = records && h->ip_secure && records->state != DANE_ABSENT ? records : NULL,
+        .dane = records && records->state != DANE_ABSENT ? records : NULL,
         .implicit_tls = h->host->implicit_tls,
     };
     json_t *tls = json_object();
@@ -104,8 +104,9 @@ static void explain_addresses(void *arg, const struct dns_host *found)
     json_object_set_new(h->json, "status", json_string(dns_status_name(found->status)));
     json_object_set_new(h->json, "addresses", list);
     json_object_set_new(h->json, "secure", json_boolean(h->ip_secure));
-    struct dane_question q = {h->host->name, found->canonical, (uint16_t)h->host->port, true};
-    if (h->ip_secure && rule_wants_dane(h->call->group, CLASS_NORMAL, h->host->name))
+    struct dane_question q = {h->host->name, found->canonical, (uint16_t)h->host->port, h->ip_secure};
+    h->by_alias = !h->ip_secure && strcmp(found->canonical, h->host->name) != 0;
+    if ((h->ip_secure || h->by_alias) && rule_wants_dane(h->call->group, CLASS_NORMAL, h->host->name))
         dane_lookup(h->call->d->w->dns, &q, explain_dane, h);
     else
         put_verdict(h, NULL);

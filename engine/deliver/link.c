@@ -9,6 +9,7 @@
  * ordinary lost connection, and what was not sent goes back to the site.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "engine/deliver/deliver_priv.h"
@@ -277,15 +278,18 @@ static void on_dane(void *arg, struct dane_records *records)
     link_leave(link);
 }
 
-/* The addresses are known.  TLSA records are asked for where some of them came securely: RFC 7672 §2.2. */
+/*
+ * The addresses are known.  TLSA records are asked for where some of them came securely, and where the host is an alias:
+ * that may be signed even if what it leads to is not (RFC 7672 §2.2).
+ */
 static void addresses_found(struct link *link, const struct dns_host *found)
 {
-    struct dane_question q = {link->host->name, found->canonical, link->host->port, true};
-    bool any_secure = false;
+    struct dane_question q = {link->host->name, found->canonical, link->host->port, false};
 
     for (size_t i = 0; i < link->address_count; i++)
-        any_secure |= link->addresses[i].secure;
-    if (any_secure && link_wants_dane(link))
+        q.secure |= link->addresses[i].secure;
+    link->dane_by_alias = !q.secure && strcmp(found->canonical, link->host->name) != 0;
+    if ((q.secure || link->dane_by_alias) && link_wants_dane(link))
         link->dane_query = dane_lookup(link->d->w->dns, &q, on_dane, link);
     else
         next_address(link);
@@ -338,7 +342,7 @@ static void next_host(struct link *link)
     link->address_count = link->address_at = 0;
     link->remote[0] = '\0';
     dane_records_unref(TAKE(link->dane));
-    link->ip_secure = false;
+    link->ip_secure = link->dane_by_alias = false;
     forget_session(link);
     link->query = dns_resolve_host(link->d->w->dns, link->host->name, on_addresses, link);
 }
@@ -420,6 +424,8 @@ void link_again_in_clear(struct link *link, const struct outcome *o)
     remember_failure(link, o);
     drop_session(link);
     forget_session(link);
+    link->tls.failure = link->failure_tls.failure; /* the mail goes, and is recorded with what TLS failed at */
+    memcpy(link->tls.reason, link->failure_tls.reason, sizeof(link->tls.reason));
     link->in_clear = true;
     if (!take_host_permit(link)) {
         link->hosts_were_busy = true;

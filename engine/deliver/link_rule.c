@@ -13,9 +13,9 @@ bool link_wants_dane(const struct link *link)
 
 const struct dane_records *link_dane(const struct link *link)
 {
-    if (!link->dane || !link->ip_secure || link->dane->state == DANE_ABSENT)
+    if (!link->dane || link->dane->state == DANE_ABSENT)
         return NULL;
-    return link->dane;
+    return link->ip_secure || link->dane_by_alias ? link->dane : NULL;
 }
 
 struct sts_policy *link_sts(const struct link *link)

@@ -432,9 +432,23 @@ static void read_some(struct conn *c)
 
 /* ---- TLS ---- */
 
+/* GnuTLS asks to be called again after each record of a message that spans several (a long chain does); the rest
+ * may have been read already, and then no poll says so. */
+static int handshake_step(struct conn *c)
+{
+    size_t left;
+    int rc;
+
+    do {
+        left = c->raw_left.len - c->raw_at;
+        rc = gnutls_handshake(c->tls);
+    } while (rc == GNUTLS_E_AGAIN && c->raw_left.len > c->raw_at && c->raw_left.len - c->raw_at != left);
+    return rc;
+}
+
 static void handshake(struct conn *c)
 {
-    int rc = gnutls_handshake(c->tls);
+    int rc = handshake_step(c);
 
     if (rc == GNUTLS_E_SUCCESS) {
         c->want_write = false;

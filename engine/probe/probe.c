@@ -28,6 +28,7 @@ struct mail_host {
     struct address addresses[ADDRESSES_MAX];
     size_t count, at;
     struct dane_records *dane; /* counted */
+    bool by_alias;             /* they hang on a signed alias: for all addresses */
     struct dns_query *query;
     struct dane_query *dane_query;
 };
@@ -88,7 +89,7 @@ void probes_close(struct worker *w)
 static struct probe_view view_of(const struct mail_host *h, const struct address *a)
 {
     const struct domain_probe *p = h->of;
-    bool applies = h->dane && a && a->secure && h->dane->state != DANE_ABSENT;
+    bool applies = h->dane && a && (a->secure || h->by_alias) && h->dane->state != DANE_ABSENT;
 
     return (struct probe_view){
         .group = p->match.group,
@@ -212,7 +213,7 @@ static void ask_address(struct mail_host *h)
         return;
     }
     const struct address *a = &h->addresses[h->at];
-    bool usable = h->dane && a->secure && h->dane->state == DANE_USABLE;
+    bool usable = h->dane && (a->secure || h->by_alias) && h->dane->state == DANE_USABLE;
     struct probe_target target = {
         .host = h->name,
         .sni = usable ? h->dane->base : h->name,
@@ -257,8 +258,9 @@ static void on_addresses(void *arg, const struct dns_host *found)
         keep_address(h, &found->addresses[i]);
         secure |= found->addresses[i].secure;
     }
-    struct dane_question q = {h->name, found->canonical, h->port, true};
-    if (secure && !ip_parse(bytes_of(h->name), &literal))
+    struct dane_question q = {h->name, found->canonical, h->port, secure};
+    h->by_alias = !secure && strcmp(found->canonical, h->name) != 0;
+    if ((secure || h->by_alias) && !ip_parse(bytes_of(h->name), &literal))
         h->dane_query = dane_lookup(h->of->w->dns, &q, on_dane, h);
     else
         ask_address(h);
