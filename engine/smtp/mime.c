@@ -207,7 +207,8 @@ static bool convert_content(struct bytes content, bool top, unsigned depth, stru
 static bool convert_leaf(const struct part *p, bool top, struct buf *fields, struct buf *body)
 {
     bool text = !*p->type || strncmp(p->type, "text/", 5) == 0;
-    bool quoted = text && mime_quoted_printable_length(p->body) <= p->body.len / 3 * 4;
+    bool quoted =
+        text && mime_quoted_count(p->body) <= p->body.len / 3; /* else nobody could read it either */
 
     if (!is_identity(p->encoding))
         return false; /* it says that it is encoded, and is not */

@@ -55,14 +55,13 @@ void mime_put_quoted_printable(struct bytes text, struct buf *out)
     }
 }
 
-size_t mime_quoted_printable_length(struct bytes text)
+size_t mime_quoted_count(struct bytes text)
 {
-    size_t length = text.len;
+    size_t count = 0;
 
     for (size_t i = 0; i < text.len; i++)
-        if ((signed char)text.at[i] < 0 || text.at[i] == '=')
-            length += 2;
-    return length;
+        count += (signed char)text.at[i] < 0 || text.at[i] == '=';
+    return count;
 }
 
 void mime_put_base64(struct bytes octets, struct buf *out)

@@ -5,6 +5,7 @@
 
 /* §6.7, for text in CRLF lines: its line ends stay line ends. */
 void mime_put_quoted_printable(struct bytes text, struct buf *out);
-size_t mime_quoted_printable_length(struct bytes text); /* a close estimate: soft line ends are not counted */
+size_t
+mime_quoted_count(struct bytes text); /* octets that it would write as =XX, those at ends of lines aside */
 /* §6.8.  No line end stands behind the last line. */
 void mime_put_base64(struct bytes octets, struct buf *out);
