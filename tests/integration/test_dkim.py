@@ -6,17 +6,15 @@ import email
 import os
 import pathlib
 import re
-import socket
 import subprocess
-import time
 
 import dkim
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
-from harness import MX_PORT, PATIENCE, Raw, group, wait_until
-from world import opendkim
+from harness import BUILD, Raw, group, no_check, wait_until
+from world import dns, opendkim, servers
 
 DOMAIN = "origin.example"
 
@@ -238,3 +236,215 @@ def test_a_streamed_message_survives_kill_9_with_its_signature(home, both_keys):
     daemon.start()
     for i in range(2):
         assert verdicts(received(home, f"k{i}@late.test", "late", 30), *both_keys) == [True, True]
+
+
+def in_force(daemon):
+    return {(k["domain"], k["selector"]) for k in daemon.api("/api/v1/dkim/keys")["keys"]}
+
+
+def test_keys_change_while_mail_flows_and_a_bad_one_changes_nothing(home, tmp_path):
+    old, new = Key(tmp_path, "old"), Key(tmp_path, "new", "ed25519")
+    daemon = home.daemon(dkim=dkim_config(old))
+    send_raw(daemon, ODD["plain"], "a1@there.test")
+    daemon.config["dkim"] = dkim_config(new)
+    daemon.write_config()
+    daemon.reload()
+    wait_until(lambda: in_force(daemon) == {(DOMAIN, "new")}, what="the new key")
+    send_raw(daemon, ODD["plain"], "a2@there.test")
+    assert [t["s"] for t in signatures(received(home, "a1@there.test"))] == ["old"]
+    assert [t["s"] for t in signatures(received(home, "a2@there.test"))] == ["new"]
+    good = new.file.read_bytes()
+    for i, (spoil, complaint) in enumerate((
+            (lambda: new.write(b"-----BEGIN PRIVATE KEY-----\nnonsense\n-----END PRIVATE KEY-----\n"), "holds no private key"),
+            (lambda: new.write(good, 0o644), "chmod 600"),
+            (lambda: new.file.unlink(), "No such file"))):
+        spoil()
+        daemon.reload()
+        wait_until(lambda: daemon.log().count("reload.refused") == i + 1, what="the refusal")
+        assert complaint in daemon.log().rpartition("reload.refused")[0].rpartition("reload.error")[2]
+        send_raw(daemon, ODD["plain"], f"b{i}@there.test")
+        assert verdicts(received(home, f"b{i}@there.test"), new) == [True], "the keys before stay in force"
+    new.write(good)
+    daemon.reload()
+    wait_until(lambda: "reload.done" in daemon.log().rpartition("reload.refused")[2], what="a reload that is accepted")
+
+
+def test_a_bad_key_keeps_the_daemon_from_starting_and_says_where(home, tmp_path):
+    key = Key(tmp_path, "r1")
+    key.file.chmod(0o640)
+    daemon = home.daemon(start=False, dkim=dkim_config(key))
+    daemon.write_config()
+    for words in (["--check"], []):
+        done = subprocess.run([servers.program(BUILD, "hayaumad"), "-c", str(daemon.config_file), *words],
+                              capture_output=True, text=True, timeout=30)
+        assert done.returncode == 1
+        assert re.search(r"hayaumad\.yaml:\d+:\d+: the DKIM key .*r1\.origin\.example\.pem may be read by others", done.stderr)
+
+
+def test_subdomains_accounts_and_what_goes_unsigned(home, tmp_path):
+    own, below = Key(tmp_path, "s1", "ed25519"), Key(tmp_path, "s2", "ed25519", domain="wide.example")
+    daemon = home.daemon(dkim={"keys": [own.config(), below.config(subdomains=True)]})
+    daemon.account("app", "correct horse", sender_domains=["wide.example"])
+    senders = {"a@origin.example": "origin.example", "a@news.origin.example": None, "a@wide.example": "wide.example",
+               "a@very.deep.wide.example": "wide.example", "a@other.example": None}
+    for i, sender in enumerate(senders):
+        send_raw(daemon, f"From: {sender}\r\n\r\nHello\r\n".encode(), f"m{i}@there.test")
+    for i, (sender, domain) in enumerate(senders.items()):
+        got = received(home, f"m{i}@there.test")
+        assert [t["d"] for t in signatures(got)] == [domain] * bool(domain), sender
+        assert all(verdicts(got, own, below))
+    with daemon.client(daemon.port) as client:  # it may send as wide.example: that is all it signs for
+        client.starttls(context=no_check())
+        client.login("app", "correct horse")
+        for i, sender in enumerate(("a@wide.example", "a@origin.example")):
+            client.sendmail("a@wide.example", [f"n{i}@there.test"], f"From: {sender}\r\n\r\nHello\r\n")
+    assert len(signatures(received(home, "n0@there.test"))) == 1
+    assert signatures(received(home, "n1@there.test")) == []
+    status = daemon.json("status")["dkim"]
+    assert (status["signed"], status["unsigned"], status["keys"]) == (4, 3, 2)
+    metrics = daemon.api("/metrics")
+    for line in ("hayauma_dkim_signed 4", "hayauma_dkim_unsigned 3", "hayauma_dkim_failed 0", "hayauma_dkim_waiting 0"):
+        assert f"\n{line}\n" in metrics
+    assert "2 keys, 4 messages signed, 3 unsigned" in daemon.hayauma("status")
+
+
+def test_fifty_sessions_at_once_all_get_signatures(home, both_keys):
+    daemon = home.daemon(dkim=dkim_config(*both_keys))
+
+    def session(n):
+        with Raw(daemon.address, daemon.open_port) as raw:
+            raw.ok("EHLO client.example")
+            for i in range(6):
+                raw.ok("MAIL FROM:<x@origin.example>")
+                raw.ok(f"RCPT TO:<s{n}x{i}@there.test>")
+                raw.ok("DATA", 354)
+                raw.send(HEAD + b"\r\n" + b"%d %d\r\n" % (n, i) * 200 + b".\r\n")
+                assert raw.reply()[0] == 250
+    with concurrent.futures.ThreadPoolExecutor(50) as pool:
+        list(pool.map(session, range(50)))
+    home.got(300, 60)
+    status = daemon.json("status")["dkim"]
+    assert status["signed"] == 300 and status["signatures"] == 600 and status["waiting"] == 0
+    assert 1 <= status["waiting_max"] <= 50, "each session waits for one signature at a time"
+    for n in range(0, 50, 7):
+        for i in (0, 5):
+            assert verdicts(received(home, f"s{n}x{i}@there.test"), *both_keys) == [True, True]
+
+
+def test_a_full_pool_answers_451_and_loses_nothing(home, tmp_path):
+    key = Key(tmp_path, "r1")
+    daemon = home.daemon(dkim=dkim_config(key, queue=1, threads=1))
+    said = []
+
+    def session(n):
+        with Raw(daemon.address, daemon.open_port) as raw:
+            raw.begin(f"q{n}@there.test")
+            raw.ok("DATA", 354)
+            raw.send(HEAD + b"\r\nHello\r\n.\r\n")
+            said.append((raw.reply()[0], f"q{n}@there.test"))
+    with concurrent.futures.ThreadPoolExecutor(40) as pool:
+        list(pool.map(session, range(40)))
+    assert {code for code, _ in said} <= {250, 451}
+    taken = [to for code, to in said if code == 250]
+    home.got(len(taken), 30)
+    assert {d.recipient for d in home.seen.at("there")} == set(taken)
+    assert daemon.json("status")["dkim"]["refused_full"] == 40 - len(taken)
+
+
+# ---- generate, publish, check ----
+
+def test_generate_publish_check(home, tmp_path):
+    daemon = home.daemon()
+    made = []
+    for selector, kind in (("g1", "rsa2048"), ("g2", "ed25519")):
+        made.append(daemon.json("dkim", "generate", "Origin.Example", selector, "--type", kind, "-o", str(tmp_path / selector)))
+        assert (tmp_path / selector).stat().st_mode & 0o7777 == 0o600
+    daemon.hayauma("dkim", "generate", DOMAIN, "g1", "-o", str(tmp_path / "g1"), code=1)
+    assert daemon.hayauma("dkim", "check").startswith("no keys")
+    daemon.config["dkim"] = {"keys": [{"domain": DOMAIN, "selector": m["selector"], "key": m["file"]} for m in made]}
+    daemon.write_config()
+    daemon.reload()
+    wait_until(lambda: len(in_force(daemon)) == 2, what="the keys")
+    # Another server than the daemon's resolver, whose cache need not be waited for.
+    elsewhere = dns.ScriptedDns(home.net.address())
+    try:
+        def check(*words, code=1):
+            found = daemon.json("dkim", "check", *words, "--dns", elsewhere.server, code=code)["keys"]
+            return {k["selector"]: k["status"] for k in found}
+        assert check() == {"g1": "missing", "g2": "missing"}
+        elsewhere.add(made[0]["name"], "TXT", zone_strings(made[0]["zone"]))
+        elsewhere.add(made[1]["name"], "TXT", '"v=DKIM1; k=ed25519; p="')
+        assert check(DOMAIN) == {"g1": "good", "g2": "revoked"}
+        elsewhere.records[(made[1]["name"], "TXT")] = [zone_strings(made[0]["zone"])]
+        assert check()["g2"] == "other-type"
+        text = daemon.hayauma("dkim", "check", "--dns", elsewhere.server, code=1)
+        assert "k= says rsa, and the key is ed25519" in text and made[1]["record"] in text
+        elsewhere.records[(made[1]["name"], "TXT")] = [zone_strings(made[1]["zone"])]
+        assert check(code=0) == {"g1": "good", "g2": "good"}
+        elsewhere.fail(made[0]["name"], "TXT", "SERVFAIL")
+        assert check() == {"g1": "unknown", "g2": "good"}
+        daemon.hayauma("dkim", "check", "nobody.example", "--dns", elsewhere.server, code=1)
+    finally:
+        elsewhere.stop()
+    for m in made:
+        home.dns.add(m["name"], "TXT", zone_strings(m["zone"]))
+    assert {k["status"] for k in daemon.json("dkim", "check")["keys"]} == {"good"}
+    send_raw(daemon, ODD["bulk"])
+    got = received(home)
+    texts = {m["name"] + ".": m["record"].encode() for m in made}
+    assert all(dkim.DKIM(got).verify(idx=i, dnsfunc=lambda name, timeout=5: texts.get(name.decode())) for i in range(2))
+
+
+def zone_strings(zone):
+    return zone.partition("(")[2].rpartition(")")[0].strip()
+
+
+# ---- 8-bit content ----
+
+EIGHT = (HEAD + b"MIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary=b\r\n\r\n"
+         b"--b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n" +
+         "Zwölf Boxkämpfer jagen Viktor =\r\n.punkt\r\n".encode() +
+         b"--b\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n" +
+         "<p>早馬は速い</p>\r\n".encode() +
+         b"--b\r\nContent-Type: text/plain\r\n\r\n7-bit = as it is\r\n--b--\r\n")
+
+
+def texts(octets):
+    return [p.get_payload(decode=True).decode(p.get_content_charset() or "ascii")
+            for p in email.message_from_bytes(octets).walk() if not p.is_multipart()]
+
+
+def test_8_bit_parts_are_converted_before_they_are_signed(home, both_keys):
+    home.receiver("old", "old.test", keep_bodies=True, eightbit=False, smtputf8=False)
+    daemon = home.daemon(submission={"convert_8bit": True}, dkim=dkim_config(*both_keys))
+    send_raw(daemon, EIGHT, "a@old.test")
+    send_raw(daemon, ODD["latin 1 without a header"], "b@old.test")
+    send_raw(daemon, ODD["dots"], "c@old.test")
+    got = received(home, "a@old.test", "old")
+    assert got.isascii() and b"7-bit = as it is\r\n" in got
+    assert texts(got) == texts(EIGHT)
+    assert [p["Content-Transfer-Encoding"] for p in email.message_from_bytes(got).walk()] == [
+        None, "quoted-printable", "base64", None]
+    assert verdicts(got, *both_keys) == [True, True]
+    latin = received(home, "b@old.test", "old")
+    assert latin.isascii() and email.message_from_bytes(latin).get_content_charset() == "unknown-8bit"
+    assert verdicts(latin, *both_keys) == [True, True]
+    plain = received(home, "c@old.test", "old")
+    assert plain.endswith(ODD["dots"].partition(b"\r\n\r\n")[2]) and verdicts(plain, *both_keys) == [True, True]
+
+
+@pytest.mark.parametrize("converts", [False, True])
+def test_8_bit_content_never_goes_where_it_is_not_understood(home, both_keys, converts):
+    """Without the option, and what is too large for it: 5.6.3 to the sender, and not an octet to the receiver."""
+    home.receiver("old", "old.test", keep_bodies=True, eightbit=False, smtputf8=False)
+    home.receiver("home", DOMAIN, keep_bodies=True, unknown_prefix="")
+    daemon = home.daemon(submission={"convert_8bit": converts}, dkim=dkim_config(both_keys[1]))
+    body = EIGHT if not converts else HEAD + b"\r\n" + "Zwölf Boxkämpfer\r\n".encode() * 80000
+    send_raw(daemon, body, "a@old.test", sender=f"me@{DOMAIN}")
+    send_raw(daemon, body, "a@there.test", sender=f"me@{DOMAIN}")
+    bounce = received(home, f"me@{DOMAIN}", "home", 30)
+    assert b"Status: 5.6.3" in bounce and b"Action: failed" in bounce
+    assert not home.seen.at("old")
+    got = received(home, seconds=30)  # where it is understood it goes as it came
+    assert got.partition(b"\r\n\r\n")[2] == body.partition(b"\r\n\r\n")[2]
+    assert verdicts(got, both_keys[1]) == [True]
