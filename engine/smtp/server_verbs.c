@@ -164,11 +164,31 @@ static enum server_state obey(struct smtp_server *s, const struct smtp_command *
     return server_mistake(s, 503, "5.5.1", "%s", is_before ? row->before : row->within);
 }
 
+/*
+ * A browser that was sent here: what stands behind its request may be commands in the body of a form, and
+ * some of it inside TLS that its user trusts (ALPACA).  Nothing of it is read.
+ */
+static bool is_http(struct bytes line)
+{
+    static const char *const words[] = {"GET",     "POST",  "PUT",    "HEAD",  "OPTIONS",
+                                        "CONNECT", "PATCH", "DELETE", "TRACE", "PRI"};
+    struct bytes word = bytes_first(line, bytes_find(line, ' '));
+
+    for (size_t i = 0; i < COUNT_OF(words); i++)
+        if (bytes_eq(word, bytes_of(words[i])) && word.len < line.len)
+            return true;
+    return false;
+}
+
 enum server_state server_obey(struct smtp_server *s, struct bytes line)
 {
     struct smtp_command c;
 
     smtp_command_parse(line, &c);
+    if (c.verb == VERB_UNKNOWN && is_http(line)) {
+        server_attack(s, "http-request");
+        return server_bye(s, 554, "5.5.0", "This is SMTP, not HTTP");
+    }
     bool may_be_secret =
         c.verb == VERB_AUTH || c.verb == VERB_UNKNOWN; /* a response that came too late, say */
     log_debug(s->config.log, "smtp.command", LOG_BYTES("line", may_be_secret ? BYTES("(not shown)") : line));

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "engine/net/tls.h"
+
 #define LOGGED_A_MINUTE 10
 #define MINUTE_MS       60000
 
@@ -22,20 +24,42 @@ struct attack_kind *attack_kind_of(struct submit *s, const char *what)
     return others;
 }
 
-void attack_report(struct submission *c, const char *what, const char *detail)
+/* May this one of the kind be logged? */
+static bool is_worth_a_line(struct submission *c, const char *what)
 {
     struct worker *w = c->submit->w;
     struct attack_kind *k = attack_kind_of(c->submit, what);
     uint64_t now = worker_now_ms(w);
 
-    COUNT(w, attacks_in);
     if (now >= k->until_ms) {
         if (k->count > LOGGED_A_MINUTE)
-            log_warn(&w->log, "attack.more", LOG_STR("what", what),
-                     LOG_INT("not_logged", k->count - LOGGED_A_MINUTE));
+            log_warn(&w->log, "not_logged", LOG_STR("what", what),
+                     LOG_INT("times", k->count - LOGGED_A_MINUTE));
         k->until_ms = now + MINUTE_MS;
         k->count = 0;
     }
-    if (++k->count <= LOGGED_A_MINUTE)
+    return ++k->count <= LOGGED_A_MINUTE;
+}
+
+void attack_report(struct submission *c, const char *what, const char *detail)
+{
+    COUNT(c->submit->w, attacks_in);
+    if (is_worth_a_line(c, what))
         log_warn(&c->log, "attack", LOG_STR("what", what), LOG_STR("detail", detail));
+}
+
+/* A client that will have no TLS with us (our certificate, its version), or that went away, means no harm. */
+static bool is_harmless(const char *why)
+{
+    return strncmp(why, "TLS alert", 9) == 0 ||
+           strstr(why, gnutls_strerror(GNUTLS_E_PREMATURE_TERMINATION)) ||
+           strstr(why, gnutls_strerror(GNUTLS_E_PULL_ERROR));
+}
+
+void attack_report_handshake(struct submission *c, const char *why)
+{
+    if (!is_harmless(why))
+        attack_report(c, "tls-handshake", why);
+    else if (is_worth_a_line(c, "tls.failed"))
+        log_info(&c->log, "tls.failed", LOG_STR("why", why));
 }

@@ -231,10 +231,8 @@ static void on_handshake(void *arg, enum err e, const char *why)
         COUNT(c->submit->w, tls_in_failures);
         if (e == ERR_DENIED)
             attack_report(c, "client-certificate-refused", why);
-        else if (e == ERR_CLOSED)
-            log_info(&c->log, "tls.failed", LOG_STR("why", why));
         else
-            attack_report(c, "tls-handshake", why);
+            attack_report_handshake(c, why);
         submission_close(c);
     } else {
         tls_is_up(c);

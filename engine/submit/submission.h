@@ -69,4 +69,6 @@ bool client_certificate_admits(struct submission *c, const char **why);
 
 /* attack.c.  `what` is static; detail may be foreign. */
 void attack_report(struct submission *c, const char *what, const char *detail);
+void attack_report_handshake(struct submission *c,
+                             const char *why); /* one that failed: an attack, or just a failure */
 struct attack_kind *attack_kind_of(struct submit *s, const char *what);
