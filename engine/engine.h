@@ -96,6 +96,11 @@ MUST_CHECK enum err engine_sts_show(struct engine *e, const char *domain, bool r
  */
 json_t *engine_probe(struct engine *e, const char *const *domains, size_t count, bool quick,
                      const _Atomic(bool) *stopping);
+/*
+ * Waits, some twenty seconds at most.  {checks: [{check, level: ok|warn|fail, text, advice}], ok, warn, fail};
+ * connect_to: a host to try port 25 of, or NULL.
+ */
+json_t *engine_doctor(struct engine *e, const char *connect_to);
 /* Prometheus text, appended. */
 void engine_metrics(struct engine *e, struct buf *out);
 

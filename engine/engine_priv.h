@@ -49,6 +49,10 @@ void engine_wait_end(struct engine_wait *wait);
 
 enum err engine_load_policy(struct engine *e,
                             char **why); /* at start: the newest version, or makes version 1 */
+/* ---- engine_dnssec.c ---- */
+json_t *engine_dnssec_json(struct engine *e); /* for status */
+void engine_dnssec_metrics(struct engine *e, struct buf *out);
+
 /* ---- engine_shadow.c ---- */
 json_t *engine_shadow_json(struct engine *e); /* for status: null without shadow rules */
 void engine_shadow_metrics(struct engine *e, struct buf *out);

@@ -163,6 +163,7 @@ json_t *engine_status(struct engine *e)
                         json_integer(atomic_load(&e->shared.tls_downgrades_open)));
     json_object_set_new(status, "dkim", dkim_status_json(e->shared.dkim));
     json_object_set_new(status, "mta_sts", engine_sts_json(e));
+    json_object_set_new(status, "dnssec", engine_dnssec_json(e));
     json_object_set_new(status, "shadow", engine_shadow_json(e));
     policy_unref(p);
     return status;
@@ -248,6 +249,7 @@ void engine_metrics(struct engine *e, struct buf *out)
            (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
                (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
     engine_certificates_metrics(e, out);
+    engine_dnssec_metrics(e, out);
     dkim_metrics(e->shared.dkim, out);
     policy_unref(p);
 }

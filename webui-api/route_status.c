@@ -1,5 +1,6 @@
 /* What is going on: health, metrics, status, and why a domain's mail goes where it goes. */
 #include "webui-api/json_write.h"
+#include "webui-api/params.h"
 #include "webui-api/queue_view.h"
 #include "webui-api/routes.h"
 
@@ -75,5 +76,13 @@ void get_explain(struct request *r)
         return;
     }
     json_end(out, '}');
+    reply_ok(r, TYPE_JSON);
+}
+
+void get_doctor(struct request *r)
+{
+    CLEANUP(json_decref) json_t *found = engine_doctor(r->engine, param_text(r, "connect"));
+
+    json_put_tree(&r->reply.body, NULL, found);
     reply_ok(r, TYPE_JSON);
 }

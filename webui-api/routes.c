@@ -11,6 +11,7 @@ const struct route routes[] = {
     {HTTP_GET, "/metrics", get_metrics, "", true},
     {HTTP_GET, "/api/v1/status", get_status, "", false},
     {HTTP_GET, "/api/v1/explain/{what}", get_explain, "", false},
+    {HTTP_GET, "/api/v1/doctor", get_doctor, "connect", false},
 
     {HTTP_GET, "/api/v1/accounts", get_accounts, "", false},
     {HTTP_GET, "/api/v1/accounts/{name}", get_account, "", false},

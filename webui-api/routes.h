@@ -28,6 +28,7 @@ void get_healthz(struct request *r);
 void get_metrics(struct request *r);
 void get_status(struct request *r);
 void get_explain(struct request *r);
+void get_doctor(struct request *r);
 /* route_accounts.c */
 void get_accounts(struct request *r);
 void get_account(struct request *r);

@@ -106,7 +106,7 @@ static void explain_addresses(void *arg, const struct dns_host *found)
     json_object_set_new(h->json, "secure", json_boolean(h->ip_secure));
     struct dane_question q = {h->host->name, found->canonical, (uint16_t)h->host->port, h->ip_secure};
     h->by_alias = !h->ip_secure && strcmp(found->canonical, h->host->name) != 0;
-    if ((h->ip_secure || h->by_alias) && rule_wants_dane(h->call->group, CLASS_NORMAL, h->host->name))
+    if (rule_wants_dane(h->call->group, CLASS_NORMAL, h->host->name))
         dane_lookup(h->call->d->w->dns, &q, explain_dane, h);
     else
         put_verdict(h, NULL);

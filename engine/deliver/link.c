@@ -280,7 +280,7 @@ static void on_dane(void *arg, struct dane_records *records)
 
 /*
  * The addresses are known.  TLSA records are asked for where some of them came securely, and where the host is an alias:
- * that may be signed even if what it leads to is not (RFC 7672 §2.2).
+ * that may be signed even if what it leads to is not (RFC 7672 §2.2).  Elsewhere the lookup only says why not.
  */
 static void addresses_found(struct link *link, const struct dns_host *found)
 {
@@ -289,7 +289,7 @@ static void addresses_found(struct link *link, const struct dns_host *found)
     for (size_t i = 0; i < link->address_count; i++)
         q.secure |= link->addresses[i].secure;
     link->dane_by_alias = !q.secure && strcmp(found->canonical, link->host->name) != 0;
-    if ((q.secure || link->dane_by_alias) && link_wants_dane(link))
+    if (link_wants_dane(link))
         link->dane_query = dane_lookup(link->d->w->dns, &q, on_dane, link);
     else
         next_address(link);

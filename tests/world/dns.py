@@ -242,9 +242,10 @@ class ScriptedDns:
         exists = any(n == name or n.endswith("." + name) for n, _ in self.records)
         if not exists:
             reply.set_rcode(dns.rcode.NXDOMAIN)
-        zone = name.split(".")[-1]
+        zone = name.split(".")[-1] + "."
+        of_zone = "" if zone == "." else "." + zone
         reply.authority.append(dns.rrset.from_text(
-            zone + ".", self.ttl, "IN", "SOA", f"ns.{zone}. hostmaster.{zone}. 1 3600 600 86400 5"))
+            zone, self.ttl, "IN", "SOA", f"ns{of_zone or '.'} hostmaster{of_zone or '.'} 1 3600 600 86400 5"))
 
     def stop(self):
         for server in (self.udp, self.tcp):

@@ -93,6 +93,7 @@ int cmd_tls_reports(struct cli *cli);
 int cmd_tls_report_out(struct cli *cli);
 int cmd_log_follow(struct cli *cli);
 int cmd_explain(struct cli *cli);
+int cmd_doctor(struct cli *cli);
 int cmd_version(struct cli *cli);
 int cmd_help(struct cli *cli);
 int cmd_completion(struct cli *cli);

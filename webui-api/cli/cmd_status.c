@@ -38,6 +38,22 @@ static void put_certificate_alarms(struct buf *out, const struct cli *cli, const
     }
 }
 
+/* Where nobody wants DANE it is no matter. */
+static void put_dnssec_alarm(struct buf *out, const struct cli *cli, const json_t *dnssec)
+{
+    const char *state = field_text(dnssec, "state");
+    BUF_LOCAL(text);
+
+    if (!field_bool(dnssec, "dane_wanted") || strcmp(state, "unknown") == 0)
+        return;
+    if (strcmp(state, "working") != 0)
+        buf_putf(&text, "DANE does not work, the resolver is %s: %s", state, field_text(dnssec, "hint"));
+    else if (field_bool(dnssec, "mixed"))
+        buf_puts(&text, "not every resolver validates: no DANE whenever one of the others is asked");
+    if (text.len)
+        put_alarm(out, cli, STYLE_WARN, buf_str(&text));
+}
+
 /* What needs attention stands first. */
 static void put_alarms(struct buf *out, const struct cli *cli, const json_t *status)
 {
@@ -67,6 +83,7 @@ static void put_alarms(struct buf *out, const struct cli *cli, const json_t *sta
         buf_puts(&text, " less TLS than before: hayauma tls downgrades list");
         put_alarm(out, cli, STYLE_WARN, buf_str(&text));
     }
+    put_dnssec_alarm(out, cli, json_object_get(status, "dnssec"));
     json_array_foreach(json_object_get(status, "workers"), i, one)
     {
         BUF_LOCAL(text);
@@ -173,6 +190,24 @@ static void put_sts(struct buf *out, const struct cli *cli, const json_t *status
     put_plural(out, field_count(sts, "policies"), "policy", "policies");
     buf_puts(out, ", ");
     put_figures(out, sts, figures, COUNT_OF(figures));
+}
+
+static void put_dnssec(struct buf *out, const struct cli *cli, const json_t *status)
+{
+    const json_t *dnssec = json_object_get(status, "dnssec");
+    const json_t *server;
+    size_t i;
+
+    put_label(out, cli, "DNSSEC");
+    buf_puts(out, field_text(dnssec, "state"));
+    json_array_foreach(json_object_get(dnssec, "servers"), i, server)
+    {
+        buf_puts(out, i ? ", " : ": ");
+        format_safe(out, bytes_of(field_text(server, "address")));
+        if (strcmp(field_text(server, "state"), field_text(dnssec, "state")) != 0)
+            buf_putf(out, " (%s)", field_text(server, "state"));
+    }
+    buf_putc(out, '\n');
 }
 
 static void put_process(struct buf *out, const struct cli *cli, const json_t *status)
@@ -291,6 +326,7 @@ int cmd_status(struct cli *cli)
     put_shadow(&out, cli, status);
     put_dkim(&out, cli, status);
     put_sts(&out, cli, status);
+    put_dnssec(&out, cli, status);
     put_process(&out, cli, status);
     put_listeners(&out, cli, status);
     put_groups(&out, cli, groups);

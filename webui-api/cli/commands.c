@@ -182,6 +182,11 @@ static const struct command_option report_reconcile[] = {
     LAST,
 };
 
+static const struct command_option doctor_options[] = {
+    TEXT("connect", "HOST[:PORT]", "Also tries a connection to port 25 of this host, as mail would be delivered"),
+    LAST,
+};
+
 static const struct command_option dkim_generate[] = {
     WORD("type", "rsa2048|ed25519", "Kind of key.  Preset: rsa2048, which every receiver knows"),
     {"output", 'o', OPTION_TEXT, "FILE", "Where the key goes.  Preset: SELECTOR.DOMAIN.pem", false},
@@ -252,6 +257,10 @@ static const struct command_option log_follow[] = {
 const struct command commands[] = {
     {"status", "", 0, 0, "How the daemon is: mail, groups, listeners, and what needs attention", NULL, NULL,
      cmd_status},
+    {"doctor", "", 0, 0, "Looks at what mail rests on, and says what to do about what is wrong",
+     "Resolvers, certificates, ports, source addresses, space, descriptors, clock, policy. Ends with status 1 when "
+     "something fails.",
+     doctor_options, cmd_doctor},
     {"explain", "ADDRESS|DOMAIN", 1, 1,
      "What happens to mail for it, and why: group, rule, MX hosts, queue, last attempts", NULL, NULL,
      cmd_explain},
