@@ -88,8 +88,9 @@ json_t *engine_explain(struct engine *e, const char *address_or_domain);
 /* MTA-STS policies by domain, those after `after` (or NULL), at most `max`. */
 json_t *engine_sts_list(struct engine *e, const char *after, size_t max);
 /* What is known of one domain; `refresh` looks anew first, and waits for DNS and HTTPS.  ERR_INVALID: no domain;
- * ERR_NOT_FOUND: nothing is known. */
-MUST_CHECK enum err engine_sts_show(struct engine *e, const char *domain, bool refresh, json_t **out);
+ * ERR_NOT_FOUND: nothing is known.  ERR_CLOSED: *stopping (or NULL) became true while it waited. */
+MUST_CHECK enum err engine_sts_show(struct engine *e, const char *domain, bool refresh,
+                                    const _Atomic(bool) *stopping, json_t **out);
 /*
  * Waits, up to minutes, or until *stopping: probes of (normalised) domains, all at the same time; an array of results in the
  * order in which they came (webui-api/README.md).  `quick`: hosts in order of preference until one takes mail.

@@ -6,6 +6,8 @@
 #include "engine/sts/sts.h"
 #include "policy/domain.h"
 
+#define LOOK_UP_MS 250 /* how often a waiting request sees that the daemon ends */
+
 static struct worker *owner_of(struct engine *e, const char *domain)
 {
     return e->workers[store_owner(bytes_of(domain), e->worker_count)];
@@ -95,6 +97,7 @@ json_t *engine_sts_list(struct engine *e, const char *after, size_t max)
 struct show_call {
     const char *domain;
     struct worker *worker;
+    struct sts_query *query;
     struct doorbell bell;
     json_t *found;
 };
@@ -118,6 +121,7 @@ static void on_refreshed(void *arg, const struct sts_answer *answer)
         .last_why = answer->why,
     };
 
+    call->query = NULL;
     show(call->worker, call);
     if (!call->found)
         call->found = view_json(&nothing, true);
@@ -129,25 +133,46 @@ static void start_refresh(struct worker *w, void *arg)
     struct show_call *call = arg;
 
     call->worker = w;
-    if (!sts_refresh(w->sts, call->domain, on_refreshed, call))
+    call->query = sts_refresh(w->sts, call->domain, on_refreshed, call);
+    if (!call->query)
         doorbell_ring(&call->bell); /* it is closing */
 }
 
-enum err engine_sts_show(struct engine *e, const char *domain, bool refresh, json_t **out)
+static void cancel_refresh(struct worker *w, void *arg)
+{
+    struct show_call *call = arg;
+
+    (void)w;
+    sts_cancel(TAKE(call->query));
+}
+
+static void refresh_and_wait(struct engine *e, struct show_call *call, const _Atomic(bool) *stopping)
+{
+    struct worker *w = owner_of(e, call->domain);
+
+    doorbell_init(&call->bell);
+    worker_post(w, start_refresh, call);
+    while (!doorbell_wait(&call->bell, LOOK_UP_MS)) {
+        if (!stopping || !atomic_load(stopping))
+            continue;
+        worker_call(w, cancel_refresh, call); /* from now on it will not ring */
+        break;
+    }
+    doorbell_fini(&call->bell);
+}
+
+enum err engine_sts_show(struct engine *e, const char *domain, bool refresh, const _Atomic(bool) *stopping,
+                         json_t **out)
 {
     char name[DOMAIN_MAX_BYTES + 1];
     struct show_call call = {.domain = name};
 
     if (domain_normalise(bytes_of(domain), name) != OK)
         return ERR_INVALID;
-    if (refresh) {
-        doorbell_init(&call.bell);
-        worker_post(owner_of(e, name), start_refresh, &call);
-        doorbell_wait(&call.bell, -1); /* DNS and HTTPS answer or time out */
-        doorbell_fini(&call.bell);
-    } else {
+    if (refresh)
+        refresh_and_wait(e, &call, stopping);
+    else
         worker_call(owner_of(e, name), show, &call);
-    }
     if (!call.found)
         return refresh ? ERR_CLOSED : ERR_NOT_FOUND;
     *out = call.found;

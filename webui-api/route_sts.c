@@ -34,7 +34,7 @@ void get_sts_policies(struct request *r)
 static void put_one(struct request *r, bool refresh)
 {
     CLEANUP(json_decref) json_t *one = NULL;
-    enum err e = engine_sts_show(r->engine, r->args[0], refresh, &one);
+    enum err e = engine_sts_show(r->engine, r->args[0], refresh, r->stopping, &one);
 
     if (e == ERR_INVALID) {
         reply_error(r, 400, "invalid", "'%s' is no domain", r->args[0]);

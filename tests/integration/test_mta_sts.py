@@ -1,6 +1,6 @@
 """
 T53 without delivery: what the daemon finds of MTA-STS policies, keeps of them, and shows.  DNS and web servers do what policy
-hosts of strangers do.  What follows for mail is in test_tls_matrix.py.
+hosts of strangers do.
 """
 
 import threading
@@ -200,6 +200,20 @@ def test_status_and_metrics_count_policies(world, hosts, publish):
     metrics = daemon.api("/metrics")
     assert "\nhayauma_mta_sts_policies 2\n" in metrics and "\nhayauma_mta_sts_fetch_failures 1\n" in metrics
     assert "2 policies, 1 enforced" in daemon.hayauma("status")
+
+
+def test_an_end_in_the_middle_of_a_look_is_quick_and_clean(world, hosts, publish):
+    publish("slow.test", delay_s=20)
+    daemon = start(world, hosts)
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(daemon.hayauma("tls", "sts", "slow.test", "--refresh", code=None)))
+    asking.start()
+    wait_until(lambda: hosts.asked("slow.test"), what="the slow host to be asked")
+    begun = time.monotonic()
+    daemon.stop()
+    assert time.monotonic() - begun < 8
+    asking.join()
+    assert answers and "enforce" not in answers[0]
 
 
 def test_an_unreadable_trust_file_is_said_at_start(world, hosts):

@@ -314,7 +314,7 @@ static void the_defaults_file_loads_to_the_defaults(void **state)
 {
     BUF_LOCAL(dump);
     BUF_LOCAL(names);
-    struct conf_key all[64];
+    struct conf_key all[128];
     size_t count = 0;
 
     conf_dump_defaults(conf_keys, &dump);
