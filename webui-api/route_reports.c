@@ -271,38 +271,57 @@ static void put_shares(struct buf *out, const struct report_tls_row *row)
     json_end(out, '}');
 }
 
-static void put_results(struct buf *out, const struct report_tls_row *row)
+struct names { /* what a row tells apart by name */
+    const char *key;
+    const char *(*name)(int n);
+    size_t offset, count, first; /* of the counts in the row; the first that is shown */
+};
+static const char *name_of_verify(int n)
 {
-    json_begin(out, "dane", '{');
-    for (int i = 0; i < REPORT_TLS_DANES; i++)
-        if (row->dane[i])
-            json_put_count(out, dane_result_name((enum dane_result)i), row->dane[i]);
-    json_end(out, '}');
-    json_begin(out, "sts", '{');
-    for (int i = 0; i < REPORT_TLS_STSES; i++)
-        if (row->sts[i])
-            json_put_count(out, sts_result_name((enum sts_result)i), row->sts[i]);
-    json_end(out, '}');
-    json_begin(out, "failures", '{');
-    for (int i = 1; i < REPORT_TLS_FAILURES; i++)
-        if (row->failure[i])
-            json_put_count(out, tls_failure_name((enum tls_failure)i), row->failure[i]);
+    return tls_verify_name((enum tls_verify)n);
+}
+static const char *name_of_dane(int n)
+{
+    return dane_result_name((enum dane_result)n);
+}
+static const char *name_of_sts(int n)
+{
+    return sts_result_name((enum sts_result)n);
+}
+static const char *name_of_failure(int n)
+{
+    return tls_failure_name((enum tls_failure)n);
+}
+static const struct names names[] = {
+    {"verify", name_of_verify, offsetof(struct report_tls_row, verify), REPORT_TLS_VERIFIES, 0},
+    {"dane", name_of_dane, offsetof(struct report_tls_row, dane), REPORT_TLS_DANES, 0},
+    {"sts", name_of_sts, offsetof(struct report_tls_row, sts), REPORT_TLS_STSES, 0},
+    {"failures", name_of_failure, offsetof(struct report_tls_row, failure), REPORT_TLS_FAILURES, 1},
+};
+
+static void put_names(struct buf *out, const struct report_tls_row *row, const struct names *n)
+{
+    const uint64_t *counts = (const uint64_t *)(const void *)((const char *)row + n->offset);
+
+    json_begin(out, n->key, '{');
+    for (size_t i = n->first; i < n->count; i++)
+        if (counts[i])
+            json_put_count(out, n->name((int)i), counts[i]);
     json_end(out, '}');
 }
 
-static void put_tls(struct buf *out, const struct report_tls_row *row)
+/* by: the key of a row, which may have the name of one of these; NULL: totals. */
+static void put_tls(struct buf *out, const struct report_tls_row *row, const char *by)
 {
     _Static_assert(sizeof(row->wanted[0]) == sizeof(struct by_level), "the same four numbers");
     put_columns(out, row, tls_columns, COUNT_OF(tls_columns));
     json_put_count(out, "clear", row->clear_by_choice + row->clear_by_lack + row->clear_by_fallback);
     put_shares(out, row);
-    put_results(out, row);
-    json_begin(out, "verify", '{');
-    for (int i = 0; i < REPORT_TLS_VERIFIES; i++)
-        if (row->verify[i])
-            json_put_count(out, tls_verify_name((enum tls_verify)i), row->verify[i]);
-    json_end(out, '}');
-    put_levels(out, "wanted", row->wanted);
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        if (!by || strcmp(by, names[i].key) != 0)
+            put_names(out, row, &names[i]);
+    if (!by || strcmp(by, "wanted") != 0)
+        put_levels(out, "wanted", row->wanted);
     put_levels(out, "effective", row->effective);
     json_begin(out, "ciphers", '[');
     for (size_t i = 0; i < row->cipher_count; i++) {
@@ -325,12 +344,12 @@ static void tls_json(struct request *r, const struct question *q, const struct r
     for (size_t i = 0; i < report->count; i++) {
         json_begin(out, NULL, '{');
         put_key(out, q, report->rows[i].key, report->rows[i].hour_unix);
-        put_tls(out, &report->rows[i]);
+        put_tls(out, &report->rows[i], q->by);
         json_end(out, '}');
     }
     json_end(out, ']');
     json_begin(out, "totals", '{');
-    put_tls(out, &report->total);
+    put_tls(out, &report->total, NULL);
     if (!put_sum(r, q))
         return;
     json_end(out, '}');

@@ -221,7 +221,12 @@ static void the_manual_tells_of_every_command_and_no_text_becomes_a_request(void
     command_manual(commands, &out);
     for (const struct command *c = commands; c->name; c++) {
         BUF_LOCAL(heading);
-        buf_putf(&heading, ".SS hayauma %s", c->name);
+        buf_puts(&heading, ".SS hayauma ");
+        for (const char *at = c->name; *at; at++) {
+            if (*at == '-')
+                buf_putc(&heading, '\\'); /* a hyphen that can be copied */
+            buf_putc(&heading, *at);
+        }
         assert_non_null(strstr(buf_str(&out), buf_str(&heading)));
     }
     for (struct bytes rest = buf_bytes(&out); rest.len;) {
