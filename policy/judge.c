@@ -14,6 +14,7 @@ enum session {
     SESSION_NOT_OFFERED,
     SESSION_REFUSED,
     SESSION_BROKEN,  /* the handshake failed */
+    SESSION_CLOSING, /* 421 to STARTTLS: says nothing about TLS */
     SESSION_UNCLEAR, /* refused, broken or closing: older records do not say */
     SESSION_UP,
 };
@@ -260,6 +261,7 @@ static struct judged judge_world(const struct question *q, const struct world *w
     switch (w->session) {
     case SESSION_NOT_OFFERED: ask(&facts, TLS_EVENT_NOT_OFFERED, JUDGE_NO_STARTTLS, &out); return out;
     case SESSION_REFUSED: ask(&facts, TLS_EVENT_REFUSED, JUDGE_REFUSED, &out); return out;
+    case SESSION_CLOSING: ask(&facts, TLS_EVENT_CLOSING, JUDGE_REFUSED, &out); return out;
     case SESSION_UP: return judge_session_up(q, &facts, w);
     case SESSION_UNTRIED:
     case SESSION_UNCLEAR:
@@ -272,7 +274,7 @@ static struct judged judge_world(const struct question *q, const struct world *w
 /* ---- all worlds ---- */
 
 struct worlds {
-    enum session session[3];
+    enum session session[4];
     enum dane_result dane[4];
     struct {
         enum sts_mode_found mode;
@@ -299,6 +301,20 @@ static bool offers_more(const struct judge_facts *f, const struct group *live, c
     return shadow->tls_min_version < live->tls_min_version || (is_lax(f, shadow) && was_strict);
 }
 
+/* Could this have made the live group wait? */
+static bool may_be_held(const struct judge_facts *f, const struct group *live, enum tls_event event)
+{
+    struct tls_facts facts = {.level = f->effective, .later_is_due = f->later_is_due};
+
+    if (!live)
+        return true;
+    facts.group_level = live->starttls;
+    facts.has_credentials = live->auth_user != NULL;
+    facts.fallback = f->why == TLS_WHY_TLS_REQUIRED_NO ? CLEAR_NOW : live->clear_after_tls_failure;
+    enum tls_action action = tls_decide(&facts, event).action;
+    return action != TLS_DO_CLEAR && action != TLS_DO_RECONNECT_CLEAR;
+}
+
 static void put_sessions(struct worlds *w, const struct judge_facts *f, const struct group *live,
                          const struct group *shadow)
 {
@@ -315,9 +331,12 @@ static void put_sessions(struct worlds *w, const struct judge_facts *f, const st
         w->session[w->sessions++] = s;
         return;
     }
-    w->session[w->sessions++] = SESSION_BROKEN;
-    if (s == SESSION_UNCLEAR)
+    if (s != SESSION_UNCLEAR || may_be_held(f, live, TLS_EVENT_HANDSHAKE_FAILED))
+        w->session[w->sessions++] = SESSION_BROKEN;
+    if (s == SESSION_UNCLEAR && may_be_held(f, live, TLS_EVENT_REFUSED))
         w->session[w->sessions++] = SESSION_REFUSED;
+    if (s == SESSION_UNCLEAR)
+        w->session[w->sessions++] = SESSION_CLOSING;
     if (s != SESSION_UNCLEAR || more)
         w->session[w->sessions++] = SESSION_UP;
     if (s == SESSION_UNTRIED && !f->offered) /* the host was not even connected to */

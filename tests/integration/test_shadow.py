@@ -10,7 +10,9 @@ import json
 
 import pytest
 
+import test_tls
 from harness import HOURLY, PATIENCE, World, group, wait_until
+from test_tls import matrix  # noqa: F401  every level against every kind of receiver, once more
 
 RECEIVERS = {
     "good": dict(),
@@ -222,3 +224,44 @@ def test_a_group_by_mx_is_found_by_the_hosts_that_were_used(world):
     assert {r["new-group"]: (r["delivered"], r["held"]) for r in live["rows"]} == want
     again = json.loads(daemon.hayauma("policy", "whatif", "-", "--by", "new-group", "--json", stdin=rules))
     assert {r["new-group"]: (r["delivered"], r["held"]) for r in again["rows"]} == want
+
+
+def outcome(level, receiver):
+    want = test_tls.expected(level, receiver)
+    return want if want in ("tls", "clear") else "held"
+
+
+def agrees(verdict, level, target, receiver):
+    """Is the verdict about an attempt at `level` what `target` really did with the same receiver?"""
+    was, would = outcome(level, receiver), outcome(target, receiver)
+    if target == "on-later" and was == "clear" and level == "on-now":
+        would = "clear"  # it went in clear then; `later` only makes it some minutes later
+    if verdict.startswith("held-"):
+        return was != "held" and would == "held"
+    if verdict == "unknown-session":  # never tried, or not with static RSA, which only `on` offers
+        return (level == "off" and receiver not in test_tls.NOT_OFFERED) or (target.startswith("on") and was == "held")
+    if verdict == "pass-clear":
+        return was == "held" and would != "held"
+    return {"same": was == would, "clear": (was, would) == ("tls", "clear"), "tls": (was, would) == ("clear", "tls"),
+            "pass": (was, would) == ("held", "tls")}.get(verdict, False)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("shadow-matrix")
+@pytest.mark.parametrize("target", test_tls.LEVELS)
+def test_whatif_agrees_with_what_every_level_really_did(matrix, certs, target):  # noqa: F811
+    daemon = matrix.daemons[0]
+    document = daemon.folder / f"{target}.yaml"
+    document.write_text(daemon.policy_text([strict(certs, **test_tls.LEVELS[target])]))
+    report = daemon.json("policy", "whatif", str(document), "--since", "1h", "--by", "domain")
+    rows = {row["domain"]: row for row in report["rows"]}
+    wrong, unknown = [], 0
+    for level, receiver in test_tls.CELLS:
+        row = rows[test_tls.domain(level, receiver)]
+        assert row["delivered"] + row["waited"] == 1, row
+        verdict = row["reasons"][0]["verdict"] if row["reasons"] else "same"
+        unknown += verdict.startswith("unknown")
+        if not agrees(verdict, level, target, receiver):
+            wrong.append((level, receiver, verdict))
+    assert not wrong
+    assert unknown < len(test_tls.CELLS) / 4
