@@ -19,6 +19,7 @@
 
 #define LINE_MAX_OCTETS 72
 #define HASH_TEXT       44 /* of SHA-256, in base64 */
+#define GATHER_BYTES    2048
 
 struct signature {
     const struct dkim_entry *entry; /* borrowed: of the keyring */
@@ -31,6 +32,9 @@ struct signature {
 struct dkim_signing {
     struct dkim_keyring *ring; /* counted */
     struct sha256 *hash;
+    char gathered[GATHER_BYTES]; /* short runs on their way into it: a call of the library costs more than a
+                                    copy */
+    size_t gathered_len;
     struct dkim_canon_body body;
     struct buf header; /* the signed fields in canonical form */
     struct buf text;   /* our fields, one after the other */
@@ -236,14 +240,30 @@ size_t dkim_signing_count(const struct dkim_signing *s)
     return s->count;
 }
 
-static void hash_run(void *hash, struct bytes run)
+static void hash_gathered(struct dkim_signing *s)
 {
-    sha256_put(hash, run);
+    sha256_put(s->hash, bytes_make(s->gathered, s->gathered_len));
+    s->gathered_len = 0;
+}
+
+static void hash_run(void *signing, struct bytes run)
+{
+    struct dkim_signing *s = signing;
+
+    if (run.len > sizeof(s->gathered) - s->gathered_len)
+        hash_gathered(s);
+    if (run.len > sizeof(s->gathered) / 2) {
+        hash_gathered(s);
+        sha256_put(s->hash, run);
+        return;
+    }
+    memcpy(s->gathered + s->gathered_len, run.at, run.len);
+    s->gathered_len += run.len;
 }
 
 void dkim_signing_body(struct dkim_signing *s, struct bytes octets)
 {
-    dkim_canon_body_put(&s->body, octets, hash_run, s->hash);
+    dkim_canon_body_put(&s->body, octets, hash_run, s);
 }
 
 void dkim_signing_seal(struct dkim_signing *s)
@@ -251,7 +271,8 @@ void dkim_signing_seal(struct dkim_signing *s)
     unsigned char hash[SHA256_BYTES];
     BUF_LOCAL(own);
 
-    dkim_canon_body_end(&s->body, hash_run, s->hash);
+    dkim_canon_body_end(&s->body, hash_run, s);
+    hash_gathered(s);
     sha256_finish(s->hash, hash);
     for (size_t i = 0; i < s->count; i++) {
         struct signature *g = &s->signatures[i];

@@ -1,4 +1,4 @@
-/* A message on its way to 7-bit: the first line is the header section's length, the rest the message. */
+/* A message on its way to 7-bit: its header section up to the first octet 0, then its body. */
 #include <assert.h>
 #include <stdlib.h>
 
