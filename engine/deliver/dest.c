@@ -37,7 +37,7 @@ struct dest *dest_get(struct deliver *d, const char *domain)
 
 enum job_class job_class(const struct job *job)
 {
-    if (job->message->flags & MESSAGE_REQUIRETLS)
+    if (smtp_client_wants_requiretls(job->message)) /* not a notification: RFC 8689 §4.2.1 */
         return CLASS_REQUIRETLS;
     return job->message->flags & MESSAGE_TLS_REQUIRED_NO ? CLASS_TLS_OPTIONAL : CLASS_NORMAL;
 }
