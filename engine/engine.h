@@ -55,11 +55,13 @@ void engine_groups_of(struct engine *e, const char *const *domains, size_t count
                       const char **groups);
 /* ---- TLS ---- */
 /*
- * Waits.  Approves the open downgrades of a (normalised) domain, or of one MX host of it, and lets the mail that was
- * held for them go; or forgets what is known of it.  ERR_NOT_FOUND: nothing to approve or forget.
+ * Waits.  Approves the open downgrades of (normalised) domains, or of one MX host of them (mx, else NULL), and lets the
+ * mail that was held for them go; or forgets what is known of them.  ERR_NOT_FOUND: nothing to approve or forget.  After
+ * another error *changed tells how many entries were changed nevertheless.
  */
-MUST_CHECK enum err engine_downgrades_change(struct engine *e, enum tls_downgrade_op op, const char *domain,
-                                             const char *mx, const char *author, unsigned *changed);
+MUST_CHECK enum err engine_downgrades_change(struct engine *e, enum tls_downgrade_op op,
+                                             const char *const *domains, size_t count, const char *mx,
+                                             const char *author, uint64_t *changed);
 
 /* Waits. */
 MUST_CHECK enum err engine_account_put(struct engine *e, const struct account *account);

@@ -200,27 +200,84 @@ void get_downgrades(struct request *r)
     json_decref(rows);
 }
 
-void post_downgrades(struct request *r)
+struct operation {
+    enum tls_downgrade_op op;
+    const char *name, *domain, *mx;
+    bool all;
+    const char **domains; /* arena */
+    size_t count;
+};
+
+static bool read_operation(struct request *r, struct operation *o)
 {
     static const char *const op_words[] = {"approve", "forget"};
-    const char *domain = NULL, *mx = NULL;
-    unsigned changed = 0;
-    int op = -1;
+    static const char *const all_words[] = {"no", "yes"};
+    int op = -1, all = 0;
 
-    if (!param_domain(r, "domain", &domain) || !param_domain(r, "mx", &mx) ||
-        !param_word(r, "op", op_words, COUNT_OF(op_words), &op))
-        return;
-    if (!domain || op < 0) {
-        reply_error(r, 400, "invalid", "'%s' is missing", domain ? "op" : "domain");
-        return;
+    if (!param_domain(r, "domain", &o->domain) || !param_domain(r, "mx", &o->mx) ||
+        !param_word(r, "op", op_words, COUNT_OF(op_words), &op) ||
+        !param_word(r, "all", all_words, COUNT_OF(all_words), &all))
+        return false;
+    o->all = all == 1;
+    if (op < 0) {
+        reply_error(r, 400, "invalid", "'op' is missing");
+        return false;
     }
-    enum err e = engine_downgrades_change(r->engine, op == 0 ? TLS_DOWNGRADE_APPROVE : TLS_DOWNGRADE_FORGET,
-                                          domain, mx, r->user, &changed);
+    if (o->all ? o->domain || o->mx : !o->domain && !o->mx) {
+        reply_error(r, 400, "invalid",
+                    o->all ? "'all' goes without domain and mx"
+                           : "say which: a domain, an mx, both, or all=yes");
+        return false;
+    }
+    o->op = op == 0 ? TLS_DOWNGRADE_APPROVE : TLS_DOWNGRADE_FORGET;
+    o->name = op_words[op];
+    return true;
+}
+
+/* The domains that the register has entries of which are meant. */
+static enum err find_domains(struct request *r, struct operation *o)
+{
+    const char *last = NULL;
+    json_t *rows = NULL, *row;
+    size_t i;
+
+    if (o->domain) { /* also one without an entry: what was seen of it can be forgotten */
+        o->domains = arena_alloc(&r->arena, sizeof(*o->domains));
+        o->domains[o->count++] = o->domain;
+        return OK;
+    }
+    enum err e = tls_downgrades_list(view_data_dir(r), NULL, &rows);
+    if (e)
+        return e;
+    o->domains = arena_alloc(&r->arena, (json_array_size(rows) + 1) * sizeof(*o->domains));
+    json_array_foreach(rows, i, row)
+    {
+        const char *domain = text_of(row, "domain");
+        bool open = o->op != TLS_DOWNGRADE_APPROVE || strcmp(text_of(row, "state"), "open") == 0;
+        bool here = !o->mx || strcmp(text_of(row, "mx"), o->mx) == 0;
+        if (!open || !here || (last && strcmp(last, domain) == 0)) /* they come by domain */
+            continue;
+        last = o->domains[o->count++] = arena_strdup(&r->arena, domain);
+    }
+    json_decref(rows);
+    return OK;
+}
+
+void post_downgrades(struct request *r)
+{
+    struct operation o = {0};
+    uint64_t changed = 0;
+
+    if (!read_operation(r, &o))
+        return;
+    enum err e = find_domains(r, &o);
+    if (!e)
+        e = engine_downgrades_change(r->engine, o.op, o.domains, o.count, o.mx, r->user, &changed);
     if (e == ERR_NOT_FOUND) {
         reply_error(r, 404, "not_found",
-                    op == 0 ? "there is no open downgrade of %s%s%s"
-                            : "nothing is known of the TLS of %s%s%s",
-                    domain, mx ? " at " : "", mx ? mx : "");
+                    o.op == TLS_DOWNGRADE_APPROVE ? "there is no such open downgrade%s%s%s%s"
+                                                  : "there is nothing to forget%s%s%s%s",
+                    o.domain ? " of " : "", o.domain ? o.domain : "", o.mx ? " at " : "", o.mx ? o.mx : "");
         return;
     }
     if (e) {
@@ -228,8 +285,10 @@ void post_downgrades(struct request *r)
         return;
     }
     json_begin(&r->reply.body, NULL, '{');
-    json_put_text(&r->reply.body, "domain", domain);
-    json_put_text(&r->reply.body, "op", op_words[op]);
+    json_put_text(&r->reply.body, "op", o.name);
+    json_put_text(&r->reply.body, "domain", o.domain);
+    json_put_text(&r->reply.body, "mx", o.mx);
+    json_put_count(&r->reply.body, "domains", o.count);
     json_put_count(&r->reply.body, "changed", changed);
     json_end(&r->reply.body, '}');
     reply_ok(r, TYPE_JSON);

@@ -45,7 +45,7 @@ const struct route routes[] = {
     {HTTP_GET, "/api/v1/reports/reconcile", get_report_reconcile, "campaign by", false},
 
     {HTTP_GET, "/api/v1/tls/downgrades", get_downgrades, "domain state format", false},
-    {HTTP_POST, "/api/v1/tls/downgrades", post_downgrades, "op domain mx", false},
+    {HTTP_POST, "/api/v1/tls/downgrades", post_downgrades, "op domain mx all", false},
 
     {HTTP_GET, "/api/v1/dkim/keys", get_dkim_keys, "", false},
     {HTTP_GET, "/api/v1/dkim/check", get_dkim_check, "domain dns", false},

@@ -220,7 +220,8 @@ def test_what_makes_no_sense_is_refused_with_what_would(ledger):
     for words in (["report", "tls", "expired"], ["report", "tls", "--within", "3d"], ["report", "tls", "clear", "--html", "x"],
                   ["report", "tls", "expiring", "--by", "mx"], ["report", "tls", "--html", "x", "--csv"],
                   ["report", "delivery", "--by", "cipher"], ["tls", "downgrades", "drop", "x.test"],
-                  ["tls", "downgrades", "approve"], ["tls", "downgrades", "list", "--mx", "a.test"],
+                  ["tls", "downgrades", "approve"], ["tls", "downgrades", "list", "--all"],
+                  ["tls", "downgrades", "approve", "x.test", "--all"], ["tls", "downgrades", "list", "--mx", "a.test"],
                   ["tls", "downgrades", "approve", "x.test", "--csv"]):
         daemon.hayauma(*words, code=2)
     refused(daemon, "GET", TLS, by="colour", says="by")
@@ -229,7 +230,10 @@ def test_what_makes_no_sense_is_refused_with_what_would(ledger):
     refused(daemon, "GET", CERTIFICATES, within="soon", says="30d")
     refused(daemon, "GET", REGISTER, state="bad")
     refused(daemon, "POST", REGISTER, op="approve", says="domain")
+    refused(daemon, "POST", REGISTER, op="approve", domain="x.test", all="yes", says="all")
     refused(daemon, "POST", REGISTER, domain="x.test", says="op")
+    refused(daemon, "POST", REGISTER, status=404, code="not_found", op="approve", all="yes")
+    refused(daemon, "POST", REGISTER, status=404, code="not_found", op="forget", mx="mx.nowhere.test")
     refused(daemon, "POST", REGISTER, status=404, code="not_found", op="approve", domain="x.test")
     refused(daemon, "POST", REGISTER, status=404, code="not_found", op="forget", domain="never-seen.test")
     daemon.hayauma("tls", "downgrades", "approve", "x.test", code=1)
@@ -323,3 +327,26 @@ def test_mail_is_held_on_a_downgrade_until_it_is_approved(world, certs):
     world.got(4)
     wait_until(lambda: open_downgrades(daemon) == 0, what="the end of the other")
     assert get(daemon, REGISTER)["open"] == 0
+
+
+def test_a_host_of_many_domains_is_approved_once(world, certs):
+    domains = [f"d{i}.test" for i in range(40)]
+    world.receiver("shared", *domains)
+    world.receiver("other", "other.test")
+    daemon = world.daemon(one_by_one(certs, on_downgrade="hold", retry=HOURLY))
+    for d in [*domains, "other.test"]:
+        daemon.send(f"a@{d}")
+    world.got(41)
+    world.receivers.change("shared", tls="none")
+    world.receivers.change("other", tls="none")
+    for d in [*domains, "other.test"]:
+        daemon.send(f"b@{d}")
+    wait_until(lambda: open_downgrades(daemon) == 41, what="an entry of each")
+    said = daemon.json("tls", "downgrades", "approve", "--mx", "mx.shared.test")
+    assert (said["domains"], said["changed"]) == (40, 40)
+    world.got(81)
+    assert open_downgrades(daemon) == 1 and [r[0] for r in register(daemon, "--state", "open")] == ["other.test"]
+    assert "1 entry of 1 domain approved" in daemon.hayauma("tls", "downgrades", "approve", "--all")
+    world.got(82)
+    daemon.hayauma("tls", "downgrades", "forget", "--all")
+    assert register(daemon) == []

@@ -1,5 +1,17 @@
 #include "webui-api/cli/attempt.h"
 
+/* Who raised what the group asks for, or lowered it. */
+static void put_why(struct buf *out, const json_t *a, bool has_text)
+{
+    const char *why = field_text(a, "tls_why");
+
+    if (!*why || strcmp(why, "rule") == 0)
+        return;
+    buf_puts(out, has_text ? " (" : "(");
+    format_safe(out, bytes_of(why));
+    buf_putc(out, ')');
+}
+
 void attempt_put_tls(struct buf *out, const json_t *a)
 {
     const char *version = field_text(a, "tls_version");
@@ -15,6 +27,7 @@ void attempt_put_tls(struct buf *out, const json_t *a)
                       : field_bool(a, "tls_offered")                       ? "clear: refused"
                                                                            : "clear: not offered");
     }
+    put_why(out, a, *version || delivered);
 }
 
 const char *attempt_shadow(const json_t *a)
@@ -119,10 +132,14 @@ void attempt_put_line(struct buf *out, const struct cli *cli, const json_t *a)
 void attempt_table(struct buf *out, const struct cli *cli, const json_t *attempts)
 {
     static const struct column columns[] = {
-        {"WHEN", COLUMN_LEFT},    {"RECIPIENT", COLUMN_GIVES},
-        {"OUTCOME", COLUMN_LEFT}, {"HOST", COLUMN_GIVES | COLUMN_OPTIONAL},
-        {"TLS", COLUMN_OPTIONAL}, {"TIME", COLUMN_RIGHT | COLUMN_SPARE},
-        {"GROUP", COLUMN_SPARE},  {"POLICY", COLUMN_RIGHT | COLUMN_SPARE},
+        {"WHEN", COLUMN_LEFT},
+        {"RECIPIENT", COLUMN_GIVES},
+        {"OUTCOME", COLUMN_LEFT},
+        {"HOST", COLUMN_GIVES | COLUMN_OPTIONAL},
+        {"TLS", COLUMN_OPTIONAL},
+        {"TIME", COLUMN_RIGHT | COLUMN_SPARE},
+        {"GROUP", COLUMN_SPARE},
+        {"POLICY", COLUMN_RIGHT | COLUMN_SPARE},
         {"SHADOW", COLUMN_OPTIONAL | COLUMN_SPARE},
         {"REPLY", COLUMN_GIVES},
     };

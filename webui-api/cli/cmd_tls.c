@@ -55,8 +55,8 @@ static int list_downgrades(struct cli *cli)
     json_t *row;
     size_t i;
 
-    if (cli_has(cli, "mx"))
-        return cli_fail(CLI_USAGE, "--mx is for approve and forget");
+    if (cli_has(cli, "mx") || cli_has(cli, "all"))
+        return cli_fail(CLI_USAGE, "--mx and --all are for approve and forget");
     if (cli_has(cli, "csv") && cli->json)
         return cli_fail(CLI_USAGE, "--csv and --json: one of the two");
     url_path(&url, PATH);
@@ -85,19 +85,30 @@ static int change_downgrades(struct cli *cli, const char *op, const char *done)
     BUF_LOCAL(url);
     BUF_LOCAL(out);
 
-    if (!cli_arg(cli, 1))
-        return cli_fail(CLI_USAGE, "'tls downgrades %s' wants a domain", op);
+    bool some = cli_arg(cli, 1) || cli_has(cli, "mx");
+
+    if (some == cli_has(cli, "all"))
+        return cli_fail(CLI_USAGE,
+                        some ? "--all goes without a domain and --mx"
+                             : "'tls downgrades %s' wants a domain, --mx HOST or --all",
+                        op);
     if (cli_has(cli, "state") || cli_has(cli, "csv"))
         return cli_fail(CLI_USAGE, "--state and --csv are for list");
     url_path(&url, PATH);
     url_param(&url, "op", op);
     url_param(&url, "domain", cli_arg(cli, 1));
     url_param(&url, "mx", cli_text(cli, "mx"));
+    url_param(&url, "all", cli_has(cli, "all") ? "yes" : NULL);
     int code = cli_ask(cli, "POST", &url, (struct bytes){0}, &root);
     if (code || cli->json)
         return code;
     put_plural(&out, field_count(root, "changed"), "entry", "entries");
-    buf_putf(&out, " of %s %s\n", field_text(root, "domain"), done);
+    buf_puts(&out, " of ");
+    if (*field_text(root, "domain"))
+        format_safe(&out, bytes_of(field_text(root, "domain")));
+    else
+        put_plural(&out, field_count(root, "domains"), "domain", "domains");
+    buf_putf(&out, " %s\n", done);
     return cli_write(buf_bytes(&out));
 }
 

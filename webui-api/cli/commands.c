@@ -215,7 +215,8 @@ static const struct command_option tls_sts[] = {
 };
 
 static const struct command_option tls_downgrades[] = {
-    TEXT("mx", "HOST", "Approve or forget this MX host of the domain only"),
+    TEXT("mx", "HOST", "Approve or forget this MX host only: of DOMAIN, or of all domains"),
+    FLAG("all", "Approve or forget everything"),
     WORD("state", "open|approved|over", "List those in this state"),
     FLAG("csv", "The list as CSV (RFC 4180)"),
     LAST,
