@@ -126,7 +126,8 @@ void smtp_server_auth_done(struct smtp_server *s, const struct account *account 
  * should be, and must not be sent.
  */
 struct dkim_signing *smtp_server_take_signing(struct smtp_server *s);
-/* OK: 250 2.0.0 with the message id.  ERR_NOSPACE: 452 4.3.1.  Others: 451 4.3.0. */
+/* OK: 250 2.0.0 with the message id.  ERR_NOSPACE: 452 4.3.1.  ERR_PROTOCOL (no TLS report, at the address that takes
+ * them): 554 5.6.0.  Others: 451 4.3.0. */
 void smtp_server_accept_done(struct smtp_server *s, enum err e, uint64_t now_ms);
 /* Shutdown: 421 4.3.2 now if between transactions, else after the one in work. */
 void smtp_server_drain(struct smtp_server *s, uint64_t now_ms);

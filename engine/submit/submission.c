@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "engine/dkim/dkim.h"
+#include "engine/submit/reports.h"
 
 #define HANDSHAKE_LIMIT_MS 60000
 
@@ -439,18 +440,24 @@ static void on_accepted(struct note *note, void *owner)
 }
 
 /* It comes not as far as the store: 451, if there is still somebody to tell. */
-static void give_up(struct pending_accept *p, enum err e, struct worker *w)
+static void answer_unqueued(struct pending_accept *p, enum err e, struct worker *w)
 {
     struct submission *c = p->client;
 
     store_accept_destroy(&p->accept);
     if (!c)
         return;
-    log_error(&c->log, "accept.not_signed", LOG_ERR(e));
     submission_enter(c);
     c->pending = NULL;
     smtp_server_accept_done(c->server, e, worker_now_ms(w));
     submission_leave(c);
+}
+
+static void give_up(struct pending_accept *p, enum err e, struct worker *w)
+{
+    if (p->client)
+        log_error(&p->client->log, "accept.not_signed", LOG_ERR(e));
+    answer_unqueued(p, e, w);
 }
 
 static void on_signed(struct note *note, void *owner)
@@ -462,6 +469,37 @@ static void on_signed(struct note *note, void *owner)
         store_post_accept(w->shared->store, &p->accept);
     else /* a client that has gone was told nothing, and will send it again */
         give_up(p, p->signing.result, w);
+}
+
+static void sign_and_accept(struct pending_accept *p, struct worker *w)
+{
+    if (!p->signing.signing) {
+        store_post_accept(w->shared->store, &p->accept);
+        return;
+    }
+    enum err e = dkim_post(w->shared->dkim, &p->signing);
+    if (e) {
+        dkim_signing_destroy(p->signing.signing);
+        give_up(p, e, w);
+    }
+}
+
+/* Mail for tlsrpt.receive ends here; its other recipients get it as ever. */
+static void on_reports_taken(void *arg, enum err e)
+{
+    struct pending_accept *p = arg;
+    struct submission *c = p->client;
+    struct worker *w = c ? c->submit->w : NULL;
+    struct message *rest = c && !e ? reports_rest(worker_conf(w), p->accept.message) : NULL;
+
+    if (!rest) {
+        dkim_signing_destroy(p->signing.signing);
+        answer_unqueued(p, e, w);
+        return;
+    }
+    message_unref(p->accept.message);
+    p->accept.message = rest;
+    sign_and_accept(p, w);
 }
 
 static void on_message(void *arg, struct message *m, int64_t not_before_unix)
@@ -485,15 +523,10 @@ static void on_message(void *arg, struct message *m, int64_t not_before_unix)
         .spool = store_spool(w->shared->store),
     };
     c->pending = p;
-    if (!p->signing.signing) {
-        store_post_accept(w->shared->store, &p->accept);
-        return;
-    }
-    enum err e = dkim_post(w->shared->dkim, &p->signing);
-    if (e) {
-        dkim_signing_destroy(p->signing.signing);
-        give_up(p, e, w);
-    }
+    if (reports_are_for_us(worker_conf(w), m))
+        reports_take(w, m, on_reports_taken, p);
+    else
+        sign_and_accept(p, w);
 }
 
 static bool has_certificate(void *arg)

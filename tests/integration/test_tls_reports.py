@@ -338,3 +338,47 @@ def test_reports_of_others_are_taken_in_from_files_and_summed_up(world, tmp_path
     daemon.kill()
     daemon.start()
     assert rows() == {"us.test": (2, 15, 3), "eu.test": (1, 1, 3)}
+
+
+def test_reports_of_others_are_taken_in_by_mail_and_go_no_further(world):
+    world.receiver("there", "there.test")
+    daemon = world.daemon(tlsrpt={"receive": "tls@us.test"})
+
+    def submit(octets, *recipients):
+        with Raw(*daemon.open) as c:
+            c.begin(*recipients, sender="reporter@big.test")
+            c.ok("DATA", 354)
+            c.send(octets + b".\r\n")
+            return c.reply()
+
+    def known():
+        return {r["sender"]: (r["successful"], r["failed"]) for r in daemon.json("tls", "reports", "--by", "sender")["rows"]}
+    code, text = submit(as_mail(report()), "TLS@us.test")
+    assert code == 250, text
+    assert known() == {"Big Sender": (10, 3)}
+    # Plain JSON, a name that is not the standard's, several in one mail, and another recipient who gets it as well.
+    assert submit(as_mail(report("Plain", 1, ()), kind="application/tlsrpt+json", pack=False), "tls@us.test")[0] == 250
+    assert submit(as_mail(report("X", 2, ()), report("Y", 3, ()), kind="application/x-gzip"), "tls@us.test", "a@there.test")[0] == 250
+    world.got(1)
+    assert known() == {"Big Sender": (10, 3), "Plain": (1, 0), "X": (2, 0), "Y": (3, 0)}
+    code, text = submit(compose()[1], "tls@us.test")
+    assert code == 554 and text.startswith("5.6.0")
+    assert submit(compose()[1], "a@there.test")[0] == 250
+    world.got(2)
+    assert daemon.totals()["accepted"] == 2 and not daemon.queued() and len(known()) == 4
+
+
+def test_a_large_report_by_mail_is_read_from_disk(world):
+    daemon = world.daemon(tlsrpt={"receive": "tls@us.test"})
+    many = report("Large", 0, [("validation-failure", i + 1) for i in range(20000)])
+    for i, d in enumerate(many["policies"][0]["failure-details"]):
+        d["failure-reason-code"] = f"reason {i * 7919 % 104729}"
+    octets = as_mail(many, kind="application/tlsrpt+json", pack=False)
+    assert len(octets) > 2 << 20
+    with Raw(*daemon.open) as c:
+        c.begin("tls@us.test")
+        c.ok("DATA", 354)
+        c.send(octets + b".\r\n")
+        assert c.reply()[0] == 250
+    [row] = daemon.json("tls", "reports")["rows"]
+    assert row["failed"] == sum(range(20001))
