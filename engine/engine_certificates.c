@@ -28,9 +28,13 @@ struct stamp { /* of one file */
     off_t size;
 };
 
-struct certificate_watch {
-    struct stamp *files; /* owned: as they were when they were loaded, or refused */
+struct stamps {
+    struct stamp *items; /* owned */
     size_t count;
+};
+
+struct certificate_watch {
+    struct stamps files; /* as they were when they were loaded, or refused */
     uint64_t look_ms;
     uint64_t changed; /* digest of what differed at the last look; 0: nothing */
     int64_t said_day; /* when the daily word was said last, in days since 1970 */
@@ -38,13 +42,12 @@ struct certificate_watch {
 
 /* ---- which files ---- */
 
-static void forget_files(struct certificate_watch *w)
+static void stamps_fini(struct stamps *s)
 {
-    for (size_t i = 0; i < w->count; i++)
-        mem_free(w->files[i].path);
-    mem_free(w->files);
-    w->files = NULL;
-    w->count = 0;
+    for (size_t i = 0; i < s->count; i++)
+        mem_free(s->items[i].path);
+    mem_free(s->items);
+    *s = (struct stamps){0};
 }
 
 static struct stamp stamp_of(const char *path)
@@ -62,16 +65,16 @@ static bool same_stamp(const struct stamp *a, const struct stamp *b)
            a->size == b->size;
 }
 
-static void watch_file(struct certificate_watch *w, const char *path)
+static void watch_file(struct stamps *s, const char *path)
 {
     if (!path)
         return;
-    for (size_t i = 0; i < w->count; i++)
-        if (strcmp(w->files[i].path, path) == 0)
+    for (size_t i = 0; i < s->count; i++)
+        if (strcmp(s->items[i].path, path) == 0)
             return;
-    w->files = mem_realloc(w->files, (w->count + 1) * sizeof(*w->files));
-    w->files[w->count] = stamp_of(path);
-    w->files[w->count++].path = mem_strdup(path);
+    s->items = mem_realloc(s->items, (s->count + 1) * sizeof(*s->items));
+    s->items[s->count] = stamp_of(path);
+    s->items[s->count++].path = mem_strdup(path);
 }
 
 /* The listener as the configuration in force says it; as it was at the start, if it is there no more. */
@@ -98,7 +101,8 @@ static enum tls_version version_of(const char *text)
     return text && strcmp(text, "1.3") == 0 ? TLS_VERSION_1_3 : TLS_VERSION_1_2;
 }
 
-static enum err load_listener(struct engine *e, const struct listener *l, struct tls_server **out, char **why)
+static enum err load_listener(struct engine *e, const struct listener *l, struct stamps *files,
+                              struct tls_server **out, char **why)
 {
     const struct conf *conf = engine_conf(e);
     const struct conf_listener *own = conf_of(conf, l);
@@ -129,11 +133,11 @@ static enum err load_listener(struct engine *e, const struct listener *l, struct
                 (struct tls_server_pair){more[i].certificate, more[i].key,
                                          (const char *const *)more[i].names.items, more[i].names.count};
     for (size_t i = 0; i < o.pair_count && !err; i++) {
-        watch_file(e->certificates, pairs[i].certificate);
-        watch_file(e->certificates, pairs[i].key);
+        watch_file(files, pairs[i].certificate);
+        watch_file(files, pairs[i].key);
     }
-    watch_file(e->certificates, o.client_ca);
-    watch_file(e->certificates, o.crl);
+    watch_file(files, o.client_ca);
+    watch_file(files, o.crl);
     if (!err)
         err = tls_server_load(&o, out, why);
     mem_free(made_certificate);
@@ -145,14 +149,14 @@ static enum err load_listener(struct engine *e, const struct listener *l, struct
 enum err engine_set_certificates(struct engine *e, char **why)
 {
     struct tls_server **loaded = mem_zalloc((e->listener_count + 1) * sizeof(*loaded));
+    struct stamps files = {0};
     enum err err = OK;
 
     if (!e->certificates)
         e->certificates = MEM_NEW(struct certificate_watch);
-    forget_files(e->certificates);
     for (size_t i = 0; i < e->listener_count && !err; i++)
         if (e->listeners[i]->conf->tls != LISTENER_TLS_NONE)
-            err = load_listener(e, e->listeners[i], &loaded[i], why);
+            err = load_listener(e, e->listeners[i], &files, &loaded[i], why);
     for (size_t i = 0; i < e->listener_count; i++) {
         if (!loaded[i])
             continue;
@@ -162,16 +166,21 @@ enum err engine_set_certificates(struct engine *e, char **why)
             listener_set_tls(e->listeners[i], loaded[i]);
     }
     mem_free(loaded);
-    if (!err)
-        e->certificates->said_day = 0; /* what is wrong with these is said at once */
-    return err;
+    if (err) { /* what is in use is watched on */
+        stamps_fini(&files);
+        return err;
+    }
+    stamps_fini(&e->certificates->files);
+    e->certificates->files = files;
+    e->certificates->said_day = 0; /* what is wrong with these is said at once */
+    return OK;
 }
 
 void engine_forget_certificates(struct engine *e)
 {
     if (!e->certificates)
         return;
-    forget_files(e->certificates);
+    stamps_fini(&e->certificates->files);
     mem_free(TAKE(e->certificates));
 }
 
@@ -234,13 +243,13 @@ static void say_complaints(struct listener *l, int64_t now)
 
 /* Which files differ from what was loaded, and how: equal at two looks when nobody writes any more.  0: none.
  */
-static uint64_t changes(const struct certificate_watch *w)
+static uint64_t changes(const struct stamps *s)
 {
     uint64_t digest = 0;
 
-    for (size_t i = 0; i < w->count; i++) {
-        struct stamp now = stamp_of(w->files[i].path);
-        if (now.inode == 0 || same_stamp(&now, &w->files[i]))
+    for (size_t i = 0; i < s->count; i++) {
+        struct stamp now = stamp_of(s->items[i].path);
+        if (now.inode == 0 || same_stamp(&now, &s->items[i]))
             continue; /* a file that is gone for a moment has nothing to load */
         uint64_t parts[] = {i + 1, (uint64_t)now.at.tv_sec, (uint64_t)now.at.tv_nsec, now.inode,
                             (uint64_t)now.size};
@@ -250,15 +259,27 @@ static uint64_t changes(const struct certificate_watch *w)
     return digest;
 }
 
+/* What was refused is looked at again when it changes again. */
+static void stamp_again(struct stamps *s)
+{
+    for (size_t i = 0; i < s->count; i++) {
+        struct stamp now = stamp_of(s->items[i].path);
+        now.path = s->items[i].path;
+        s->items[i] = now;
+    }
+}
+
 static void take_renewed(struct engine *e)
 {
     char *why = NULL;
 
-    if (engine_set_certificates(e, &why) == OK)
+    if (engine_set_certificates(e, &why) == OK) {
         log_info(NULL, "certificate.renewed", LOG_STR("hint", "new sessions use what the files hold now"));
-    else
+    } else {
+        stamp_again(&e->certificates->files);
         log_error(NULL, "certificate.not_renewed", LOG_STR("why", why),
                   LOG_STR("hint", "what was loaded before stays in use"));
+    }
     mem_free(why);
 }
 
@@ -270,7 +291,7 @@ void engine_watch_certificates(struct engine *e)
 
     if (now_ms >= w->look_ms) {
         w->look_ms = now_ms + LOOK_EVERY_S * 1000;
-        uint64_t changed = changes(w);
+        uint64_t changed = changes(&w->files);
         if (changed && changed == w->changed)
             take_renewed(e);
         w->changed = changed;
