@@ -69,6 +69,16 @@ bool spool_is_full(const struct spool *s)
     return full_spool;
 }
 
+/* Nothing is signed here; without this the linker would bring in the spool that these stand for. */
+enum err spool_replace(struct spool *s, struct body *b, uint64_t at, struct bytes octets)
+{
+    (void)s;
+    (void)b;
+    (void)at;
+    (void)octets;
+    return ERR_IO;
+}
+
 /* ---- the tests ---- */
 
 static void begin(struct play *p)
