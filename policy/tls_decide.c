@@ -193,7 +193,7 @@ static enum cell cell_of(const struct tls_facts *f, enum row row, enum tls_event
     if ((unsigned)event >= EVENT_COUNT)
         return FAIL;
     /* A policy in testing mode is reported, never enforced (RFC 8461 §5). */
-    if (event == TLS_EVENT_STS_MX_MISMATCH && f->level == TLS_STS_TESTING)
+    if (event == TLS_EVENT_STS_MX_MISMATCH && (f->level == TLS_STS_TESTING || f->sts_testing))
         return GO_ON;
     return (enum cell)table[row][event];
 }

@@ -72,6 +72,7 @@ struct tls_facts {
     bool requiretls;           /* message flag: forbids clear text whatever the level */
     bool tlsa_all_unusable;    /* secure TLSA records exist, none usable: level acts as require at least */
     bool mx_secure; /* MX came with DNSSEC, or none was looked up (smart host): `verified-dane`, not `half` */
+    bool sts_testing;  /* MTA-STS in mode testing was found: an MX that it does not name is counted, at every level */
     bool implicit_tls; /* TLS from the first octet (RFC 8314 §3.3): there is no clear text to go back to */
 };
 

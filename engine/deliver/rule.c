@@ -60,6 +60,7 @@ static void discovered(const struct rule_input *in, struct rule *r)
 
     if (sts) {
         raise_to(r, sts->mode == STS_MODE_ENFORCE ? TLS_STS_ENFORCE : TLS_STS_TESTING, TLS_WHY_STS);
+        r->facts.sts_testing = sts->mode == STS_MODE_TESTING;
         r->policy = TLSRPT_STS;
     } else if (in->security->sts_failure && in->group->mta_sts == STS_TRY) {
         r->policy = TLSRPT_STS;

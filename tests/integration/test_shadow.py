@@ -15,6 +15,7 @@ import test_tls
 from harness import HOURLY, PATIENCE, World, group, wait_until
 from test_dane import dane  # noqa: F401  every level against every kind of receiver, once more
 from test_tls import matrix  # noqa: F401
+from world import sts
 
 RECEIVERS = {
     "good": dict(),
@@ -299,3 +300,88 @@ def test_whatif_agrees_with_what_dane_really_did(dane, certs, target):  # noqa: 
             wrong.append((level, name, verdict, before, after))
     assert not wrong
     assert unknown < len(test_dane.CELLS) / 3
+
+
+STS_RULES = {
+    "on-off": dict(starttls="on"),
+    "on-try": dict(starttls="on", mta_sts="try"),
+    "require-try": dict(starttls="require", mta_sts="try"),
+    "verify-try": dict(starttls="verify", mta_sts="try"),
+    "verify-off": dict(starttls="verify"),
+}
+STS_KINDS = {  # mode of the policy, whether it names the MX, and what the MX offers
+    "nothing": (None, True, dict()),
+    "nothing-clear": (None, True, dict(tls="none")),
+    "enforce": ("enforce", True, dict()),
+    "enforce-mx": ("enforce", False, dict()),
+    "enforce-name": ("enforce", True, dict(cert="wrong_name")),
+    "enforce-expired": ("enforce", True, dict(cert="expired")),
+    "enforce-clear": ("enforce", True, dict(tls="none")),
+    "testing": ("testing", True, dict()),
+    "testing-mx": ("testing", False, dict()),
+    "testing-name": ("testing", True, dict(cert="wrong_name")),
+    "testing-clear": ("testing", True, dict(tls="none")),
+    "none-name": ("none", True, dict(cert="wrong_name")),
+}
+
+
+def sts_fate(rule, kind):
+    mode, names_mx, offers = STS_KINDS[kind]
+    clear, bad = "tls" in offers, "cert" in offers
+    if rule.endswith("try") and mode == "enforce" and (not names_mx or clear or bad):
+        return "held"
+    if clear:
+        return "clear" if rule.startswith("on") else "held"
+    return "held" if bad and rule.startswith("verify") else "tls"
+
+
+@pytest.fixture(scope="module")
+def policies(tmp_path_factory, certs):
+    w = World(tmp_path_factory.mktemp("sts"), certs)
+    hosts = sts.PolicyHosts(w.net.address())
+    try:
+        for rule in STS_RULES:
+            for kind, (mode, names_mx, offers) in STS_KINDS.items():
+                d = f"{kind}.{rule}.test"
+                w.receiver(d, d, host=f"mx.{d}", **offers)
+                if mode:
+                    body = sts.policy(mode, [f"mx.{d}" if names_mx else "mx.elsewhere.test"])
+                    hosts.add(d, sts.Site(body, cert=certs.good(f"mta-sts.{d}")))
+                    w.dns.add(f"_mta-sts.{d}", "TXT", '"v=STSv1; id=1;"')
+                    w.dns.a(f"mta-sts.{d}", hosts.address)
+        rules = [strict(certs, **how) | {"name": rule, "match": [f".{rule}.test"]} for rule, how in STS_RULES.items()]
+        daemon = w.daemon(*rules, mta_sts={"ca_file": str(certs.ca_file), "port": hosts.port})
+        daemon.send(*[f"user@{kind}.{rule}.test" for rule in STS_RULES for kind in STS_KINDS])
+        count = len(STS_RULES) * len(STS_KINDS)
+        wait_until(lambda: len(w.seen.deliveries) + sum(r["attempts"] > 0 for r in daemon.queued()) == count, 40, "all attempts")
+        wait_until(lambda: daemon.totals()["waiting"] == len(daemon.queued()), what="the record")
+        yield w
+    finally:
+        w.stop()
+        hosts.stop()
+
+
+@pytest.mark.xdist_group("shadow-sts")
+@pytest.mark.parametrize("rule", STS_RULES)
+def test_mta_sts_decides_as_it_should(policies, rule):
+    seen = {d.recipient.partition("@")[2]: "clear" if d.tls == "clear" else "tls" for d in policies.seen.deliveries}
+    got = {kind: seen.get(f"{kind}.{rule}.test", "held") for kind in STS_KINDS}
+    assert got == {kind: sts_fate(rule, kind) for kind in STS_KINDS}
+
+
+@pytest.mark.xdist_group("shadow-sts")
+@pytest.mark.parametrize("target", STS_RULES)
+def test_whatif_agrees_with_what_mta_sts_really_did(policies, certs, target):
+    verdicts = whatif_by_domain(policies.daemons[0], target, strict(certs, **STS_RULES[target]))
+    wrong = []
+    for rule in STS_RULES:
+        for kind in STS_KINDS:
+            was, would = sts_fate(rule, kind), sts_fate(target, kind)
+            may_be = []
+            if rule.endswith("off") and target.endswith("try"):
+                may_be.append("unknown-sts")  # nobody looked
+            if kind == "enforce-mx" and was == "held":
+                may_be.append("unknown-session")  # the host was not connected to
+            if not agrees(verdicts[f"{kind}.{rule}.test"], was, would, may_be):
+                wrong.append((rule, kind, verdicts[f"{kind}.{rule}.test"], was, would))
+    assert not wrong

@@ -281,6 +281,10 @@ static const struct variant variants[] = {
     {"testing at on: MX not named", TESTING(TLS_ON), TLS_EVENT_STS_MX_MISMATCH, TLS_DO_CONTINUE, ""},
     {"testing at require: not offered", TESTING(TLS_REQUIRE), TLS_EVENT_NOT_OFFERED, TLS_DO_NEXT, "4.7.4"},
     {"testing at require: MX not named", TESTING(TLS_REQUIRE), TLS_EVENT_STS_MX_MISMATCH, TLS_DO_CONTINUE, ""},
+    {"testing under require: MX not named", LEVEL(TLS_REQUIRE, .sts_testing = true), TLS_EVENT_STS_MX_MISMATCH, TLS_DO_CONTINUE, ""},
+    {"testing under verify: MX not named", LEVEL(TLS_VERIFY, .sts_testing = true), TLS_EVENT_STS_MX_MISMATCH, TLS_DO_CONTINUE, ""},
+    {"testing under verify: bad certificate", LEVEL(TLS_VERIFY, .sts_testing = true), TLS_EVENT_CERT_BAD, TLS_DO_NEXT, "4.7.5"},
+    {"testing under require: not offered", LEVEL(TLS_REQUIRE, .sts_testing = true), TLS_EVENT_NOT_OFFERED, TLS_DO_NEXT, "4.7.4"},
     {"testing at verify: bad certificate", TESTING(TLS_VERIFY), TLS_EVENT_CERT_BAD, TLS_DO_NEXT, "4.7.5"},
     {"testing with a group level that no group has stays shut", TESTING(TLS_STS_TESTING), TLS_EVENT_NOT_OFFERED, TLS_DO_NEXT, "4.7.4"},
 };
