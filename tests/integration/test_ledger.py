@@ -13,6 +13,8 @@ import pytest
 
 from api_client import get, refused
 from harness import HOURLY, PATIENCE, World, group, wait_until
+from secure_world import SecureWorld, require_signed_world
+from world import certs as world_certs
 
 TLS = "/api/v1/reports/tls"
 CERTIFICATES = "/api/v1/reports/certificates"
@@ -350,3 +352,62 @@ def test_a_host_of_many_domains_is_approved_once(world, certs):
     world.got(82)
     daemon.hayauma("tls", "downgrades", "forget", "--all")
     assert register(daemon) == []
+
+
+def test_a_certificate_that_no_longer_holds_is_a_downgrade(world, certs):
+    address = world.receiver("r", "r.test")
+    daemon = world.daemon(one_by_one(certs))
+    daemon.send("a@r.test")
+    world.got(1)
+    world.receivers.remove("r")
+    world.receiver("r", address=address, host="mx.r.test", cert="self_signed")
+    daemon.send("b@r.test")
+    world.got(2)
+    wait_until(lambda: register(daemon), what="the entry")
+    assert register(daemon) == [("r.test", "mx.r.test", "authenticated", "encrypted", "open", 1)]
+    assert "self" in daemon.json("tls", "downgrades")["rows"][0]["evidence"]
+    # What the rule refuses for it is an entry too, or goes on with the one that is there.
+    daemon.apply([one_by_one(certs, starttls="verify", retry=HOURLY)])
+    daemon.send("c@r.test")
+    wait_until(lambda: daemon.queued() and daemon.queued()[0]["attempts"], what="the refusal")
+    daemon.stop()  # counts are written now and then, and at the end
+    daemon.start()
+    assert register(daemon) == [("r.test", "mx.r.test", "authenticated", "encrypted", "open", 2)]
+
+
+# ---- DANE and MTA-STS ----
+
+def test_what_was_discovered_is_a_key_of_its_own(tmp_path, certs):
+    require_signed_world()
+    world = SecureWorld(tmp_path, certs)
+    try:
+        zone = world.zone("sec.test")
+        for name, cert in (("dane", "self_signed"), ("sts", "good"), ("none", "good")):
+            host = f"mx.{name}.sec.test"
+            pair = world.mail_host(name, host, cert=cert)
+            zone.add(f"{name}.sec.test. MX 10 {host}.", f"{host}. A {world.address_of(name)}")
+            if name == "dane":
+                zone.add(f"_2526._tcp.{host}. TLSA {world_certs.tlsa(world_certs.load(pair[0])[0], 3, 1, 1)}")
+            if name == "sts":
+                world.policy("sts.sec.test", zone=zone)
+        world.start()
+        daemon = world.daemon(group("both", [".sec.test"], starttls="on", dane="try", mta_sts="try", retry=HOURLY,
+                                    tls={"ca_file": str(certs.ca_file)}))
+        daemon.send(*[f"user{i}@dane.sec.test" for i in range(3)])
+        daemon.send(*[f"user{i}@sts.sec.test" for i in range(2)])
+        daemon.send("user@none.sec.test")
+        world.got(6)
+        wait_until(lambda: daemon.totals()["delivered"] == 6, what="the record of all")
+        assert by(daemon, "level") == {"dane": 3, "sts-enforce": 2, "on": 1}
+        assert by(daemon, "why") == {"dane": 3, "sts": 2, "rule": 1}
+        assert by(daemon, "wanted") == {"on": 6}
+        assert by(daemon, "verify") == {"verified-dane": 3, "verified-pkix": 3}
+        assert by(daemon, "dane") == {"match": 3, "none": 3}
+        assert by(daemon, "sts")["ok"] == 2
+        totals = daemon.api(TLS)["totals"]
+        assert totals["shares"]["authenticated"] == 1 and totals["dane"] == {"match": 3, "none": 3}
+        assert {r["mx"]: r["verify"] for r in daemon.json("report", "tls", "expiring", "--within", "500d")["rows"]} == {
+            "mx.dane.sec.test": "verified-dane", "mx.sts.sec.test": "verified-pkix", "mx.none.sec.test": "verified-pkix"}
+        assert "(dane)" in daemon.hayauma("explain", "dane.sec.test")
+    finally:
+        world.stop()
