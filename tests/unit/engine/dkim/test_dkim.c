@@ -17,7 +17,7 @@
 #include "engine/dkim/signing.h"
 #include "queue/crc32c.h"
 #include "queue/spool_priv.h"
-#include "verify.h"
+#include "tests/unit/engine/dkim/verify.h"
 
 enum { RSA_1, ED_1, ED_SUB, ED_OTHER, KEYS };
 

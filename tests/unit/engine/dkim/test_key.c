@@ -15,7 +15,7 @@
 #include "base/base64.h"
 #include "base/mem.h"
 #include "engine/dkim/canon.h"
-#include "verify.h"
+#include "tests/unit/engine/dkim/verify.h"
 
 /* RFC 8463 appendix A.1, in the form of RFC 8410. */
 static const char rfc8463_key[] = "-----BEGIN PRIVATE KEY-----\n"

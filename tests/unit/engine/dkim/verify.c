@@ -1,4 +1,4 @@
-#include "verify.h"
+#include "tests/unit/engine/dkim/verify.h"
 
 #include <gnutls/abstract.h>
 #include <gnutls/crypto.h>
