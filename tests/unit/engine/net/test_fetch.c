@@ -261,8 +261,7 @@ static void urls_that_are_not_ours_to_fetch_are_refused(void **state)
         "good.test",
         "",
         "https://good test/",
-        "https://g\xc3\xb6\xc3\xb6"
-        "d.test/",
+        "https://g\303\266\303\266d.test/",
         "https://[::1/",
         "https://a..b.test/",
     };
