@@ -156,6 +156,21 @@ void buf_putv(struct buf *b, const char *format, va_list ap)
     b->len += (size_t)n;
 }
 
+void buf_put_int(struct buf *b, int64_t n)
+{
+    char digits[24];
+    size_t at = sizeof(digits);
+    uint64_t rest = n < 0 ? 0 - (uint64_t)n : (uint64_t)n;
+
+    do {
+        digits[--at] = (char)('0' + rest % 10);
+        rest /= 10;
+    } while (rest);
+    if (n < 0)
+        digits[--at] = '-';
+    buf_put(b, bytes_make(digits + at, sizeof(digits) - at));
+}
+
 void buf_putf(struct buf *b, const char *format, ...)
 {
     va_list ap;

@@ -58,6 +58,7 @@ char *buf_reserve(struct buf *b, size_t n);
 void buf_put(struct buf *b, struct bytes s);
 void buf_puts(struct buf *b, const char *s);
 void buf_putc(struct buf *b, char c);
+void buf_put_int(struct buf *b, int64_t n); /* decimal; where printf would cost too much */
 void buf_putf(struct buf *b, const char *format, ...) PRINTF_LIKE(2, 3);
 void buf_putv(struct buf *b, const char *format, va_list ap) PRINTF_LIKE(2, 0);
 /* A formatted string of its own: mem_free. */

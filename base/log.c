@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -11,6 +12,17 @@
 #define VALUE_MAX 2000 /* octets of one value that are shown */
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
+
+#define GATHER_BYTES 16384
+
+/* This thread's: the time stamp of the second in work, and the lines that are not written yet. */
+static _Thread_local struct {
+    int64_t second;
+    char stamp[20]; /* "2026-11-22T02:10:00" */
+    bool gathers;
+    size_t gathered;
+    char lines[GATHER_BYTES];
+} own;
 
 static int log_fd = STDERR_FILENO;
 static atomic_int log_max = LOG_LEVEL_INFO;
@@ -119,20 +131,39 @@ static void put_value(struct buf *line, struct bytes v, bool quote)
     buf_puts(line, v.len > VALUE_MAX ? "…\"" : "\"");
 }
 
+static void put_time(struct buf *line)
+{
+    int64_t now_ms = clock_unix_ms();
+    int ms = (int)(now_ms % 1000);
+
+    if (own.second != now_ms / 1000 || !own.stamp[0]) {
+        char when[CLOCK_TEXT_BYTES];
+        own.second = now_ms / 1000;
+        snprintf(own.stamp, sizeof(own.stamp), "%.19s", clock_format_utc(own.second, when));
+    }
+    buf_puts(line, own.stamp);
+    char fraction[] = {'.', (char)('0' + ms / 100), (char)('0' + ms / 10 % 10), (char)('0' + ms % 10), 'Z'};
+    buf_put(line, bytes_make(fraction, sizeof(fraction)));
+}
+
 static void format_text(struct buf *line, enum log_level level, const struct log *log, const char *event,
                         const struct log_field *fields, size_t count)
 {
-    char when[CLOCK_TEXT_BYTES];
-    int64_t now_ms = clock_unix_ms();
+    static const char *const words[] = {" error ", " warn  ", " info  ", " debug "};
 
-    clock_format_utc(now_ms / 1000, when);
-    buf_putf(line, "%.19s.%03dZ %-5s %s", when, (int)(now_ms % 1000), level_names[level], event);
-    if (log && log->context[0])
-        buf_putf(line, " %s", log->context);
+    put_time(line);
+    buf_puts(line, words[level]);
+    buf_puts(line, event);
+    if (log && log->context[0]) {
+        buf_putc(line, ' ');
+        buf_puts(line, log->context);
+    }
     for (size_t i = 0; i < count; i++) {
-        buf_putf(line, " %s=", fields[i].key);
+        buf_putc(line, ' ');
+        buf_puts(line, fields[i].key);
+        buf_putc(line, '=');
         if (fields[i].type == LOG_FIELD_INT)
-            buf_putf(line, "%lld", (long long)fields[i].number);
+            buf_put_int(line, fields[i].number);
         else
             put_value(line, fields[i].text, false);
     }
@@ -141,24 +172,50 @@ static void format_text(struct buf *line, enum log_level level, const struct log
 static void format_json(struct buf *line, enum log_level level, const struct log *log, const char *event,
                         const struct log_field *fields, size_t count)
 {
-    char when[CLOCK_TEXT_BYTES];
-    int64_t now_ms = clock_unix_ms();
-
-    clock_format_utc(now_ms / 1000, when);
-    buf_putf(line, "{\"time\":\"%.19s.%03dZ\",\"level\":\"%s\",\"event\":\"%s\"", when, (int)(now_ms % 1000),
-             level_names[level], event);
+    buf_puts(line, "{\"time\":\"");
+    put_time(line);
+    buf_puts(line, "\",\"level\":\"");
+    buf_puts(line, level_names[level]);
+    buf_puts(line, "\",\"event\":\"");
+    buf_puts(line, event);
+    buf_putc(line, '"');
     if (log && log->context[0]) {
         buf_puts(line, ",\"context\":");
         put_value(line, bytes_of(log->context), true);
     }
     for (size_t i = 0; i < count; i++) {
-        buf_putf(line, ",\"%s\":", fields[i].key);
+        buf_puts(line, ",\"");
+        buf_puts(line, fields[i].key);
+        buf_puts(line, "\":");
         if (fields[i].type == LOG_FIELD_INT)
-            buf_putf(line, "%lld", (long long)fields[i].number);
+            buf_put_int(line, fields[i].number);
         else
             put_value(line, fields[i].text, true);
     }
     buf_putc(line, '}');
+}
+
+/* A full log disk costs lines, never mail. */
+static void write_out(const char *at, size_t len)
+{
+    ssize_t n;
+
+    do {
+        n = write(log_fd, at, len);
+    } while (n < 0 && errno == EINTR);
+}
+
+void log_flush(void)
+{
+    if (own.gathered)
+        write_out(own.lines, own.gathered);
+    own.gathered = 0;
+}
+
+void log_gather(bool gather)
+{
+    log_flush();
+    own.gathers = gather;
 }
 
 void log_write(enum log_level level, const struct log *log, const char *event, const struct log_field *fields,
@@ -171,8 +228,14 @@ void log_write(enum log_level level, const struct log *log, const char *event, c
     buf_reserve(&line, 512);
     (log_form == LOG_FORMAT_JSON ? format_json : format_text)(&line, level, log, event, fields, count);
     buf_putc(&line, '\n');
-    ssize_t n; /* a full log disk costs lines, never mail */
-    do {
-        n = write(log_fd, line.at, line.len);
-    } while (n < 0 && errno == EINTR);
+    if (own.gathered + line.len > GATHER_BYTES)
+        log_flush();
+    if (!own.gathers || line.len > GATHER_BYTES) {
+        write_out(line.at, line.len);
+        return;
+    }
+    memcpy(own.lines + own.gathered, line.at, line.len);
+    own.gathered += line.len;
+    if (level <= LOG_LEVEL_WARN)
+        log_flush();
 }

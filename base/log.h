@@ -1,6 +1,6 @@
 /*
  * Structured log: one line per fact, an event name, then key=value.  Values from outside are
- * escaped.  Thread: any; one line is one write.  Never log passwords, keys or message bodies.
+ * escaped.  Thread: any; one line is one write, but for threads that gather.  Never log passwords, keys or message bodies.
  *
  *     log_info(&s->log, "rcpt.reply", LOG_STR("rcpt", address), LOG_INT("code", 250));
  *
@@ -40,6 +40,12 @@ void log_setup(int fd, enum log_level level, enum log_format format);
 void log_set_level(enum log_level level); /* any thread */
 bool log_level_parse(const char *name, enum log_level *out); /* "error" | "warn" | "info" | "debug" */
 bool log_enabled(enum log_level level);
+/*
+ * A thread with much to say gathers its lines, and calls log_flush before it sleeps: under load many lines are one write.
+ * Errors and warnings are written at once, with what was gathered before them.
+ */
+void log_gather(bool gather);
+void log_flush(void);
 void log_context(struct log *log, const char *format, ...) PRINTF_LIKE(2, 3);
 void log_write(enum log_level level, const struct log *log, const char *event, const struct log_field *fields,
                size_t count);

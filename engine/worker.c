@@ -57,6 +57,7 @@ static void on_prepare(uv_prepare_t *prepare)
     deliver_flush(w->deliver);
     if (w->batch && (w->batch->count || w->batch->session_count))
         history_post(w->shared->history, TAKE(w->batch));
+    log_flush();
 }
 
 static void on_beat(uv_timer_t *timer)
@@ -169,6 +170,7 @@ static void *run(void *arg)
     struct worker *w = arg;
 
     current = w;
+    log_gather(true);
     uv_prepare_start(&w->prepare, on_prepare);
     uv_timer_start(&w->beat, on_beat, BEAT_MS, BEAT_MS);
     if (w->index == 0)
@@ -177,6 +179,7 @@ static void *run(void *arg)
     tls_watch_flush(w->tls_watch);
     if (w->batch && (w->batch->count || w->batch->session_count))
         history_post(w->shared->history, TAKE(w->batch));
+    log_gather(false);
     return NULL;
 }
 

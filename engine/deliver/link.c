@@ -216,10 +216,11 @@ static void on_recheck(void *arg, const struct sts_answer *answer)
     link->sts_query = NULL;
     bool changed = !now || !same_rule(now, s->security.sts);
     if (changed && dest && (!dest->sts_changed_ms || dest->sts_changed_ms + STS_CHANGES_MS < now_ms)) {
-        dest->sts_changed_ms =
-            now_ms; /* the mail goes by the new policy, at once and without an attempt counted */
-        dest_rebind(dest);
-        dest_kick_soon(dest);
+        /* The mail goes by the new policy, at once and without an attempt counted: nothing uses the old one again. */
+        dest->sts_changed_ms = now_ms;
+        LIST_FOREACH (node, &s->dests)
+            dest_kick_soon(LIST_ENTRY(node, struct dest, site_node));
+        site_make_stale(s);
         link_close(link);
     } else {
         walk_failed(link);

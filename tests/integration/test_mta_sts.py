@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from harness import wait_until
+from harness import HOURLY, group, wait_until
 from world import sts
 
 WEEK = 604800
@@ -221,3 +221,16 @@ def test_an_unreadable_trust_file_is_said_at_start(world, hosts):
     daemon.start(wait=False)
     assert daemon.process.wait(20) == 1
     assert "mta_sts.ca_file" in daemon.log() or "/nonexistent.pem" in daemon.log()
+
+
+def test_a_repaired_policy_lets_mail_go_without_another_failed_attempt(world, hosts, publish):
+    publish("b.test", sts.policy(mx=["other.b.test"]))
+    world.receiver("b", "b.test", host="mx.b.test")
+    daemon = world.daemon(group("default", mta_sts="try", tls={"ca_file": str(world.certs.ca_file)}, retry=HOURLY),
+                          mta_sts={"ca_file": str(world.certs.ca_file), "port": hosts.port})
+    daemon.send("x@b.test")
+    wait_until(lambda: daemon.queued() and daemon.queued()[0]["attempts"] == 1, what="the first attempt to fail")
+    publish("b.test", txt="v=STSv1; id=2;")
+    assert daemon.queue_op("retry", all=True) == 1
+    wait_until(lambda: len(daemon.attempts("x@b.test")) >= 2, 5, "the second attempt")
+    assert daemon.attempts("x@b.test")[1]["result"] == "delivered"

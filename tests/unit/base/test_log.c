@@ -5,6 +5,7 @@
 #include <cmocka.h>
 
 #include <jansson.h>
+#include <poll.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -131,6 +132,45 @@ static void long_values_are_cut(void **state)
     assert_string_equal(got + strlen(got) - strlen("xx…\" n=1"), "xx…\" n=1");
 }
 
+static bool nothing_is_written(void)
+{
+    struct pollfd p = {.fd = in_fd, .events = POLLIN};
+
+    return poll(&p, 1, 0) == 0;
+}
+
+static void gathered_lines_are_written_together_and_in_order(void **state)
+{
+    char text[4096];
+
+    log_setup(out_fd, LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
+    log_gather(true);
+    log_info(NULL, "first", LOG_INT("n", INT64_MIN));
+    log_info(NULL, "second");
+    assert_true(nothing_is_written());
+    log_flush();
+    ssize_t n = read(in_fd, text, sizeof(text) - 1);
+    assert_true(n > 0);
+    text[n] = '\0';
+    assert_non_null(strstr(text, "first n=-9223372036854775808\n"));
+    assert_true(strstr(text, "second\n") > strstr(text, "first"));
+    log_info(NULL, "before");
+    log_warn(NULL, "now"); /* what went wrong is seen at once, and what led to it */
+    n = read(in_fd, text, sizeof(text) - 1);
+    text[n] = '\0';
+    assert_true(strstr(text, "warn  now\n") > strstr(text, "info  before\n"));
+    for (int i = 0; i < 400; i++) /* more than is gathered: written on the way, nothing lost */
+        log_info(NULL, "many", LOG_INT("i", i));
+    log_gather(false);
+    size_t lines = 0;
+    while (!nothing_is_written()) {
+        n = read(in_fd, text, sizeof(text));
+        for (ssize_t i = 0; i < n; i++)
+            lines += text[i] == '\n';
+    }
+    assert_int_equal(lines, 400);
+}
+
 static void levels_are_named_and_filter(void **state)
 {
     enum log_level level;
@@ -156,6 +196,7 @@ int main(void)
         cmocka_unit_test(no_value_forges_a_field_or_a_line),
         cmocka_unit_test(every_octet_makes_sound_json),
         cmocka_unit_test(long_values_are_cut),
+        cmocka_unit_test(gathered_lines_are_written_together_and_in_order),
         cmocka_unit_test(levels_are_named_and_filter),
     };
 
