@@ -9,6 +9,8 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "engine/deliver/deliver_priv.h"
+#include "engine/dkim/canon.h"
+#include "engine/dkim/dkim.h"
 #include "engine/smtp/dsn.h"
 #include "policy/domain.h"
 
@@ -23,6 +25,7 @@ struct finaliser {
 /* A DSN on its way into the queue; with the rows it settles, to be given back if it fails. */
 struct dsn_accept {
     struct store_accept accept;
+    struct dkim_request sign; /* before it, where there is a key for our own address */
     struct finaliser *f;
     struct final_message *about; /* owned; NULL for a delay notice */
 };
@@ -51,12 +54,9 @@ static void give_back(struct finaliser *f, struct final_message *about)
     store_post_final_give_back(f->d->w->shared->store, &one);
 }
 
-static void on_accepted(struct note *note, void *owner)
+static void end_accept(struct dsn_accept *a, enum err e)
 {
-    struct dsn_accept *a = CONTAINER_OF(note, struct dsn_accept, accept.req.note);
     struct finaliser *f = a->f;
-    enum err e = a->accept.req.result;
-    (void)owner;
 
     if (e)
         log_warn(&f->d->w->log, "dsn.refused", LOG_ERR(e));
@@ -68,6 +68,36 @@ static void on_accepted(struct note *note, void *owner)
     f->open--;
     if (!f->open && f->again && !f->paging && !f->d->closed)
         page(f);
+}
+
+static void on_accepted(struct note *note, void *owner)
+{
+    struct dsn_accept *a = CONTAINER_OF(note, struct dsn_accept, accept.req.note);
+    (void)owner;
+
+    end_accept(a, a->accept.req.result);
+}
+
+static void on_signed(struct note *note, void *owner)
+{
+    struct dsn_accept *a = CONTAINER_OF(note, struct dsn_accept, sign.note);
+    (void)owner;
+
+    if (!a->sign.result && !a->f->d->closed)
+        store_post_accept(a->f->d->w->shared->store, &a->accept);
+    else /* the rows come again, at the latest after the next start */
+        end_accept(a, a->sign.result ? a->sign.result : ERR_CANCELLED);
+}
+
+/* The private-key operation is not for this thread. */
+static void hand_over(struct dsn_accept *a)
+{
+    const struct shared *shared = a->f->d->w->shared;
+
+    if (a->sign.signing)
+        dkim_post_always(shared->dkim, &a->sign);
+    else
+        store_post_accept(shared->store, &a->accept);
 }
 
 /* ---- making the message ---- */
@@ -95,19 +125,33 @@ static void read_original(struct deliver *d, const struct message *m, enum dsn_a
         dsn->full = buf_bytes(out);
 }
 
-static struct body *body_of(struct deliver *d, const struct buf *text)
+/* With room for signatures at its start, where there is a key: then *signing is theirs who have it filled. */
+static struct body *body_of(struct deliver *d, const struct buf *text, struct dkim_signing **signing)
 {
     struct body_writer *writer = body_writer_create(store_spool(d->w->shared->store));
+    const struct bytes header = bytes_first(buf_bytes(text), dkim_header_length(buf_bytes(text)));
+    struct dkim_signing *s = dkim_signing_begin(d->w->shared->dkim, &header, 1, NULL);
     struct body *body = NULL;
+    enum err e = s ? body_writer_put(writer, dkim_signing_fields(s)) : OK;
 
-    if (body_writer_put(writer, buf_bytes(text)) != OK) {
+    if (s)
+        dkim_signing_body(s, bytes_skip(buf_bytes(text), header.len + 2));
+    if (!e)
+        e = body_writer_put(writer, buf_bytes(text));
+    if (e)
         body_writer_destroy(writer);
+    else
+        e = body_writer_finish(writer, &body);
+    if (e) {
+        dkim_signing_destroy(s);
         return NULL;
     }
-    return body_writer_finish(writer, &body) == OK ? body : NULL;
+    *signing = s;
+    return body;
 }
 
-static struct message *make_message(struct deliver *d, const struct message *about, struct dsn *dsn)
+static struct message *make_message(struct deliver *d, const struct message *about, struct dsn *dsn,
+                                    struct dkim_signing **signing)
 {
     char domain[DOMAIN_MAX_BYTES + 1];
     BUF_LOCAL(text);
@@ -124,7 +168,7 @@ static struct message *make_message(struct deliver *d, const struct message *abo
     dsn->ret = dsn_ret_of(about);
     dsn->tls_required_no = about->flags & MESSAGE_TLS_REQUIRED_NO;
     dsn_format(dsn, &text);
-    struct body *body = body_of(d, &text);
+    struct body *body = body_of(d, &text, signing);
     if (!body)
         return NULL;
     struct rcpt to = {.address = about->sender, .domain = domain, .notify = NOTIFY_NEVER};
@@ -144,7 +188,7 @@ static struct message *make_message(struct deliver *d, const struct message *abo
     return made;
 }
 
-static struct dsn_accept *make_accept(struct finaliser *f, struct message *message)
+static struct dsn_accept *make_accept(struct finaliser *f, struct message *message, struct dkim_signing *signing)
 {
     struct dsn_accept *a = MEM_NEW(struct dsn_accept);
 
@@ -152,6 +196,13 @@ static struct dsn_accept *make_accept(struct finaliser *f, struct message *messa
     a->accept.req.reply_to = &f->d->w->inbox;
     a->accept.req.on_reply = on_accepted;
     a->accept.message = message;
+    a->sign = (struct dkim_request){
+        .reply_to = &f->d->w->inbox,
+        .on_reply = on_signed,
+        .signing = signing,
+        .body = message->body,
+        .spool = store_spool(f->d->w->shared->store),
+    };
     f->open++;
     return a;
 }
@@ -183,11 +234,12 @@ static bool notify(struct finaliser *f, struct final_message *about)
     for (uint32_t i = 0; i < about->count; i++)
         gravest = rcpts[i].action == DSN_FAILED ? DSN_FAILED : gravest;
     read_original(d, about->message, gravest, &original, &dsn);
-    struct message *message = make_message(d, about->message, &dsn);
+    struct dkim_signing *signing = NULL;
+    struct message *message = make_message(d, about->message, &dsn, &signing);
     mem_free(rcpts);
     if (!message)
         return false;
-    struct dsn_accept *a = make_accept(f, message);
+    struct dsn_accept *a = make_accept(f, message, signing);
     a->accept.settles = mem_zalloc(about->count * sizeof(*a->accept.settles));
     a->accept.settle_count = about->count;
     for (uint32_t i = 0; i < about->count; i++) {
@@ -196,7 +248,7 @@ static bool notify(struct finaliser *f, struct final_message *about)
     }
     log_info(&d->w->log, "dsn", LOG_STR("to", about->message->sender), LOG_INT("rcpts", about->count));
     a->about = about;
-    store_post_accept(d->w->shared->store, &a->accept);
+    hand_over(a);
     return true;
 }
 
@@ -318,15 +370,16 @@ static void send_delay_notice(struct worker *w, void *arg)
 
     if (!w->deliver->closed) {
         read_original(w->deliver, call->message, DSN_DELAYED, &original, &dsn);
-        struct message *message = make_message(w->deliver, call->message, &dsn);
+        struct dkim_signing *signing = NULL;
+        struct message *message = make_message(w->deliver, call->message, &dsn, &signing);
         if (message) {
-            struct dsn_accept *a = make_accept(f, message);
+            struct dsn_accept *a = make_accept(f, message, signing);
             a->accept.settles = mem_zalloc(sizeof(*a->accept.settles));
             a->accept.settle_count = 1;
             a->accept.settles[0].message_id = call->message->id;
             a->accept.settles[0].rcpt_no = call->rcpt_no;
             a->accept.settles[0].mark_delay_only = true;
-            store_post_accept(w->shared->store, &a->accept);
+            hand_over(a);
         }
     }
     message_unref(call->message);

@@ -30,6 +30,19 @@ bool dkim_field_next(struct bytes *rest, struct bytes *field)
     return true;
 }
 
+size_t dkim_header_length(struct bytes message)
+{
+    size_t at = 0;
+
+    while (at < message.len) {
+        size_t line = bytes_find(bytes_skip(message, at), '\n') + 1;
+        if (line <= 2)
+            return at;
+        at += line;
+    }
+    return message.len;
+}
+
 /* Without its line ends, each run of blanks as one, and none at the end. */
 static void put_value(struct bytes value, struct buf *out)
 {

@@ -19,6 +19,9 @@ struct bytes dkim_field_name(struct bytes field);
  */
 bool dkim_field_next(struct bytes *rest, struct bytes *field);
 
+/* Length of the header section of a whole message, without its empty line. */
+size_t dkim_header_length(struct bytes message);
+
 typedef void (*dkim_canon_fn)(void *arg, struct bytes run); /* borrowed until return */
 
 struct dkim_canon_body { /* zeroed is the start */

@@ -125,6 +125,15 @@ enum err dkim_post(struct dkim *d, struct dkim_request *r)
     return full ? ERR_FULL : OK;
 }
 
+void dkim_post_always(struct dkim *d, struct dkim_request *r)
+{
+    if (dkim_post(d, r) == OK)
+        return;
+    serve(d, r);
+    r->note.run = r->on_reply;
+    inbox_post(r->reply_to, &r->note);
+}
+
 /* ---- life ---- */
 
 struct dkim *dkim_create(void)
@@ -205,24 +214,10 @@ struct dkim_signing *dkim_signing_begin(struct dkim *d, const struct bytes *sect
     return s;
 }
 
-/* Where the body begins: behind the empty line. */
-static size_t header_length(struct bytes message)
-{
-    size_t at = 0;
-
-    while (at < message.len) {
-        size_t line = bytes_find(bytes_skip(message, at), '\n') + 1;
-        if (line <= 2)
-            return at;
-        at += line;
-    }
-    return message.len;
-}
-
 enum err dkim_sign_message(struct dkim *d, struct buf *message)
 {
     struct bytes all = buf_bytes(message);
-    struct bytes header = bytes_first(all, header_length(all));
+    struct bytes header = bytes_first(all, dkim_header_length(all));
     struct bytes body = bytes_skip(all, header.len + 2);
     struct dkim_signing *s = dkim_signing_begin(d, &header, 1, NULL);
     BUF_LOCAL(whole);

@@ -73,6 +73,8 @@ struct dkim_request {
 };
 /* ERR_FULL: dkim.queue orders wait already; nothing was taken and no answer comes. */
 MUST_CHECK enum err dkim_post(struct dkim *d, struct dkim_request *r);
+/* The same for mail of our own, which has no client that could come again: when the queue is full this thread does it. */
+void dkim_post_always(struct dkim *d, struct dkim_request *r);
 
 /* ---- seeing ---- */
 

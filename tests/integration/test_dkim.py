@@ -351,6 +351,20 @@ def test_a_full_pool_answers_451_and_loses_nothing(home, tmp_path):
     assert daemon.json("status")["dkim"]["refused_full"] == 40 - len(taken)
 
 
+def test_notifications_are_signed_for_our_own_name(home, tmp_path):
+    key = Key(tmp_path, "mx", domain="hayauma.example")
+    home.receiver("home", DOMAIN, keep_bodies=True, unknown_prefix="")
+    daemon = home.daemon(dkim=dkim_config(key))
+    for i in range(5):
+        send_raw(daemon, ODD["plain"], f"unknown{i}@there.test", sender=f"me{i}@{DOMAIN}")
+    for i in range(5):
+        got = received(home, f"me{i}@{DOMAIN}", "home")
+        assert "multipart/report" in email.message_from_bytes(got)["Content-Type"]
+        assert [t["d"] for t in signatures(got)] == ["hayauma.example"]
+        assert verdicts(got, key) == [True]
+    assert daemon.queued() == []
+
+
 # ---- generate, publish, check ----
 
 def test_generate_publish_check(home, tmp_path):
