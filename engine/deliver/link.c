@@ -425,6 +425,7 @@ void link_again_in_clear(struct link *link, const struct outcome *o)
     remember_failure(link, o);
     drop_session(link);
     forget_session(link);
+    link->tls.sts = link->failure_tls.sts;
     link->tls.failure = link->failure_tls.failure; /* the mail goes, and is recorded with what TLS failed at */
     memcpy(link->tls.reason, link->failure_tls.reason, sizeof(link->tls.reason));
     link->in_clear = true;

@@ -1,11 +1,14 @@
 /* Help, from the table. */
 #include "webui-api/cli/command.h"
+#include "webui-api/cli/format.h"
 
 #define WIDTH 100
 
 static void put_padded(struct buf *out, const char *text, size_t width)
 {
-    buf_putf(out, "  %-*s  ", (int)width, text);
+    size_t shown = format_width(bytes_of(text)); /* an ellipsis is one column, three octets */
+
+    buf_putf(out, "  %s%*s", text, (int)(shown < width ? width - shown : 0) + 2, "");
 }
 
 /* Sentences in lines of at most WIDTH columns; the first begins at column `indent`, where we are. */
