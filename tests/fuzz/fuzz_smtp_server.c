@@ -17,6 +17,7 @@ struct owner {
     unsigned mails, messages;
     enum err commit;
     uint64_t now_ms;
+    bool certificate; /* the client has one, and it is the account's */
 };
 
 static void answer(struct owner *o)
@@ -51,6 +52,27 @@ static const struct account *find_account(void *arg, const char *user)
     struct owner *o = arg;
 
     return strcmp(user, "user") == 0 ? &o->account : NULL;
+}
+
+static bool has_certificate(void *arg)
+{
+    return ((struct owner *)arg)->certificate;
+}
+
+static const struct account *find_by_certificate(void *arg, const char *user)
+{
+    struct owner *o = arg;
+
+    if (strlen(user) > 255)
+        abort();
+    return o->certificate && (!*user || strcmp(user, "user") == 0) ? &o->account : NULL;
+}
+
+static void on_attack(void *arg, const char *what)
+{
+    (void)arg;
+    if (!*what)
+        abort();
 }
 
 static void on_auth_result(void *arg, const char *user, bool ok)
@@ -192,14 +214,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .add_date = true,
         .add_message_id = true,
         .smtputf8 = true,
+        .certificate_suffices = data[1] & 4,
     };
-    struct owner o = {.late = data[0] & 64, .commit = data[0] & 128 ? ERR_IO : OK};
+    struct owner o = {
+        .late = data[0] & 64, .commit = data[0] & 128 ? ERR_IO : OK, .certificate = data[1] & 2};
     struct smtp_server_config config = {
         .rules = &rules,
         .peer = {.ip = {.family = 4, .octets = {127, 0, 0, 1}}},
         .log = &log,
         .events = {on_starttls, on_check_password, find_account, on_auth_result, may_send, on_message,
-                   on_close},
+                   on_close, has_certificate, find_by_certificate, on_attack},
         .arg = &o,
     };
     log_set_level(LOG_LEVEL_ERROR);

@@ -75,6 +75,27 @@ static void on_message(void *arg, struct message *m, int64_t not_before_unix)
         play_answer(p);
 }
 
+static bool has_certificate(void *arg)
+{
+    return ((struct play *)arg)->certificate_of != NULL;
+}
+
+static const struct account *find_by_certificate(void *arg, const char *user)
+{
+    struct play *p = arg;
+    bool own = p->certificate_of && (!*user || strcmp(user, p->certificate_of) == 0);
+
+    return own && strcmp(p->certificate_of, p->account.name) == 0 ? &p->account : NULL;
+}
+
+static void on_attack(void *arg, const char *what)
+{
+    struct play *p = arg;
+
+    if (p->attack_count < PLAY_ATTACKS)
+        p->attacks[p->attack_count++] = what;
+}
+
 static void on_close(void *arg)
 {
     struct play *p = arg;
@@ -128,7 +149,7 @@ static void create(struct play *p)
         .peer = p->peer,
         .log = &p->log,
         .events = {on_starttls, on_check_password, find_account, on_auth_result, may_send, on_message,
-                   on_close},
+                   on_close, has_certificate, find_by_certificate, on_attack},
         .arg = p,
     };
 

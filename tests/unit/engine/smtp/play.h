@@ -5,6 +5,7 @@
 #include "engine/smtp/server.h"
 
 #define PLAY_MESSAGES 64
+#define PLAY_ATTACKS  8
 #define AUTH_PLAIN    "AUTH PLAIN AGFsaWNlAHdvbmRlcmxhbmQ=\r\n" /* alice, wonderland */
 #define ENVELOPE      "MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n"
 
@@ -18,6 +19,9 @@ struct play {
     struct message *messages[PLAY_MESSAGES];
     int64_t not_before[PLAY_MESSAGES];
     unsigned message_count;
+    const char *certificate_of; /* the client's certificate belongs to this account; NULL: it has none */
+    const char *attacks[PLAY_ATTACKS]; /* what the owner was told */
+    unsigned attack_count;
     unsigned starttls_count, close_count, auth_good, auth_bad, checks;
     bool answer_later; /* the owner answers only when play_answer is called */
     bool checking, committing;
