@@ -1,5 +1,8 @@
-/* Sums of sessions.  SQLite groups what one file holds; files, and words that stand twice, are joined here by
- * text. */
+/*
+ * Sums of sessions.  Of one file rows are counted by the ids of their words, in a map of our own: to let
+ * SQLite group and sort ten columns took several times as long.  Then the words are read, and what stands in
+ * several files, or under two ids of one word, is joined by text.
+ */
 #include "queue/report_sessions.h"
 
 #include <stdlib.h>
@@ -9,13 +12,17 @@
 #include "base/mem.h"
 #include "queue/report_priv.h"
 
-#define WORD(column) "(SELECT text FROM word WHERE id = " column ")"
+#define CELLS_MAX (4 * REPORT_SESSION_SUMS_MAX)
 
 struct reading {
-    sqlite3 *db;
+    sqlite3 *db;        /* the file being read */
+    sqlite3_stmt *word; /* text by id */
+    struct map cells;   /* of this file, by ids; what they are is on_row's and on_end's */
+    struct arena arena; /* of this file */
     struct report_deadline deadline;
     int64_t since_ms, until_ms;
-    enum err (*on_row)(void *arg, sqlite3_stmt *row);
+    enum err (*on_row)(struct reading *r, sqlite3_stmt *row);
+    enum err (*on_end)(struct reading *r); /* of a file: the cells are whole */
     void *arg;
 };
 
@@ -26,26 +33,45 @@ static bool may_hold(const struct history_file *f, const struct reading *r)
            f->day <= floor_div(r->until_ms, MS_PER_DAY) + 1;
 }
 
-static enum err read_file(struct reading *r, const char *path, const char *sql, const char *domain, bool all)
+static enum err read_rows(struct reading *r, const char *sql, const char *domain, bool all)
 {
     sqlite3_stmt *s = NULL;
-    enum err e = history_file_read(path, &r->db);
+    enum err e = OK;
+    int rc = sqlite3_prepare_v2(r->db, "SELECT text FROM word WHERE id = ?", -1, &r->word, NULL);
 
-    if (e)
-        return e == ERR_AGAIN ? OK : e;
-    report_set_deadline(r->db, &r->deadline);
-    int rc = sqlite3_prepare_v2(r->db, sql, -1, &s, NULL);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_prepare_v2(r->db, sql, -1, &s, NULL);
     if (rc == SQLITE_OK) {
         sqlite3_bind_int64(s, 1, r->since_ms);
         sqlite3_bind_int64(s, 2, r->until_ms);
         sqlite3_bind_int(s, 3, all); /* an unused number is refused: no harm */
         report_bind_text(s, 4, domain);
         while (!e && (rc = sqlite3_step(s)) == SQLITE_ROW)
-            e = r->on_row(r->arg, s);
+            e = r->on_row(r, s);
     }
     sqlite3_finalize(s);
+    if (!e)
+        e = history_sql_err(rc);
+    return e ? e : r->on_end(r);
+}
+
+static enum err read_file(struct reading *r, const char *path, const char *sql, const char *domain, bool all)
+{
+    enum err e = history_file_read(path, &r->db);
+
+    if (e)
+        return e == ERR_AGAIN ? OK : e;
+    report_set_deadline(r->db, &r->deadline);
+    r->word = NULL;
+    e = history_sql_err(
+        sqlite3_exec(r->db, "BEGIN", NULL, NULL, NULL)); /* words and sessions of one moment */
+    if (!e)
+        e = read_rows(r, sql, domain, all);
+    sqlite3_finalize(r->word);
     sqlite3_close(r->db);
-    return e ? e : history_sql_err(rc);
+    map_fini(&r->cells);
+    arena_fini(&r->arena);
+    return e;
 }
 
 static enum err read_files(const char *dir, struct reading *r, const char *sql, const char *domain, bool all,
@@ -73,11 +99,28 @@ static struct reading reading_of(int64_t since_unix, int64_t until_unix, uint32_
     };
 }
 
-static struct bytes column(sqlite3_stmt *s, int at)
+/* The cell with this key, a new one (zeroed) if there was none; NULL: there are too many. */
+static void *cell_of(struct reading *r, const void *key, size_t key_bytes, size_t cell_bytes)
 {
-    const unsigned char *text = sqlite3_column_text(s, at);
+    void *cell = map_find(&r->cells, bytes_make(key, key_bytes));
 
-    return bytes_make(text ? (const char *)text : "", text ? (size_t)sqlite3_column_bytes(s, at) : 0);
+    if (cell || r->cells.count >= CELLS_MAX)
+        return cell;
+    cell = arena_zalloc(&r->arena, cell_bytes);
+    memcpy(cell, key, key_bytes); /* cells begin with their key */
+    map_put(&r->cells, bytes_make(cell, key_bytes), cell);
+    return cell;
+}
+
+/* Appended; of no word nothing. */
+static void put_word(struct reading *r, uint32_t id, struct buf *out)
+{
+    if (!id)
+        return;
+    sqlite3_bind_int64(r->word, 1, id);
+    if (sqlite3_step(r->word) == SQLITE_ROW)
+        buf_put(out, bytes_make(sqlite3_column_text(r->word, 0), (size_t)sqlite3_column_bytes(r->word, 0)));
+    sqlite3_reset(r->word);
 }
 
 /* "192.0.2.1" of "192.0.2.1:25", "2001:db8::1" of "[2001:db8::1]:25". */
@@ -107,64 +150,100 @@ enum {
     TEXTS
 };
 
+struct sum_key { /* no padding: compared as octets */
+    uint32_t words[TEXTS], type, failure;
+};
+struct sum_cell {
+    struct sum_key key; /* first */
+    uint64_t count;
+};
+
 struct summing {
     const struct report_sessions_query *query;
     struct report_sessions *out;
-    struct map by_key; /* struct report_session_sum, in the arena */
+    struct map by_text; /* struct report_session_sum, in the result's arena */
 };
 
-static const char sums_of[] =
-    "SELECT " WORD("d") ", " WORD("pt") ", " WORD("pm") ", " WORD("m") ", " WORD("r") ", " WORD(
-        "s") ", " WORD("h") ", " WORD("why") ", type, fail, n FROM (SELECT domain AS d, policy_text AS pt, "
-                                             "policy_mx AS pm,"
-                                             " policy_type AS type, failure AS fail, iif(failure, mx, NULL) "
-                                             "AS m, iif(failure, remote, NULL) AS r,"
-                                             " iif(failure, source, NULL) AS s, iif(failure, helo, NULL) AS "
-                                             "h, iif(failure, reason, NULL) AS why,"
-                                             " count(*) AS n FROM session WHERE at_ms >= ?1 AND at_ms < ?2 "
-                                             "AND (counted OR ?3)"
-                                             " AND (?4 IS NULL OR domain IN (SELECT id FROM word WHERE text "
-                                             "= ?4)) GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)";
+static const char sums_of[] = "SELECT domain, policy_text, policy_mx, mx, remote, source, helo, reason, "
+                              "policy_type, failure FROM session"
+                              " WHERE at_ms >= ?1 AND at_ms < ?2 AND (counted OR ?3)"
+                              " AND (?4 IS NULL OR domain IN (SELECT id FROM word WHERE text = ?4))";
 
-static enum err add_sum(void *arg, sqlite3_stmt *row)
+static enum err count_session(struct reading *r, sqlite3_stmt *row)
 {
-    struct summing *s = arg;
+    struct sum_key key = {.type = (uint32_t)sqlite3_column_int(row, TEXTS),
+                          .failure = (uint32_t)sqlite3_column_int(row, TEXTS + 1)};
+    int texts = key.failure ? TEXTS : TEXT_MX; /* what went well is not told apart by the rest */
+
+    for (int i = 0; i < texts; i++)
+        key.words[i] = (uint32_t)sqlite3_column_int64(row, i);
+    struct sum_cell *cell = cell_of(r, &key, sizeof(key), sizeof(*cell));
+    if (!cell)
+        return ERR_FULL;
+    cell->count++;
+    return OK;
+}
+
+static struct report_session_sum *new_sum(struct summing *s, struct bytes key, const size_t *start,
+                                          const struct sum_key *k)
+{
+    const char *copy = arena_dup(&s->out->arena, key);
+    struct report_session_sum *sum = ARENA_NEW(&s->out->arena, struct report_session_sum);
+
+    *sum = (struct report_session_sum){
+        .domain = copy + start[TEXT_DOMAIN],
+        .policy_type = (enum tlsrpt_policy)k->type,
+        .policy_text = copy + start[TEXT_POLICY],
+        .policy_mx = copy + start[TEXT_POLICY_MX],
+        .failure = (enum tls_failure)k->failure,
+        .mx = copy + start[TEXT_MX],
+        .receiving_ip = copy + start[TEXT_REMOTE],
+        .sending_ip = copy + start[TEXT_SOURCE],
+        .helo = copy + start[TEXT_HELO],
+        .reason = copy + start[TEXT_REASON],
+    };
+    map_put(&s->by_text, bytes_make(copy, key.len), sum);
+    return sum;
+}
+
+static enum err add_sum(struct reading *r, const struct sum_cell *cell)
+{
+    struct summing *s = r->arg;
     const struct report_sessions_query *q = s->query;
-    const int type = sqlite3_column_int(row, TEXTS), failure = sqlite3_column_int(row, TEXTS + 1);
     size_t start[TEXTS];
     BUF_LOCAL(key);
+    BUF_LOCAL(remote);
 
-    if (q->slices > 1 && hash_stable(column(row, TEXT_DOMAIN)) % q->slices != q->slice)
-        return OK;
     for (int i = 0; i < TEXTS; i++) {
         start[i] = key.len;
-        buf_put(&key, i == TEXT_REMOTE ? without_port(column(row, i)) : column(row, i));
+        if (i == TEXT_REMOTE) {
+            put_word(r, cell->key.words[i], &remote);
+            buf_put(&key, without_port(buf_bytes(&remote)));
+        } else {
+            put_word(r, cell->key.words[i], &key);
+        }
+        if (i == TEXT_DOMAIN && q->slices > 1 && hash_stable(buf_bytes(&key)) % q->slices != q->slice)
+            return OK;
         buf_putc(&key, '\0');
     }
-    buf_putf(&key, "%d %d", type, failure);
-    struct bytes bytes = bytes_make(key.at, key.len);
-    struct report_session_sum *sum = map_find(&s->by_key, bytes);
-    if (!sum) {
-        if (s->by_key.count >= REPORT_SESSION_SUMS_MAX)
-            return ERR_FULL;
-        const char *copy = arena_dup(&s->out->arena, bytes);
-        sum = ARENA_NEW(&s->out->arena, struct report_session_sum);
-        *sum = (struct report_session_sum){
-            .domain = copy + start[TEXT_DOMAIN],
-            .policy_type = (enum tlsrpt_policy)type,
-            .policy_text = copy + start[TEXT_POLICY],
-            .policy_mx = copy + start[TEXT_POLICY_MX],
-            .failure = (enum tls_failure)failure,
-            .mx = copy + start[TEXT_MX],
-            .receiving_ip = copy + start[TEXT_REMOTE],
-            .sending_ip = copy + start[TEXT_SOURCE],
-            .helo = copy + start[TEXT_HELO],
-            .reason = copy + start[TEXT_REASON],
-        };
-        map_put(&s->by_key, bytes_make(copy, bytes.len), sum);
-    }
-    sum->count += (uint64_t)sqlite3_column_int64(row, TEXTS + 2);
+    buf_putf(&key, "%u %u", cell->key.type, cell->key.failure);
+    struct report_session_sum *sum = map_find(&s->by_text, buf_bytes(&key));
+    if (!sum && s->by_text.count >= REPORT_SESSION_SUMS_MAX)
+        return ERR_FULL;
+    if (!sum)
+        sum = new_sum(s, buf_bytes(&key), start, &cell->key);
+    sum->count += cell->count;
     return OK;
+}
+
+static enum err add_sums(struct reading *r)
+{
+    const struct sum_cell *cell;
+    enum err e = OK;
+
+    for (size_t at = 0; !e && (cell = map_next(&r->cells, &at));)
+        e = add_sum(r, cell);
+    return e;
 }
 
 static int in_order(const void *a, const void *b)
@@ -198,17 +277,18 @@ enum err report_sessions(const char *dir, const struct report_sessions_query *q,
     struct reading reading = reading_of(q->since_unix, q->until_unix, q->timeout_ms);
     const struct report_session_sum *sum;
 
-    reading.on_row = add_sum;
+    reading.on_row = count_session;
+    reading.on_end = add_sums;
     reading.arg = &s;
     enum err e = read_files(dir, &reading, sums_of, q->domain, q->all, &r.files_skipped);
     if (!e) {
-        r.rows = arena_alloc(&r.arena, (s.by_key.count + 1) * sizeof(*r.rows));
-        for (size_t at = 0; (sum = map_next(&s.by_key, &at));)
+        r.rows = arena_alloc(&r.arena, (s.by_text.count + 1) * sizeof(*r.rows));
+        for (size_t at = 0; (sum = map_next(&s.by_text, &at));)
             r.rows[r.count++] = *sum;
         if (r.count)
             qsort(r.rows, r.count, sizeof(*r.rows), in_order);
     }
-    map_fini(&s.by_key);
+    map_fini(&s.by_text);
     if (e) {
         arena_fini(&r.arena);
         return e;
@@ -225,21 +305,42 @@ void report_sessions_fini(struct report_sessions *r)
 
 /* ---- certificates ---- */
 
+struct host_cell {       /* a host and a domain, of one file */
+    uint32_t mx, domain; /* first: the key */
+    uint32_t remote;
+    enum tls_verify verify;
+    uint64_t sessions;
+    int64_t seen_ms, expires_unix; /* of the newest that showed a certificate; 0: none did */
+};
 struct host { /* an MX host */
     struct report_certificate seen;
 };
 struct gathering {
     struct report_certificates *out;
-    struct map by_mx;   /* struct host, in the arena */
+    struct map by_mx;   /* struct host, in the result's arena */
     struct map domains; /* "mx\0domain": a set */
 };
 
-/* Of a host and a domain, the newest session that showed a certificate: SQLite takes the other columns from
- * the row that has the maximum. */
-static const char certificates_of[] = "SELECT " WORD("m") ", " WORD("d") ", " WORD(
-    "r") ", n, at, expires, verify FROM (SELECT mx AS m, domain AS d,"
-         " remote AS r, count(*) AS n, max(iif(expires, at_ms, NULL)) AS at, expires, verify FROM session"
-         " WHERE at_ms >= ?1 AND at_ms < ?2 AND mx IS NOT NULL GROUP BY mx, domain)";
+static const char certificates_of[] = "SELECT mx, domain, remote, at_ms, expires, verify FROM session"
+                                      " WHERE at_ms >= ?1 AND at_ms < ?2 AND mx IS NOT NULL";
+
+static enum err look_at_session(struct reading *r, sqlite3_stmt *row)
+{
+    const uint32_t key[] = {(uint32_t)sqlite3_column_int64(row, 0), (uint32_t)sqlite3_column_int64(row, 1)};
+    int64_t at_ms = sqlite3_column_int64(row, 3), expires = sqlite3_column_int64(row, 4);
+    struct host_cell *cell = cell_of(r, key, sizeof(key), sizeof(*cell));
+
+    if (!cell)
+        return ERR_FULL;
+    cell->sessions++;
+    if (!expires || at_ms < cell->seen_ms)
+        return OK;
+    cell->seen_ms = at_ms;
+    cell->expires_unix = expires;
+    cell->verify = (enum tls_verify)sqlite3_column_int(row, 5);
+    cell->remote = (uint32_t)sqlite3_column_int64(row, 2);
+    return OK;
+}
 
 static struct host *host_of(struct gathering *g, struct bytes mx)
 {
@@ -271,24 +372,41 @@ static enum err count_domain(struct gathering *g, struct host *h, struct bytes d
     return OK;
 }
 
-static enum err add_host(void *arg, sqlite3_stmt *row)
+static enum err add_host(struct reading *r, const struct host_cell *cell)
 {
-    struct gathering *g = arg;
-    struct host *h = host_of(g, column(row, 0));
+    struct gathering *g = r->arg;
+    struct arena *arena = &g->out->arena;
+    int64_t seen = cell->seen_ms / 1000;
+    BUF_LOCAL(mx);
+    BUF_LOCAL(domain);
+    BUF_LOCAL(remote);
 
+    put_word(r, cell->mx, &mx);
+    put_word(r, cell->domain, &domain);
+    struct host *h = host_of(g, buf_bytes(&mx));
     if (!h)
         return ERR_FULL;
-    h->seen.sessions += (uint64_t)sqlite3_column_int64(row, 3);
-    enum err e = count_domain(g, h, column(row, 1));
-    int64_t seen = sqlite3_column_int64(row, 4) / 1000;
-    if (e || sqlite3_column_type(row, 4) == SQLITE_NULL || seen < h->seen.seen_unix)
+    h->seen.sessions += cell->sessions;
+    enum err e = count_domain(g, h, buf_bytes(&domain));
+    if (e || !cell->expires_unix || seen < h->seen.seen_unix)
         return e;
+    put_word(r, cell->remote, &remote);
     h->seen.seen_unix = seen;
-    h->seen.expires_unix = sqlite3_column_int64(row, 5);
-    h->seen.verify = (enum tls_verify)sqlite3_column_int(row, 6);
-    h->seen.domain = arena_dup(&g->out->arena, column(row, 1));
-    h->seen.remote = arena_dup(&g->out->arena, column(row, 2));
+    h->seen.expires_unix = cell->expires_unix;
+    h->seen.verify = cell->verify;
+    h->seen.domain = arena_dup(arena, buf_bytes(&domain));
+    h->seen.remote = arena_dup(arena, buf_bytes(&remote));
     return OK;
+}
+
+static enum err add_hosts(struct reading *r)
+{
+    const struct host_cell *cell;
+    enum err e = OK;
+
+    for (size_t at = 0; !e && (cell = map_next(&r->cells, &at));)
+        e = add_host(r, cell);
+    return e;
 }
 
 static int soonest_first(const void *a, const void *b)
@@ -308,7 +426,8 @@ enum err report_certificates(const char *dir, const struct report_certificates_q
     struct reading reading = reading_of(q->since_unix, 0, q->timeout_ms);
     const struct host *h;
 
-    reading.on_row = add_host;
+    reading.on_row = look_at_session;
+    reading.on_end = add_hosts;
     reading.arg = &g;
     enum err e = read_files(dir, &reading, certificates_of, NULL, true, &r.files_skipped);
     if (!e) {

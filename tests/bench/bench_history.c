@@ -1,9 +1,10 @@
 /*
  * What the history thread costs: posts attempts as a worker would and prints key=value.
  *
- *     bench_history [attempts] [domains] [attempts per batch] [directory]
+ *     bench_history [attempts] [domains] [attempts per batch] [directory] [sessions per batch]
  *
- * history_cpu_us counts the history thread alone: making the batches is the worker's.
+ * history_cpu_us counts the history thread alone: making the batches is the worker's.  With sessions it is
+ * the cost of an attempt and its share of them, and the day's sums are read once: sums_ms.
  */
 #include <stdatomic.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "queue/history.h"
+#include "queue/report_sessions.h"
 #include "queue/store.h"
 
 static atomic_size_t handed_on;
@@ -87,13 +89,50 @@ static void fill(struct attempt_batch *b, size_t n, size_t domains)
     a->outcome.remote = true;
 }
 
+static void fill_session(struct attempt_batch *b, size_t n, size_t domains)
+{
+    struct session_record *r = attempt_batch_add_session(b);
+    struct arena *m = &b->arena;
+    size_t d = n % 2 ? n / 2 % 10 : (n * 2654435761U) % domains;
+    bool failed = d % 7 == 0;
+
+    r->at_unix_ms = clock_unix_ms();
+    r->group = arena_strdup(m, d < 3 ? "mobile" : "default");
+    r->domain = arena_printf(m, "domain%zu.example", d);
+    r->mx = arena_printf(m, "mx%zu.domain%zu.example", n % 2, d);
+    r->remote = arena_printf(m, "127.0.%zu.%zu:25", d / 250 % 250, d % 250);
+    r->source = arena_strdup(m, "127.0.0.1");
+    r->helo = arena_printf(m, "host%zu.domain%zu.example", n % 2, d);
+    r->tls_wanted = r->tls_effective = TLS_ON;
+    r->tls_version = "TLS1.3";
+    r->tls_cipher = "TLS_AES_256_GCM_SHA384";
+    r->tls_kx = "ECDHE-X25519";
+    r->tls_verify = failed ? TLS_VERIFY_EXPIRED : TLS_VERIFY_PKIX;
+    r->tls_failure = failed ? TLS_FAILURE_CERTIFICATE_EXPIRED : TLS_FAILURE_NONE;
+    r->cert_expires_unix = (int64_t)(20500 + d % 90) * 86400;
+    r->counted = true;
+}
+
+static unsigned long read_sums(const char *dir, size_t *rows)
+{
+    struct report_sessions sums;
+    uint64_t start = clock_now_us();
+
+    if (report_sessions(dir, &(struct report_sessions_query){0}, &sums))
+        return 0;
+    *rows = sums.count;
+    report_sessions_fini(&sums);
+    return (unsigned long)((clock_now_us() - start) / 1000);
+}
+
 int main(int argc, char **argv)
 {
     size_t count = argc > 1 ? strtoul(argv[1], NULL, 10) : 500000;
     size_t domains = argc > 2 ? strtoul(argv[2], NULL, 10) : 1000;
     size_t per_batch = argc > 3 ? strtoul(argv[3], NULL, 10) : 16;
     char temporary[] = "/tmp/bench_history.XXXXXX";
-    const char *dir = argc > 4 ? argv[4] : mkdtemp(temporary);
+    const char *dir = argc > 4 && *argv[4] ? argv[4] : mkdtemp(temporary);
+    size_t sessions = argc > 5 ? strtoul(argv[5], NULL, 10) : 0, session = 0, sums = 0;
     struct history *h;
     char *why = NULL;
 
@@ -111,6 +150,8 @@ int main(int argc, char **argv)
         struct attempt_batch *b = attempt_batch_create();
         for (size_t i = 0; i < per_batch && n < count; i++)
             fill(b, n++, domains);
+        for (size_t i = 0; i < sessions; i++)
+            fill_session(b, session++, domains);
         history_post(h, b);
         while (history_backlog(h) > 2000)
             usleep(200);
@@ -126,5 +167,9 @@ int main(int argc, char **argv)
            " dir=%s\n",
            atomic_load(&handed_on), domains, per_batch, seconds, (double)count / seconds,
            (all - own) / (double)count, own / (double)count, dir);
+    if (session) {
+        unsigned long ms = read_sums(dir, &sums);
+        printf("sessions=%zu sums=%zu sums_ms=%lu\n", session, sums, ms);
+    }
     return atomic_load(&handed_on) == count ? 0 : 1;
 }
