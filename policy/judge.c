@@ -139,6 +139,14 @@ static bool same_names(const struct group *a, const struct group *b)
            same_texts(a->tls_names, a->tls_name_count, b->tls_names, b->tls_name_count);
 }
 
+bool judge_same_checks(const struct group *a, const struct group *b)
+{
+    return same_route(a, b) && same_names(a, b) && same_text(a->ca_file, b->ca_file) &&
+           same_text(a->tls_priority, b->tls_priority) && a->tls_min_version == b->tls_min_version &&
+           !a->auth_user == !b->auth_user && a->clear_after_tls_failure == b->clear_after_tls_failure &&
+           same_texts(a->tls_pins, a->tls_pin_count, b->tls_pins, b->tls_pin_count);
+}
+
 /* Is the recorded result what the shadow group would have found?  Else *good is not set. */
 static bool cert_is_known(const struct judge_facts *f, const struct group *live, const struct group *shadow,
                           bool *good)
@@ -321,7 +329,7 @@ static void put_sessions(struct worlds *w, const struct judge_facts *f, const st
     enum session s = session_of(f);
     bool known = s != SESSION_UNTRIED && s != SESSION_UNCLEAR;
     bool same_ciphers = live && same_text(live->tls_priority, shadow->tls_priority);
-    bool more = live && (!same_ciphers || offers_more(f, live, shadow));
+    bool more = !live || !same_ciphers || offers_more(f, live, shadow);
 
     if (s == SESSION_UP) /* with a string of its own the shadow may have got another session, or none */
         known = same_ciphers || !shadow->tls_priority;
@@ -456,11 +464,8 @@ static bool is_requiretls(const struct judge_facts *f)
 /* A message that brings its own requirement: its fate is the same where the same things are looked up. */
 static enum judge_verdict judge_requiretls(const struct group *live, const struct group *shadow)
 {
-    if (live && live->dane == shadow->dane && live->mta_sts == shadow->mta_sts && same_names(live, shadow) &&
-        (live->starttls == TLS_OFF) == (shadow->starttls == TLS_OFF) &&
-        same_text(live->ca_file, shadow->ca_file) && live->tls_min_version == shadow->tls_min_version &&
-        same_text(live->tls_priority, shadow->tls_priority) &&
-        same_texts(live->tls_pins, live->tls_pin_count, shadow->tls_pins, shadow->tls_pin_count))
+    if (live && live->dane == shadow->dane && live->mta_sts == shadow->mta_sts &&
+        (live->starttls == TLS_OFF) == (shadow->starttls == TLS_OFF) && judge_same_checks(live, shadow))
         return JUDGE_SAME;
     return JUDGE_UNKNOWN_REQUIRETLS;
 }

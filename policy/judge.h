@@ -65,6 +65,12 @@ enum judge_verdict {
 enum judge_verdict judge_attempt(const struct judge_facts *f, const struct group *live,
                                  const struct group *shadow);
 
+/*
+ * Do both ask the same of a session: hosts, names, authorities, fingerprints, versions and ciphers?  Then
+ * what was recorded under the one may be judged as if it were the other.
+ */
+bool judge_same_checks(const struct group *a, const struct group *b);
+
 static inline bool judge_is_held(uint8_t v) /* would have been deferred, and was not */
 {
     return v >= JUDGE_NO_STARTTLS && v < JUDGE_UNKNOWN_SESSION;

@@ -1,5 +1,6 @@
 /* Rules beside the live ones: the shadow, what it would have done, and what a document would have done. */
 #include "base/clock.h"
+#include "base/mem.h"
 #include "engine/shadow.h"
 #include "queue/report_shadow.h"
 #include "webui-api/csv.h"
@@ -266,9 +267,70 @@ static void answer(struct request *r, const struct question *q, const struct sha
 
 /* ---- judging ---- */
 
+#define OLDER_MAX 20
+
 struct rules {
     const struct policy *live, *other;
+    struct policy *older[OLDER_MAX]; /* owned; versions that were in force in the span, but the newest */
+    size_t older_count;
+    bool too_many; /* of them, or one that does not compile any more */
 };
+
+static void rules_fini(struct rules *rules)
+{
+    while (rules->older_count)
+        policy_unref(rules->older[--rules->older_count]);
+}
+
+static bool take_older(struct rules *rules, const char *text)
+{
+    struct yaml_errors errors = {.name = POLICY_NAME};
+    enum err e = policy_parse(POLICY_NAME, bytes_of(text), 1, &rules->older[rules->older_count], &errors);
+
+    yaml_errors_fini(&errors);
+    rules->older_count += !e;
+    return !e;
+}
+
+/* What was recorded under rules that have changed since must not be read as if it were under those of now. */
+static bool read_older(struct request *r, struct rules *rules, int64_t since_unix)
+{
+    CLEANUP(browse_close) struct browse *b = view_open(r);
+    struct browse_policy *versions = NULL;
+    size_t count = 0;
+
+    if (!b)
+        return false;
+    enum err e = browse_policies(b, 0, OLDER_MAX + 1, &r->arena, &versions, &count);
+    if (e) {
+        reply_err(r, e, "the policy's history");
+        return false;
+    }
+    for (size_t i = 1; i < count && versions[i - 1].at_unix > since_unix; i++) {
+        char *text = NULL;
+
+        if (browse_policy_text(b, versions[i].version, &r->arena, NULL, &text) || !take_older(rules, text))
+            rules->too_many = true;
+        mem_free(text);
+    }
+    if (count == OLDER_MAX + 1 && versions[count - 1].at_unix > since_unix && versions[count - 1].version > 1)
+        rules->too_many = true;
+    return true;
+}
+
+/* The group that decided, if its checks were the same the whole time; else NULL. */
+static const struct group *live_group(const struct rules *rules, const char *name)
+{
+    const struct group *g = rules->too_many || !name ? NULL : policy_group_by_name(rules->live, name);
+
+    for (size_t i = 0; g && i < rules->older_count; i++) {
+        const struct group *older = policy_group_by_name(rules->older[i], name);
+
+        if (older && !judge_same_checks(older, g))
+            g = NULL;
+    }
+    return g;
+}
 
 static bool level_of(void *arg, const char *name, enum tls_level *level)
 {
@@ -285,7 +347,7 @@ static uint8_t judge(void *arg, const struct report_judged *what, const char **n
 {
     const struct rules *rules = arg;
     const struct bytes mx = bytes_of(what->mx);
-    const struct group *live = what->group ? policy_group_by_name(rules->live, what->group) : NULL;
+    const struct group *live = live_group(rules, what->group);
     const struct group *other = policy_match_domain(rules->other, bytes_of(what->domain)).group;
 
     if (!other)
@@ -320,9 +382,10 @@ void post_policy_whatif(struct request *r)
         return;
     if (policy_parse(POLICY_NAME, text, 1, &other, &errors) != OK) {
         policy_reply_errors(r, &errors, "nothing was judged");
-    } else {
+    } else if (read_older(r, &rules, q.query.since_unix)) {
         rules.other = other;
         answer(r, &q, NULL, &errors);
     }
+    rules_fini(&rules);
     yaml_errors_fini(&errors);
 }

@@ -148,6 +148,26 @@ def test_whatif_says_what_cannot_be_told(delivered, certs):
     assert "of 9 it cannot be told from what was recorded" in text
 
 
+def test_what_was_recorded_under_other_checks_is_not_read_as_if_it_were_under_those_of_now(world, certs):
+    world.receiver("good", "good.test")
+    world.receiver("plain", "plain.test", tls="none")
+    first = strict(certs, starttls="on", tls={"match": ["mail.elsewhere.test"]})
+    daemon = world.daemon(first)
+    daemon.send("user@good.test", "user@plain.test")
+    world.got(2)
+    wait_until(lambda: daemon.totals()["delivered"] == 2, what="the record")
+    verify = daemon.policy_text([strict(certs, starttls="verify")])
+    reasons = lambda: {r["domain"]: [v["verdict"] for v in r["reasons"]] for r in json.loads(
+        daemon.hayauma("policy", "whatif", "-", "--by", "domain", "--json", stdin=verify))["rows"]}
+    want = {"good.test": ["unknown-certificate"], "plain.test": ["held-no-starttls"]}
+    assert reasons() == want  # it was compared with another name
+    daemon.apply([strict(certs, starttls="on")])
+    assert reasons() == want  # and is not, now that the name is the same
+    for _ in range(25):
+        daemon.apply([strict(certs, starttls="on")])
+    assert reasons() == want
+
+
 @pytest.mark.xdist_group("shadow")
 def test_a_bad_document_is_refused_with_its_errors(delivered):
     daemon = delivered.daemons[0]

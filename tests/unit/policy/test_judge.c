@@ -294,6 +294,33 @@ static void what_was_held_may_pass_by_looser_rules(void **state)
     check_rows(rows, COUNT_OF(rows));
 }
 
+static void checks_are_the_same_only_where_all_that_is_asked_of_a_session_is(void **state)
+{
+    static char *one[] = {listed_name};
+    const struct group *others[] = {
+        GROUP(.starttls = TLS_VERIFY, .port = 26),
+        GROUP(.starttls = TLS_VERIFY, .route = ROUTE_SMARTHOST, .hosts = relay, .host_count = 1),
+        GROUP(.starttls = TLS_VERIFY, .tls_match = NAME_NEXTHOP),
+        GROUP(.starttls = TLS_VERIFY, .tls_match = NAME_LISTED, .tls_names = one, .tls_name_count = 1),
+        VERIFY_CA,
+        PINNED,
+        GROUP(.starttls = TLS_VERIFY, .tls_priority = priority),
+        GROUP_MIN(TLS_VERSION_1_3, .starttls = TLS_VERIFY),
+        GROUP(.starttls = TLS_VERIFY, .auth_user = user),
+        GROUP(.starttls = TLS_VERIFY, .clear_after_tls_failure = CLEAR_NOW),
+    };
+
+    for (size_t i = 0; i < COUNT_OF(others); i++) {
+        assert_true(judge_same_checks(others[i], others[i]));
+        assert_false(judge_same_checks(others[i], VERIFY));
+        assert_false(judge_same_checks(VERIFY, others[i]));
+    }
+    /* what was asked for is recorded with each attempt */
+    assert_true(judge_same_checks(VERIFY, REQUIRE));
+    assert_true(judge_same_checks(VERIFY, VERIFY_DANE));
+    assert_true(judge_same_checks(VERIFY, VERIFY_STS));
+}
+
 static void other_hosts_other_requirements_and_other_failures_are_not_guessed_at(void **state)
 {
     const struct row rows[] = {
@@ -680,6 +707,7 @@ int main(void)
         cmocka_unit_test(what_went_encrypted_is_held_by_what_the_session_lacks),
         cmocka_unit_test(discovery_decides_by_what_was_looked_up),
         cmocka_unit_test(what_was_held_may_pass_by_looser_rules),
+        cmocka_unit_test(checks_are_the_same_only_where_all_that_is_asked_of_a_session_is),
         cmocka_unit_test(other_hosts_other_requirements_and_other_failures_are_not_guessed_at),
         cmocka_unit_test(the_same_group_says_the_same),
         cmocka_unit_test(a_verdict_is_what_the_other_group_would_really_have_done),
