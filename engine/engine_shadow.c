@@ -220,7 +220,8 @@ struct stored {
     json_t *now; /* owned; NULL: none yet */
     struct buf text;
     size_t at; /* chunks found so far */
-    bool whole;
+    struct buf
+        orphans; /* keys of other versions, each with its NUL: a crash came between writing and dropping */
 };
 
 static bool read_now(void *arg, const struct kept *k)
@@ -238,12 +239,24 @@ static bool read_chunk(void *arg, const struct kept *k)
     struct stored *s = arg;
     char key[KEY_BYTES];
     uint64_t version = (uint64_t)json_integer_value(json_object_get(s->now, "version"));
+    size_t chunks = (size_t)json_integer_value(json_object_get(s->now, "chunks"));
 
-    if (strcmp(k->key, chunk_key(key, version, s->at)) == 0) { /* they come in the order of their keys */
+    if (s->at < chunks &&
+        strcmp(k->key, chunk_key(key, version, s->at)) == 0) { /* they come in the order of their keys */
         buf_put(&s->text, k->value);
         s->at++;
+    } else if (strcmp(k->key, NOW) != 0) {
+        buf_put(&s->orphans, bytes_make(k->key, strlen(k->key) + 1));
     }
     return true;
+}
+
+static void drop_orphans(struct engine *e, struct bytes keys)
+{
+    for (size_t len; keys.len; keys = bytes_skip(keys, len + 1)) {
+        len = strlen(keys.at);
+        store_keep_drop(e->shared.store, KIND, keys.at);
+    }
 }
 
 static struct policy *compile(const struct buf *text, uint64_t version)
@@ -272,10 +285,12 @@ void engine_load_shadow(struct engine *e)
     size_t chunks = (size_t)json_integer_value(json_object_get(s.now, "chunks"));
 
     e->shadow_version = (uint64_t)json_integer_value(json_object_get(s.now, "version"));
-    if (!err && chunks)
+    if (!err)
         err = keep_read(dir, KIND, NULL, read_chunk, &s);
     if (!err && chunks && s.at != chunks)
         err = ERR_CORRUPT;
+    if (!err)
+        drop_orphans(e, buf_bytes(&s.orphans));
     if (err && err != ERR_NOT_FOUND)
         log_error(NULL, "shadow.unreadable", LOG_ERR(err));
     if (!err && chunks) {
@@ -288,5 +303,6 @@ void engine_load_shadow(struct engine *e)
     for (unsigned i = 0; i < e->worker_count && e->shadow; i++)
         worker_shadow_set(&e->workers[i]->shadow, e->shadow);
     buf_fini(&s.text);
+    buf_fini(&s.orphans);
     json_decref(s.now);
 }

@@ -7,6 +7,7 @@ that.
 import csv
 import io
 import json
+import sqlite3
 
 import pytest
 
@@ -224,8 +225,15 @@ def test_shadow_rules_survive_the_daemon_and_count_their_versions(world):
     daemon.send("user@plain.test")
     world.got(2)
     daemon.stop()
+    kept = sqlite3.connect(daemon.data / "queue.db")  # as a crash in the middle of applying or clearing leaves it
+    kept.executemany("INSERT INTO keep(kind, key, at, value) VALUES('shadow', ?, 0, 'x')", [("2-000",), ("3-000",), ("3-001",)])
+    kept.commit()
+    kept.close()
     daemon.start()
     daemon.hayauma("policy", "shadow", "show", code=1)
+    keys = lambda: [k for k, in sqlite3.connect(f"file:{daemon.data}/queue.db?mode=ro", uri=True).execute(
+        "SELECT key FROM keep WHERE kind = 'shadow'")]
+    wait_until(lambda: keys() == ["now"], what="the end of what the crash left")
     wait_until(lambda: daemon.totals()["delivered"] == 2, what="both")
     report = daemon.json("report", "shadow", "--since", "1h")
     assert report["shadow"] is None and report["unjudged"] == 1 and report["totals"]["held"] == 1
