@@ -75,7 +75,7 @@ def dane(tmp_path_factory, certs):
         daemon = world.daemon(
             *[group(level, [f".{level}.{zone}" for zone in ZONES], retry=HOURLY, tls={"ca_file": str(certs.ca_file)},
                     timeouts={"ehlo": f"{int(3 * PATIENCE)}s"}, **rules) for level, rules in LEVELS.items()],
-            dns={"timeout": "1s", "total_timeout": f"{int(4 * PATIENCE)}s"})
+            dns={"timeout": "2s", "total_timeout": f"{int(6 * PATIENCE)}s"})
         daemon.send(*[f"user@{domain}" for domain, _, _ in world.names.values()])
         world.attempts = settle(world, daemon, [domain for domain, _, _ in world.names.values()])
         yield world
