@@ -92,7 +92,8 @@ const char *dnssec_watch_hint(enum dnssec_probe state)
     case DNSSEC_NOT_TRUSTED:
         return "it validates, but answers over a network: run one on this host, or name it in dns.trusted if "
                "nobody can interfere on the way";
-    case DNSSEC_UNREACHABLE: return "no resolver answers this: is it running, and is the clock right?";
+    case DNSSEC_UNREACHABLE: return "is it running?  A server that is no resolver refuses such a question; a validating one with a wrong "
+               "clock or trust anchor fails it";
     case DNSSEC_UNKNOWN:
     case DNSSEC_WORKS: break;
     }

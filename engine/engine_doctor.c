@@ -76,8 +76,8 @@ static void say_resolver(struct doctor *d, const struct dnssec_server *s, enum w
         break;
     case DNSSEC_UNREACHABLE:
     case DNSSEC_UNKNOWN:
-        doctor_say(d, "resolver", DOCTOR_WARN, dnssec_watch_hint(DNSSEC_UNREACHABLE), "%s does not answer",
-                   address);
+        doctor_say(d, "resolver", DOCTOR_WARN, dnssec_watch_hint(DNSSEC_UNREACHABLE),
+                   "%s gives no usable answer to the probe", address);
         break;
     }
 }
@@ -95,8 +95,10 @@ static void look_at_dns(struct doctor *d)
     for (size_t i = 0; i < r.count; i++)
         say_resolver(d, &r.servers[i], wanted);
     if (r.result == DNSSEC_UNREACHABLE)
-        doctor_say(d, "resolver", DOCTOR_FAIL, dnssec_watch_hint(r.result),
-                   "no resolver answers: all mail waits");
+        doctor_say(d, "resolver", wanted == DANE_NOBODY ? DOCTOR_WARN : DOCTOR_FAIL,
+                   "look what `hayauma explain DOMAIN` finds: mail waits as long as DNS answers nothing",
+                   "no resolver answers for %s: whether DNSSEC works is not known",
+                   r.question.name[0] ? r.question.name : ".");
     if (r.mixed)
         doctor_say(d, "dnssec", wanted == DANE_NOBODY ? DOCTOR_OK : DOCTOR_WARN,
                    "name only resolvers that validate in dns.servers or resolv.conf",
