@@ -46,7 +46,7 @@ struct outcome {
 
 const char *outcome_kind_name(enum outcome_kind kind);    /* "delivered", … */
 const char *outcome_stage_name(enum outcome_stage stage); /* "queue", "dns", … */
-/* Not delivered, and for want of TLS: by its stage, or by our own x.7.4, x.7.5, x.7.30. */
+/* Not delivered, and for want of TLS: by its stage, or by our own x.7.4, x.7.5, x.7.30.  History records it. */
 bool outcome_failed_for_tls(const struct outcome *o);
 
 /* Ours, not the peer's.  `enhanced` like "4.4.1". */

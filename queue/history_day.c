@@ -154,22 +154,6 @@ static enum err bind_loose(struct day *d, int at, const char *text)
 
 /* ---- shapes ---- */
 
-static bool is_tls_failure(const struct outcome *o)
-{
-    static const char *const enhanced[] = {".7.4", ".7.5", ".7.30"};
-
-    if (o->kind == OUTCOME_DELIVERED || o->kind == OUTCOME_CANCELLED)
-        return false;
-    if (o->stage == STAGE_STARTTLS || o->stage == STAGE_TLS)
-        return true;
-    if (o->remote || o->enhanced[0] == '\0') /* a peer's own x.7.4 is about something else */
-        return false;
-    for (size_t i = 0; i < COUNT_OF(enhanced); i++)
-        if (strcmp(o->enhanced + 1, enhanced[i]) == 0)
-            return true;
-    return false;
-}
-
 static enum err add_shape(struct day *d, const struct shape_key *k, uint64_t hash, struct known **out)
 {
     sqlite3_stmt *s = d->statements[ADD_SHAPE];
@@ -221,7 +205,7 @@ static enum err shape_of(struct day *d, const struct attempt *a, struct known **
         .shadow = a->shadow,
         .flags = (uint8_t)((a->tls_resumed ? SHAPE_RESUMED : 0U) | (a->tls_offered ? SHAPE_OFFERED : 0U) |
                            (a->fallback ? SHAPE_FALLBACK : 0U) |
-                           (is_tls_failure(&a->outcome) ? SHAPE_TLS_FAILED : 0U)),
+                           (outcome_failed_for_tls(&a->outcome) ? SHAPE_TLS_FAILED : 0U)),
     };
     enum err e = intern(d, a->group ? a->group : "", &k.grp);
 

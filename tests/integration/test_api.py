@@ -464,6 +464,30 @@ def test_what_a_policy_names_must_be_there(world):
     assert get(daemon, f"{V1}/policy")["version"] == 2 and "policy.file" in daemon.log()
 
 
+def test_a_client_certificate_and_its_key_must_belong_together(world, certs):
+    cert, key = certs.client("sender.test")
+    _, other = certs.good("other.test")
+    daemon = world.daemon()
+    daemon.wait_for_api()
+
+    def check(certificate, key_file):
+        text = json.dumps({"groups": [{"name": "default", "tls": {"certificate": str(certificate), "key": str(key_file)}}]})
+        found = post(daemon, f"{V1}/policy/check", text)
+        return " ".join(e["text"] for e in found["errors"]), " ".join(n["text"] for n in found["notices"])
+
+    assert check(cert, key) == ("", "")
+    assert "is not the key of" in check(cert, other)[0]
+    assert "cannot read /nonexistent.pem" in check("/nonexistent.pem", key)[0]
+    assert "cannot read /nonexistent.key" in check(cert, "/nonexistent.key")[0]
+    nonsense = world.folder / "nonsense.pem"
+    nonsense.write_text("nothing of the kind\n")
+    assert str(nonsense) in check(nonsense, key)[0]
+    open_key = world.folder / "open.key"
+    open_key.write_bytes(pathlib.Path(key).read_bytes())
+    open_key.chmod(0o644)
+    assert "everybody on this host can read" in check(cert, open_key)[1]
+
+
 # ---- the live log ----
 
 def follow(daemon, **parameters):

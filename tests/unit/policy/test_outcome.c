@@ -206,6 +206,32 @@ static void our_own_outcomes_carry_what_they_are_given(void **state)
     assert_int_equal(strlen(o.enhanced), sizeof(o.enhanced) - 1);
 }
 
+static void want_of_tls_is_told_from_what_the_peer_says_about_other_things(void **state)
+{
+    static const struct {
+        struct outcome o;
+        bool for_tls;
+    } cases[] = {
+        {{.kind = OUTCOME_DEFERRED, .stage = STAGE_STARTTLS, .remote = true, .enhanced = "4.3.0"}, true},
+        {{.kind = OUTCOME_DEFERRED, .stage = STAGE_TLS, .enhanced = "4.7.5"}, true},
+        {{.kind = OUTCOME_EXPIRED, .stage = STAGE_TLS}, true},
+        {{.kind = OUTCOME_DEFERRED, .stage = STAGE_EHLO, .enhanced = "4.7.4"}, true},
+        {{.kind = OUTCOME_DEFERRED, .stage = STAGE_DNS, .enhanced = "4.7.5"}, true}, /* a host left out */
+        {{.kind = OUTCOME_BOUNCED, .stage = STAGE_EHLO, .enhanced = "5.7.30"}, true},
+        {{.kind = OUTCOME_BOUNCED, .stage = STAGE_RCPT, .enhanced = "5.7.30", .remote = true}, false},
+        {{.kind = OUTCOME_DEFERRED, .stage = STAGE_RCPT, .enhanced = "4.7.5", .remote = true}, false},
+        {{.kind = OUTCOME_DEFERRED, .stage = STAGE_CONNECT, .enhanced = "4.4.1"}, false},
+        {{.kind = OUTCOME_DEFERRED, .stage = STAGE_EHLO}, false},
+        {{.kind = OUTCOME_DEFERRED, .stage = STAGE_EHLO, .enhanced = "4.7.50"}, false},
+        {{.kind = OUTCOME_DELIVERED, .stage = STAGE_TLS, .enhanced = "4.7.5"}, false},
+        {{.kind = OUTCOME_CANCELLED, .stage = STAGE_TLS, .enhanced = "4.7.5"}, false},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(cases); i++)
+        if (outcome_failed_for_tls(&cases[i].o) != cases[i].for_tls)
+            fail_msg("row %zu", i);
+}
+
 static void every_kind_and_stage_has_a_name_of_its_own(void **state)
 {
     for (int i = OUTCOME_DELIVERED; i <= OUTCOME_CANCELLED; i++)
@@ -231,6 +257,7 @@ int main(void)
         cmocka_unit_test(a_nul_in_the_text_ends_nothing),
         cmocka_unit_test(long_text_is_cut_between_characters),
         cmocka_unit_test(our_own_outcomes_carry_what_they_are_given),
+        cmocka_unit_test(want_of_tls_is_told_from_what_the_peer_says_about_other_things),
         cmocka_unit_test(every_kind_and_stage_has_a_name_of_its_own),
     };
 
