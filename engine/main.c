@@ -13,6 +13,7 @@
 #include <uv.h>
 
 #include "base/mem.h"
+#include "engine/dkim/key.h"
 #include "engine/engine.h"
 #include "webui-api/api.h"
 
@@ -30,8 +31,9 @@ static const char usage[] =
 
 static void print_version(void)
 {
-    printf("hayaumad %s\nGnuTLS %s\nlibuv %s\nldns %s\nSQLite %s\n", HAYAUMA_VERSION,
-           gnutls_check_version(NULL), uv_version_string(), ldns_version(), sqlite3_libversion());
+    printf("hayaumad %s\nGnuTLS %s\nlibuv %s\nldns %s\nSQLite %s\nDKIM by %s\n", HAYAUMA_VERSION,
+           gnutls_check_version(NULL), uv_version_string(), ldns_version(), sqlite3_libversion(),
+           dkim_backend_name());
 }
 
 static void print_table(void (*make)(const struct conf_key *, struct buf *))

@@ -12,6 +12,7 @@ static int has_8bit(struct bytes s)
     return 0;
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct bytes all = bytes_make(data, size);

@@ -244,6 +244,15 @@ static void what_does_not_go_together_is_refused_at_its_line(void **state)
         {"postmaster: nobody\n", "h:1:13: expected an address like postmaster@example.com, found 'nobody'\n"},
         {"postmaster: \"<a@example.com>\"\n",
          "h:1:13: expected an address like postmaster@example.com, found '<a@example.com>'\n"},
+        {"dkim: {keys: [{domain: \"a b\", selector: s, key: k}, {domain: \"[192.0.2.1]\", selector: s, key: k}]}\n",
+         "h:1:24: expected a domain like example.com, found 'a b'\n"
+         "h:1:62: expected a domain like example.com, found '[192.0.2.1]'\n"},
+        {"dkim: {keys: [{domain: example.com, selector: \"a..b\", key: k}]}\n",
+         "h:1:47: expected a selector like s2026 (letters, digits, '-', '_', '.'), found 'a..b'\n"},
+        {"dkim: {headers: [Subject, \"X:Y\"], oversign: [DKIM-Signature]}\n",
+         "h:1:27: expected the name of a header field, like Reply-To, found 'X:Y'\n"
+         "h:1:46: expected the name of a header field, like Reply-To, found 'DKIM-Signature'\n"},
+        {"dkim: {timestamp: false, expire: 30d}\n", "h:1:34: dkim.expire needs dkim.timestamp: true\n"},
         {"group: mail\n", "h:1:8: 'user' is missing: they go together\n"},
         {"data_dir: \"\"\n", "h:1:11: a data folder is needed\n"},
     };
