@@ -41,6 +41,7 @@ struct tls_dest {
     struct list node; /* known->handles */
     tls_watch_fn fn;  /* NULL: told, or nobody wants to know */
     void *arg;
+    bool to_the_end; /* somebody waits: told even after tls_watch_flush */
 };
 
 static const struct log watch_log = {"task=tls-watch"};
@@ -152,7 +153,7 @@ static void tell_all(struct known *k, enum err e)
         LIST_FOREACH (at, &k->handles) {
             struct tls_dest *d = LIST_ENTRY(at, struct tls_dest, node);
             tls_watch_fn fn = d->fn;
-            if (!fn)
+            if (!fn || (k->w->ended && !d->to_the_end))
                 continue;
             d->fn = NULL;
             fn(d->arg, e);
@@ -281,12 +282,13 @@ static void tell_soon(struct known *k)
     inbox_post(k->w->inbox, &s->note);
 }
 
-struct tls_dest *tls_watch_lookup(struct tls_watch *w, const char *domain, tls_watch_fn fn, void *arg)
+static struct tls_dest *look_up(struct tls_watch *w, const char *domain, tls_watch_fn fn, void *arg,
+                                bool to_the_end)
 {
     struct known *k = known_get(w, domain);
     struct tls_dest *d = MEM_NEW(struct tls_dest);
 
-    *d = (struct tls_dest){.known = k, .fn = fn, .arg = arg};
+    *d = (struct tls_dest){.known = k, .fn = fn, .arg = arg, .to_the_end = to_the_end};
     list_push_back(&k->handles, &d->node);
     if (k->phase == UNREADABLE && !w->ended) {
         k->phase = READING;
@@ -297,6 +299,11 @@ struct tls_dest *tls_watch_lookup(struct tls_watch *w, const char *domain, tls_w
         tell_soon(k);
     }
     return d;
+}
+
+struct tls_dest *tls_watch_lookup(struct tls_watch *w, const char *domain, tls_watch_fn fn, void *arg)
+{
+    return look_up(w, domain, fn, arg, false);
 }
 
 void tls_watch_release(struct tls_dest *d)
@@ -451,7 +458,7 @@ void tls_downgrades_change(struct tls_watch *w, enum tls_downgrade_op op, const 
 
     *c = (struct change){
         .op = op, .mx = mem_strdup(mx), .author = mem_strdup(author ? author : ""), .fn = fn, .arg = arg};
-    c->dest = tls_watch_lookup(w, domain, on_change_read, c);
+    c->dest = look_up(w, domain, on_change_read, c, true);
 }
 
 struct listing {

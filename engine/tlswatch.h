@@ -58,7 +58,7 @@ void tls_watch_destroy(struct tls_watch *w);
 /* ---- one per destination ---- */
 
 struct tls_dest;
-/* e: OK, or why the state could not be read. */
+/* e: OK, or why the state could not be read.  Not called after tls_watch_flush. */
 typedef void (*tls_watch_fn)(void *arg, enum err e);
 struct tls_dest *tls_watch_lookup(struct tls_watch *w, const char *domain, tls_watch_fn fn, void *arg);
 void tls_watch_release(struct tls_dest *d);
