@@ -1,8 +1,10 @@
 /* The client side of TLS: verdicts, names, pins, versions, files, and work that stays bounded: T49, T50. */
 #include <gnutls/crypto.h>
+#include <gnutls/ocsp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -147,6 +149,60 @@ static void a_pin_stands_in_for_chain_and_name(void **state)
     assert_int_equal(tls_client_verify(t.session), TLS_VERIFY_PIN_MISMATCH);
     tls_tried_end(&t);
     tls_server_stop(&s);
+}
+
+/* The answer of the authority that a server staples, made by OpenSSL: GnuTLS reads them, and makes none. */
+static char *staple(bool revoked)
+{
+    unsigned char serial[32];
+    size_t len = sizeof(serial);
+    BUF_LOCAL(index);
+
+    assert_true(gnutls_x509_crt_get_serial(ca_find(&tls_world.ca, "leaf")->crt, serial, &len) >= 0);
+    buf_puts(&index, revoked ? "R\t400101000000Z\t200101000000Z\t" : "V\t400101000000Z\t\t");
+    for (size_t i = 0; i < len; i++)
+        buf_putf(&index, "%02X", serial[i]);
+    buf_puts(&index, "\tunknown\t/CN=leaf\n");
+    mem_free(tls_world_file("index.txt", buf_str(&index)));
+    mem_free(tls_world_certificates("leaf.pem", "leaf"));
+    mem_free(tls_world_certificates("int.pem", "int"));
+    mem_free(tls_world_key("int.key", "int"));
+    char *command = text_format(
+        "cd %s && openssl ocsp -index index.txt -CA int.pem -issuer int.pem -cert leaf.pem -rsigner int.pem "
+        "-rkey int.key -ndays 1 -respout staple.der >/dev/null 2>&1",
+        tls_world.dir);
+    char *file = system(command) == 0 ? text_format("%s/staple.der", tls_world.dir) : NULL;
+    mem_free(command);
+    return file;
+}
+
+/* GnuTLS's own loader refuses what says "revoked". */
+static int give_staple(gnutls_session_t session, void *file, gnutls_datum_t *out)
+{
+    (void)session;
+    return gnutls_load_file(file, out);
+}
+
+static void a_stapled_revocation_is_believed(void **state)
+{
+    (void)state;
+    if (system("openssl version >/dev/null 2>&1") != 0)
+        skip();
+    for (unsigned revoked = 0; revoked < 2; revoked++) {
+        struct tls_client_options o = tls_options_of(TLS_VERIFY);
+        struct tls_test_server s;
+        char *file = staple(revoked);
+        assert_non_null(file);
+        tls_server_start(&s, "leaf int", NULL);
+        gnutls_certificate_set_ocsp_status_request_function(s.credentials, give_staple, file);
+        struct tls_tried t = tls_try(&s, &o);
+        assert_non_null(t.session);
+        assert_true(gnutls_ocsp_status_request_is_checked(t.session, GNUTLS_OCSP_SR_IS_AVAIL));
+        assert_int_equal(tls_client_verify(t.session), revoked ? TLS_VERIFY_REVOKED : TLS_VERIFY_PKIX);
+        tls_tried_end(&t);
+        tls_server_stop(&s);
+        mem_free(file);
+    }
 }
 
 static void the_leaf_and_the_chain_can_be_shown(void **state)
@@ -409,6 +465,7 @@ int main(void)
         cmocka_unit_test(every_certificate_has_its_verdict),
         cmocka_unit_test(any_of_several_names_will_do_and_none_is_taken_from_the_sni),
         cmocka_unit_test(a_pin_stands_in_for_chain_and_name),
+        cmocka_unit_test(a_stapled_revocation_is_believed),
         cmocka_unit_test(the_leaf_and_the_chain_can_be_shown),
         cmocka_unit_test(every_version_and_key_exchange_is_as_the_level_says),
         cmocka_unit_test(a_priority_of_the_group_replaces_ours),
