@@ -203,6 +203,22 @@ static inline int64_t ask(const struct world *w, int64_t day, unsigned number, c
     return n;
 }
 
+/* As the first release left it. */
+#define BACK_TO_VERSION_1                                                                                    \
+    "DROP TABLE session; ALTER TABLE shape DROP COLUMN tls_kx; ALTER TABLE shape DROP COLUMN dane;"          \
+    "ALTER TABLE shape DROP COLUMN sts; ALTER TABLE shape DROP COLUMN failure;"                              \
+    "ALTER TABLE shape DROP COLUMN expires_day; ALTER TABLE shape DROP COLUMN shadow;"                       \
+    "ALTER TABLE shape DROP COLUMN shadow_group; PRAGMA user_version = 1"
+
+static inline void sql_on(const char *path, const char *sql)
+{
+    sqlite3 *db;
+
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+}
+
 static inline bool file_exists(const struct world *w, int64_t day, unsigned number, const char *ending)
 {
     char *path = history_file_path(w->dir, day, number);

@@ -284,15 +284,6 @@ static void old_files_go_once_the_clock_has_been_steady_for_an_hour(void **state
     assert_true(file_exists(w, DAY0 + 9, 0, ""));
 }
 
-static void sql_on(const char *path, const char *sql)
-{
-    sqlite3 *db;
-
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
-    sqlite3_close(db);
-}
-
 static void a_file_that_cannot_be_used_is_left_alone_and_mail_goes_on_in_another(void **state)
 {
     struct world *w = *state;
@@ -330,13 +321,6 @@ static void a_file_that_cannot_be_used_is_left_alone_and_mail_goes_on_in_another
     mem_free(path);
 }
 
-/* As the first release left it. */
-static const char back_to_version_1[] =
-    "DROP TABLE session; ALTER TABLE shape DROP COLUMN tls_kx; ALTER TABLE shape DROP COLUMN dane;"
-    "ALTER TABLE shape DROP COLUMN sts; ALTER TABLE shape DROP COLUMN failure;"
-    "ALTER TABLE shape DROP COLUMN expires_day; ALTER TABLE shape DROP COLUMN shadow;"
-    "ALTER TABLE shape DROP COLUMN shadow_group; PRAGMA user_version = 1";
-
 static void assert_records(const struct world *w, size_t count)
 {
     struct report_attempts r;
@@ -363,7 +347,7 @@ static void a_file_of_version_1_is_read_as_it_is_and_written_on_after_an_update(
     post_and_wait(w, batch_of(1, 100));
     history_close(w->h, 5000);
     w->h = NULL;
-    sql_on(path, back_to_version_1);
+    sql_on(path, BACK_TO_VERSION_1);
     assert_records(w, 100);
     assert_int_equal(ask(w, DAY0, 0, "SELECT count(*) FROM session"), 0);
     assert_int_equal(ask(w, DAY0, 0, "PRAGMA user_version"), 1); /* reading changes nothing */

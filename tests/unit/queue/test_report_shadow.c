@@ -236,6 +236,30 @@ static void records_are_judged_once_for_each_kind(void **state)
     report_shadow_fini(&r);
 }
 
+/* Of the first version less is known; it is judged like the rest. */
+static void a_file_of_version_1_is_judged_and_had_no_shadow(void **state)
+{
+    uint8_t verdict = JUDGE_NO_STARTTLS;
+    const struct report_shadow_query q = {.judge = judge_it, .arg = &verdict};
+    struct world *w = *state;
+    struct report_shadow r;
+    char *path = history_file_path(w->dir, DAY0, 0);
+
+    world_open(w, 0);
+    tell(w, 1);
+    history_close(w->h, 5000);
+    w->h = NULL;
+    sql_on(path, BACK_TO_VERSION_1);
+    assert_int_equal(report_shadow(w->dir, &q, &r), OK);
+    assert_row(&r.total, (const uint64_t[10]){41, 22, 19, 0, 0, 0, 19, 19, 0, 0});
+    report_shadow_fini(&r);
+    assert_int_equal(report_shadow(w->dir, &(struct report_shadow_query){0}, &r), OK);
+    assert_int_equal(r.unjudged, 41);
+    assert_int_equal(r.count, 0);
+    report_shadow_fini(&r);
+    mem_free(path);
+}
+
 static void a_day_that_cannot_be_read_is_counted_and_an_empty_history_is_no_error(void **state)
 {
     struct world *w = *state;
@@ -272,6 +296,7 @@ int main(void)
         IN_WORLD(recorded_verdicts_add_up_by_every_key),
         IN_WORLD(rows_come_by_cost_and_can_be_cut_and_filtered),
         IN_WORLD(records_are_judged_once_for_each_kind),
+        IN_WORLD(a_file_of_version_1_is_judged_and_had_no_shadow),
         IN_WORLD(a_day_that_cannot_be_read_is_counted_and_an_empty_history_is_no_error),
         cmocka_unit_test(keys_have_the_names_of_the_api),
     };
