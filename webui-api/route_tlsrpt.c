@@ -46,6 +46,8 @@ static bool list_one(void *arg, const struct kept *k)
     struct bytes domain = bytes_skip(key, TLSRPT_DAY_BYTES);
     int64_t begin;
 
+    domain = bytes_first(domain, bytes_find(domain, '+')); /* "+part": the head says so too */
+
     if (!tlsrpt_day_parse(bytes_first(key, TLSRPT_DAY_BYTES - 1), &begin) || begin < l->since_unix ||
         l->days != (domain.len == 0))
         return true;

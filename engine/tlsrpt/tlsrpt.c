@@ -78,9 +78,13 @@ static void load_plan(struct tlsrpt *t, int64_t begin_unix, const json_t *head)
 static void load_task(struct tlsrpt *t, int64_t begin_unix, const char *domain, const json_t *head)
 {
     const char *state = tlsrpt_head_text(head, "state");
+    bool part = bytes_iends(bytes_of(domain), BYTES(PART_SUFFIX));
 
-    if (strcmp(state, "lookup") == 0 || strcmp(state, "trying") == 0)
-        task_create(t, domain, begin_unix, tlsrpt_head_int(head, "next_unix"));
+    if (strcmp(state, "lookup") != 0 && strcmp(state, "trying") != 0)
+        return;
+    char *name = mem_dup(domain, strlen(domain) - (part ? strlen(PART_SUFFIX) : 0));
+    task_create(t, name, begin_unix, part, tlsrpt_head_int(head, "next_unix"));
+    mem_free(name);
 }
 
 static bool load(void *arg, const struct kept *k)

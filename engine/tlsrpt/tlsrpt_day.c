@@ -122,21 +122,17 @@ static enum err read_day(struct day_run *run, sums_fn fn)
 static bool take_kept(void *arg, const struct kept *k)
 {
     struct day_run *run = arg;
-    struct bytes key = bytes_of(k->key), gz;
-    json_t *head = NULL;
+    struct bytes key = bytes_of(k->key), domain = bytes_skip(key, TLSRPT_DAY_BYTES);
     int64_t begin;
 
     if (!tlsrpt_day_parse(bytes_first(key, TLSRPT_DAY_BYTES - 1), &begin))
         return true;
     if (begin < run->begin_unix - (int64_t)KEPT_DAYS * DAY_SECONDS)
         store_keep_drop(run->t->w->shared->store, TLSRPT_KEEP_KIND, k->key);
-    if (begin != run->begin_unix || key.len <= TLSRPT_DAY_BYTES || !tlsrpt_kept_parse(k->value, &head, &gz))
-        return true;
-    if (!json_is_true(json_object_get(head, "part"))) {
-        char *name = arena_dup(&run->arena, bytes_skip(key, TLSRPT_DAY_BYTES));
+    if (begin == run->begin_unix && domain.len && !bytes_iends(domain, BYTES(PART_SUFFIX))) {
+        char *name = arena_dup(&run->arena, domain);
         map_put(&run->kept, bytes_of(name), name);
     }
-    json_decref(head);
     return true;
 }
 
@@ -177,13 +173,13 @@ static void try_later(struct day_run *run, const char *domain)
 
     json_object_set_new(head, "next_unix", json_integer(next));
     json_object_set_new(head, "tries", json_integer(1));
-    tlsrpt_key(run->begin_unix, domain, &key);
+    tlsrpt_key(run->begin_unix, domain, false, &key);
     tlsrpt_kept_format(head, (struct bytes){0}, &value);
     store_keep_set(t->w->shared->store, TLSRPT_KEEP_KIND, buf_str(&key), buf_bytes(&value));
     json_decref(head);
     run->later++;
-    if (!task_find(t, domain, run->begin_unix))
-        task_create(t, domain, run->begin_unix, next);
+    if (!task_find(t, domain, run->begin_unix, false))
+        task_create(t, domain, run->begin_unix, false, next);
 }
 
 static void take_record(struct day_run *run, const char *domain, const struct dns_rrset *set)
@@ -270,7 +266,7 @@ static void make_one(struct day_run *run, const struct report_session_sum *rows,
     json_object_set_new(head, "state", json_string("trying"));
     json_object_set(head, "rua", w->rua);
     tlsrpt_octets_make(&run->reporter, rows, count, head, &gz);
-    tlsrpt_key(run->begin_unix, w->domain, &key);
+    tlsrpt_key(run->begin_unix, w->domain, false, &key);
     tlsrpt_kept_format(head, buf_bytes(&gz), &value);
     store_keep_set(run->t->w->shared->store, TLSRPT_KEEP_KIND, buf_str(&key), buf_bytes(&value));
     json_decref(head);
@@ -316,8 +312,8 @@ static void on_reports_made(uv_work_t *work, int status)
         return;
     }
     for (size_t at = 0; (w = map_next(&run->wanted, &at));)
-        if (w->made && !task_find(t, w->domain, run->begin_unix))
-            task_create(t, w->domain, run->begin_unix, clock_unix());
+        if (w->made && !task_find(t, w->domain, run->begin_unix, false))
+            task_create(t, w->domain, run->begin_unix, false, clock_unix());
     day_done(run);
     run_free(run);
 }

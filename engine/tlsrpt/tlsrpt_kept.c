@@ -42,11 +42,11 @@ void reporter_fini(struct reporter *r)
     *r = (struct reporter){0};
 }
 
-void tlsrpt_key(int64_t begin_unix, const char *domain, struct buf *out)
+void tlsrpt_key(int64_t begin_unix, const char *domain, bool part, struct buf *out)
 {
     char day[TLSRPT_DAY_BYTES];
 
-    buf_putf(out, "%s/%s", tlsrpt_day_format(begin_unix, day), domain);
+    buf_putf(out, "%s/%s%s", tlsrpt_day_format(begin_unix, day), domain, part ? PART_SUFFIX : "");
 }
 
 /* ---- values ---- */

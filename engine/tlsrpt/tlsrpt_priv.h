@@ -42,10 +42,9 @@ struct day_run;
 struct task {
     struct list node; /* tlsrpt->tasks */
     struct tlsrpt *t;
-    char *key;          /* owned: "2026-11-21/example.com" */
-    const char *domain; /* within key */
+    char *key, *domain; /* owned */
     int64_t begin_unix, next_unix;
-    bool busy;
+    bool part, busy;
     struct tlsrpt_order *order; /* counted; NULL: nobody waits */
     /* while busy: */
     json_t *head;
@@ -72,8 +71,12 @@ static inline const struct conf *tlsrpt_conf(const struct tlsrpt *t)
     return worker_conf(t->w);
 }
 
-/* "2026-11-21/example.com". */
-void tlsrpt_key(int64_t begin_unix, const char *domain, struct buf *out);
+/*
+ * "2026-11-21/example.com", and "2026-11-21/example.com+part" for what was told of a day before it was over:
+ * the two never get in each other's way.
+ */
+#define PART_SUFFIX "+part"
+void tlsrpt_key(int64_t begin_unix, const char *domain, bool part, struct buf *out);
 /* The value: the head, and after its line end the octets (or none). */
 void tlsrpt_kept_format(const json_t *head, struct bytes gz, struct buf *out);
 bool tlsrpt_kept_parse(struct bytes value, json_t **head, struct bytes *gz); /* *head: a new reference */
@@ -98,8 +101,9 @@ void day_run_start(struct tlsrpt *t, int64_t begin_unix);
 void day_run_close(struct day_run *run);
 
 /* tlsrpt_task.c: one report on its way. */
-struct task *task_create(struct tlsrpt *t, const char *domain, int64_t begin_unix, int64_t next_unix);
-struct task *task_find(struct tlsrpt *t, const char *domain, int64_t begin_unix);
+struct task *task_create(struct tlsrpt *t, const char *domain, int64_t begin_unix, bool part,
+                         int64_t next_unix);
+struct task *task_find(struct tlsrpt *t, const char *domain, int64_t begin_unix, bool part);
 void task_start_due(struct tlsrpt *t, int64_t now_unix);
 void task_close(struct task *task);
 void task_destroy(struct task *task);

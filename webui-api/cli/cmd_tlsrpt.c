@@ -268,7 +268,10 @@ static void put_reports(struct cli *cli, const json_t *reports, struct buf *out)
         const char *state = field_text(kept, "state");
         table_text(&t, STYLE_PLAIN, field_text(row, "day"));
         table_text(&t, STYLE_STRONG, field_text(row, "domain"));
-        format_safe(table_cell(&t, style_of_state(state)), bytes_of(state));
+        struct buf *cell = table_cell(&t, style_of_state(state));
+        format_safe(cell, bytes_of(state));
+        if (field_bool(kept, "part"))
+            buf_puts(cell, " (part)"); /* of a day that was not over */
         table_count(&t, STYLE_GOOD, field_count(kept, "successful"));
         table_count(&t, STYLE_BAD, field_count(kept, "failed"));
         table_count(&t, STYLE_PLAIN, field_count(kept, "tries"));

@@ -187,7 +187,7 @@ static void what_is_packed_is_unpacked_but_never_more_than_asked_for(void **stat
 
     (void)state;
     for (int i = 0; i < 100000; i++)
-        buf_putf(&plain, "%d ", i * i);
+        buf_putf(&plain, "%d ", i * 7 % 9973);
     gzip_pack(buf_bytes(&plain), &gz);
     assert_true(gzip_is(buf_bytes(&gz)));
     assert_int_equal(gzip_unpack(buf_bytes(&gz), plain.len, &out), OK);
