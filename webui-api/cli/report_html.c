@@ -33,7 +33,7 @@ static const char style[] =
     ".tile span{color:var(--soft);font-size:13px}"
     "table{border-collapse:collapse;width:100%;font-size:14px}"
     "th,td{text-align:left;padding:5px 10px 5px 0;border-bottom:1px solid var(--line);vertical-align:top;"
-    "overflow-wrap:anywhere}"
+    "overflow-wrap:anywhere}td:first-child{min-width:8em}"
     "th{font-weight:600;color:var(--soft);font-size:13px}td.n,th.n{text-align:right;font-variant-numeric:"
     "tabular-nums;"
     "white-space:nowrap}td.bar{width:34%;vertical-align:middle}.wide{overflow-x:auto}"
@@ -289,15 +289,21 @@ static void put_column(struct buf *out, const struct series *s, size_t i, double
     }
 }
 
+/* Some eight labels: of days where there are several, else of hours; none that would be cut off. */
 static void put_time_axis(struct buf *out, const struct series *s, double left, double step, double base)
 {
-    size_t every = MAX_OF((s->count + 7) / 8, (size_t)1);
-    const char *format =
-        s->bucket_s < 86400 && s->count * (size_t)s->bucket_s <= 3 * 86400 ? "%d %b %H:%M" : "%d %b %Y";
+    int64_t span_s = (int64_t)s->count * s->bucket_s;
+    bool days = span_s > 3 * 86400, whole = days && s->bucket_s < 86400;
+    size_t unit_s = whole ? 86400 : (size_t)s->bucket_s;
+    size_t every = MAX_OF(((size_t)span_s / unit_s + 7) / 8, (size_t)1), seen = 0;
 
-    for (size_t i = 0; i < s->count; i += every) {
-        buf_putf(out, "<text x='%.2f' y='%.2f'>", left + step * (double)i, base + 18);
-        put_time(out, s->first_unix + (int64_t)i * s->bucket_s, format);
+    for (size_t i = 0; i < s->count; i++) {
+        int64_t at = s->first_unix + (int64_t)i * s->bucket_s;
+        double x = left + step * (double)i;
+        if ((whole && at % 86400) || seen++ % every || x > 920)
+            continue;
+        buf_putf(out, "<text x='%.2f' y='%.2f'>", x, base + 18);
+        put_time(out, at, days ? "%d %b %Y" : "%d %b %H:%M");
         buf_puts(out, "</text>");
     }
 }
