@@ -164,6 +164,9 @@ CASES = [
     Case("alias-into-unsigned-mismatch", "mismatch", other(), dns="alias-unsigned-end"),
     Case("alias-out-of-unsigned", "none", other(), zone="ins.test", dns="alias-signed-end", verify="verified-pkix"),
     Case("tlsa-is-an-alias", "match", ee(1, 1), dns="tlsa-alias"),
+    # ---- one family of addresses is bogus: the other one stands ----
+    Case("aaaa-bogus", "match", ee(1, 1), dns="flip-aaaa"),
+    Case("aaaa-bogus-mismatch", "mismatch", other(), dns="flip-aaaa"),
 ]
 # Why OpenSSL sees a case otherwise; Postfix never does.
 OPENSSL_DIFFERS = dict.fromkeys(
@@ -204,6 +207,8 @@ def describe(case, world, level="x"):
         end_zone.add(f"{end}. A {address}")
     else:
         host_zone.add(f"{host}. A {address}")
+    if how == "flip-aaaa":
+        host_zone.add(f"{host}. AAAA ::1").flip(f"{host}.", "AAAA")
     _put_tlsa(case, world, host_zone, end_zone, chain, base, host, end, level)
     return domain, host, base
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from dane_rows import BY_NAME, CASES, OPENSSL_DIFFERS, PORT, describe
-from harness import HOURLY, PATIENCE, group
+from harness import HOURLY, PATIENCE, group, wait_until
 from secure_world import SecureWorld, require_signed_world
 from test_tls import check_wire
 from world import certs as world_certs
@@ -178,6 +178,93 @@ def test_off_asks_for_no_tlsa_records_at_all(dane):
 def test_fifty_records_come_over_tcp(dane):
     _, _, base = dane.names[("on-try", "ee-fifty")]
     assert {q[2] for q in dane.dns.asked(f"_{PORT}._tcp.{base}", "TLSA")} == {"udp", "tcp"}
+
+
+# ---- sessions, and resolvers ----
+
+@pytest.fixture
+def small(tmp_path, certs, request):
+    require_signed_world()
+    world = SecureWorld(tmp_path, certs)
+    yield world
+    failed = getattr(request.node, "report_call", None) is None or request.node.report_call.failed
+    world.stop(check=not failed)
+
+
+def share_a_host(world, domains, names, records):
+    """All domains have the one host mx.sec.test, whose certificate has these names."""
+    zone = world.zone("sec.test")
+    pair = world.mail_host("host", "mx.sec.test", cert="chain", names=names)
+    zone.add(f"mx A {world.address_of('host')}", *[f"{d} MX 10 mx" for d in domains])
+    zone.add(*[f"_{PORT}._tcp.mx TLSA {t}" for t in records(world_certs.load(pair[0]))])
+    world.start()
+
+
+def domains_by_session(world):
+    found = {}
+    for d in world.seen.deliveries:
+        found.setdefault(d.session, set()).add(d.recipient.partition("@")[2])
+    return found
+
+
+def test_a_certificate_for_one_next_hop_is_none_for_another(small):
+    """T58, RFC 7672 §3.2.3: the next hop is a reference name of its own mail alone."""
+    share_a_host(small, ["one", "two"], ["one.sec.test"], lambda chain: [world_certs.tlsa(chain[1], 2, 1, 1)])
+    daemon = small.daemon(group("g", [".sec.test"], starttls="on", dane="try", retry=HOURLY), workers=1)
+    daemon.send("a@one.sec.test")
+    small.got(1)
+    for i in range(5):
+        daemon.send(f"b{i}@two.sec.test", f"b{i}@one.sec.test")
+    small.got(6)
+    wait_until(lambda: len(daemon.queued()) == 5 and daemon.attempts("b0@two.sec.test"), 15, "the other domain waits")
+    assert {d.recipient.partition("@")[2] for d in small.seen.deliveries} == {"one.sec.test"}
+
+
+def test_rules_about_dane_keep_sessions_apart(small):
+    """T58: the same host, the same records, and four ideas of what they mean."""
+    domains = ["plain", "try", "only", "verify"]
+    share_a_host(small, domains, ["mx.sec.test"], lambda chain: [world_certs.tlsa(chain[0], 3, 1, 1)])
+    tls = {"ca_file": str(small.certs.ca_file)}
+    daemon = small.daemon(
+        group("plain", ["plain.sec.test"], starttls="on", tls=tls), group("try", ["try.sec.test"], starttls="on", dane="try", tls=tls),
+        group("only", ["only.sec.test"], starttls="on", dane="only", tls=tls), group("verify", ["verify.sec.test"], starttls="verify", tls=tls),
+        workers=1)
+    for i in range(10):
+        daemon.send(*[f"r{i}@{d}.sec.test" for d in domains])
+    small.got(40)
+    assert all(len(d) == 1 for d in domains_by_session(small).values())
+
+
+def test_a_session_that_dane_verified_serves_all_it_was_verified_for(small):
+    """What is equal in everything may share: usage 3 proves the host, whoever the mail is for."""
+    share_a_host(small, ["one", "two"], ["mx.sec.test"], lambda chain: [world_certs.tlsa(chain[0], 3, 1, 1)])
+    daemon = small.daemon(group("g", [".sec.test"], starttls="on", dane="try", limits={"connections": 1}), workers=1)
+    for i in range(10):
+        daemon.send(f"r{i}@one.sec.test", f"r{i}@two.sec.test")
+    small.got(20)
+    assert any(len(d) == 2 for d in domains_by_session(small).values())
+
+
+@pytest.mark.parametrize("dane_mode, delivered", [("try", True), ("only", False)])
+def test_a_resolver_that_does_not_validate_stops_no_mail_but_that_which_needs_it(small, dane_mode, delivered):
+    """Without AD there is no DANE; `only` waits, and `try` goes by its level, and says so."""
+    share_a_host(small, ["one"], ["mx.sec.test"], lambda chain: ["3 1 1 " + "ab" * 32])
+    small.dns.without_ad = True
+    daemon = small.daemon(group("g", [".sec.test"], starttls="require", dane=dane_mode, retry=HOURLY))
+    daemon.send("a@one.sec.test")
+    attempt = wait_until(lambda: daemon.attempts("a@one.sec.test"), 15, "an attempt")[0]
+    assert (attempt["result"] == "delivered") == delivered
+    assert not small.dns.asked(f"_{PORT}._tcp.mx.sec.test", "TLSA")
+    wait_until(lambda: "dnssec.not_working" in daemon.log(), 10, "a word about it")
+
+
+def test_addresses_that_are_bogus_are_not_used(small):
+    share_a_host(small, ["one"], ["mx.sec.test"], lambda chain: [world_certs.tlsa(chain[0], 3, 1, 1)])
+    small.dns.fail("mx.sec.test", "A", "SERVFAIL")
+    daemon = small.daemon(group("g", [".sec.test"], starttls="on", dane="try", clear_after_tls_failure="now", retry=HOURLY))
+    daemon.send("a@one.sec.test")
+    attempt = wait_until(lambda: daemon.attempts("a@one.sec.test"), 15, "an attempt")[0]
+    assert attempt["enhanced"] == "4.4.3" and small.seen.sessions["host"] == 0
 
 
 # ---- judges: what others make of the same hosts ----
