@@ -60,6 +60,7 @@ struct worker_counters {
         tls_failures_out;
     atomic_ulong attempts, delivered, deferred, bounced, bounces_dropped;
     atomic_ulong shadow_judged, shadow_held, shadow_unknown;
+    atomic_ulong tls_reports_sent, tls_reports_refused, tls_reports_given_up, tls_reports_in;
     atomic_ulong jobs_in_memory, destinations, sites;
     atomic_ulong loop_beats; /* the watchdog looks at it */
 };

@@ -45,7 +45,7 @@ struct taking {
     const struct body *body;
     const char *why;
     enum err result;
-    struct log log;
+    struct worker *w;
     reports_fn fn;
     void *arg;
 };
@@ -74,7 +74,9 @@ static void on_taken(uv_work_t *work, int status)
     enum err e = status == UV_ECANCELED ? ERR_CANCELLED : t->result;
 
     if (e)
-        log_warn(&t->log, "tlsrpt.not_received", LOG_STR("why", *t->why ? t->why : err_text(e)));
+        log_warn(&t->w->log, "tlsrpt.not_received", LOG_STR("why", *t->why ? t->why : err_text(e)));
+    else
+        COUNT(t->w, tls_reports_in);
     t->fn(t->arg,
           e == ERR_INVALID || e == ERR_FULL ? ERR_PROTOCOL : e); /* it will be no better the next time */
     mem_free(t->dir);
@@ -89,7 +91,7 @@ void reports_take(struct worker *w, const struct message *m, reports_fn fn, void
     t->dir = mem_strdup(conf->data_dir);
     t->from = (struct received_from){w->shared->store, t->dir, (unsigned)conf->store.history_days, "mail"};
     t->body = m->body;
-    t->log = w->log;
+    t->w = w;
     t->fn = fn;
     t->arg = arg;
     t->why = "";

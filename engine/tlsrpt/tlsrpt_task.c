@@ -159,6 +159,8 @@ static void try_again(struct task *task, const char *state)
         wait *= 2;
     wait = MIN_OF(MAX_OF(wait, 1), RETRY_MAX_S);
     bool over = now + wait > first + RETRY_FOR_S;
+    if (over)
+        COUNT(task->t->w, tls_reports_given_up);
     log_warn(&task->t->w->log, over ? "tlsrpt.given_up" : "tlsrpt.later", LOG_STR("domain", task->domain),
              LOG_INT("tries", tries), LOG_INT("again_in_s", over ? 0 : wait));
     save(task, over ? "failed" : state, over ? 0 : now + wait);
@@ -182,11 +184,13 @@ static void note_end(struct task *task, bool good, const char *why)
 
     if (good) {
         task->good++;
+        COUNT(task->t->w, tls_reports_sent);
         json_array_append_new(json_object_get(task->head, "sent_to"), json_string(rua));
         log_info(&task->t->w->log, "tlsrpt.sent", LOG_STR("domain", task->domain), LOG_STR("to", rua),
                  LOG_STR("report", tlsrpt_head_text(task->head, "report_id")));
     } else {
         json_t *one = json_object();
+        COUNT(task->t->w, tls_reports_refused);
         json_object_set_new(one, "rua", json_string(rua));
         json_object_set_new(one, "why", json_stringn_nocheck(cut, strlen(cut)));
         json_array_append_new(json_object_get(task->head, "failures"), one);

@@ -253,6 +253,15 @@ static void what_does_not_go_together_is_refused_at_its_line(void **state)
          "h:1:27: expected the name of a header field, like Reply-To, found 'X:Y'\n"
          "h:1:46: expected the name of a header field, like Reply-To, found 'DKIM-Signature'\n"},
         {"dkim: {timestamp: false, expire: 30d}\n", "h:1:34: dkim.expire needs dkim.timestamp: true\n"},
+        {"tlsrpt: {enabled: true}\n",
+         "h:1:19: reports must say who sends them: 'tlsrpt.contact' is missing\n"},
+        {"tlsrpt: {enabled: true, contact: tls@a.test}\n",
+         "h:1:19: reports must say who sends them: 'tlsrpt.organization' is missing\n"},
+        {"tlsrpt: {contact: nobody, receive: \"a b@c.test\"}\n",
+         "h:1:19: expected a mail address like tls-reports@example.com, found 'nobody'\n"
+         "h:1:36: expected a mail address like tls-reports@example.com, found 'a b@c.test'\n"},
+        {"tlsrpt: {contact: tls@a.test, from: tls@b.test}\n",
+         "h:1:37: it must be at the domain of tlsrpt.contact, tls@a.test\n"},
         {"group: mail\n", "h:1:8: 'user' is missing: they go together\n"},
         {"data_dir: \"\"\n", "h:1:11: a data folder is needed\n"},
     };
