@@ -130,6 +130,10 @@ static void check_version(struct policy_reader *r, const struct yaml_node *group
     else if (g->tls_min_version < TLS_VERSION_1_2 && g->dane == DANE_ONLY)
         yaml_error(r->errors, place(r, "tls.min_version", group),
                    "TLS 1.0 and 1.1 are not what 'dane: only' promises");
+    else if (at && g->tls_min_version < TLS_VERSION_1_2 && (g->dane != DANE_OFF || g->mta_sts != STS_OFF))
+        yaml_notice(
+            r->errors, at,
+            "TLS 1.0 and 1.1 then also do where DANE or MTA-STS ask for encryption: RFC 8996 says not to");
     else if (at && g->tls_priority)
         yaml_notice(r->errors, at, "'tls.min_version' has no effect: 'tls.priority' says the versions");
     else if (at && g->starttls == TLS_OFF && !r->draft->implicit_tls)

@@ -309,6 +309,9 @@ static void settings_of_tls_without_effect_are_noticed(void **state)
          NULL},
         /* versions */
         {GROUP("  tls: {min_version: 1.0}\n"), NULL},
+        {GROUP("  tls: {min_version: 1.0}\n  dane: try\n"), "then also do where DANE or MTA-STS ask"},
+        {GROUP("  tls: {min_version: 1.1}\n  mta_sts: try\n"), "then also do where DANE or MTA-STS ask"},
+        {GROUP("  tls: {min_version: 1.2}\n  mta_sts: try\n"), NULL},
         {GROUP("  starttls: require\n  tls: {min_version: 1.3}\n"), NULL},
         {GROUP("  starttls: off\n  tls: {min_version: 1.3}\n"),
          "'tls.min_version' has no effect at 'starttls: off'"},
