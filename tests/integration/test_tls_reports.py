@@ -11,10 +11,12 @@ import time
 import dkim
 import pytest
 
-from harness import Raw, compose, group, wait_until
+from harness import HOURLY, MX_PORT, Raw, compose, group, wait_until
+from secure_world import SecureWorld, leaf, require_signed_world
 from test_dkim import Key, records
 from tls_reports import Collector, a_day_passes, check, day, of_mail, sums
 from world import sts
+from world.certs import tlsa
 
 ORGANIZATION, CONTACT = "Origin Mail Ltd", "tls@origin.example"
 
@@ -384,3 +386,34 @@ def test_a_large_report_by_mail_is_read_from_disk(world):
         assert c.reply()[0] == 250
     [row] = daemon.json("tls", "reports")["rows"]
     assert row["failed"] == sum(range(20001))
+
+
+# ---- DANE, on names that are really signed ----
+
+@pytest.fixture
+def signed_world(tmp_path, certs):
+    require_signed_world()
+    w = SecureWorld(tmp_path, certs)
+    yield w
+    w.stop(check=False)
+
+
+def test_sessions_under_dane_are_counted_as_tlsa(signed_world):
+    world = signed_world
+    zone = world.zone("sec.test")
+    right, wrong = [world.mail_host(name, f"mx.{name}.sec.test", messages_per_connection=1) for name in ("right", "wrong")]
+    texts = {}
+    for name, certificate in (("right", right), ("wrong", right)):
+        texts[name] = tlsa(leaf(certificate), 3, 1, 1)
+        zone.add(f"{name}.sec.test. MX 10 mx.{name}.sec.test.", f"mx.{name}.sec.test. A {world.address_of(name)}",
+                 f"_{MX_PORT}._tcp.mx.{name}.sec.test. TLSA {texts[name]}")
+    assert wrong != right
+    world.start()
+    daemon = world.daemon(group("default", dane="try", retry=HOURLY), **configure())
+    sessions(daemon, world, "right.sec.test", 2)
+    sessions(daemon, world, "wrong.sec.test", 1)
+    shown = {n: check(daemon.hayauma("tls", "report-out", "send", f"{n}.sec.test", "--day", day(), "--print")) for n in texts}
+    assert sums(shown["right"]) == {("tlsa", ""): 2} and sums(shown["wrong"]) == {("tlsa", "tlsa-invalid"): 1}
+    for name, text in texts.items():
+        [policy] = shown[name]["policies"]
+        assert [p.lower() for p in policy["policy"]["policy-string"]] == [text.lower()]
