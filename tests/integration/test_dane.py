@@ -210,7 +210,7 @@ def domains_by_session(world):
 def test_a_certificate_for_one_next_hop_is_none_for_another(small):
     """T58, RFC 7672 §3.2.3: the next hop is a reference name of its own mail alone."""
     share_a_host(small, ["one", "two"], ["one.sec.test"], lambda chain: [world_certs.tlsa(chain[1], 2, 1, 1)])
-    daemon = small.daemon(group("g", [".sec.test"], starttls="on", dane="try", retry=HOURLY), workers=1)
+    daemon = small.daemon(group("g", [".sec.test"], starttls="on", dane="try", retry=HOURLY, timeouts={"idle": "1s"}), workers=1)
     daemon.send("a@one.sec.test")
     small.got(1)
     for i in range(5):
