@@ -356,7 +356,7 @@ const struct command commands[] = {
      "Those that delivery has looked for, where the policy says mta_sts: try.", tls_sts, cmd_tls_sts},
 
     {"tls reports", "[import FILE…|show REPORT]", 0, 1000, "What others report about TLS on the way to us",
-     "import: takes in reports (RFC 8460) as JSON, gzipped JSON or mails; FILE - is stdin.  show: one as it came, by "
+     "import: takes in reports (RFC 8460) as JSON, gzipped JSON or mails; FILE - is stdin.  show: one of them, by "
      "the name that --by report gives.  Without either the sums.  Mail to the address tlsrpt.receive is taken in by "
      "itself.",
      tls_reports, cmd_tls_reports},
