@@ -289,10 +289,61 @@ static void a_file_that_is_deleted_while_it_is_open_is_gone_for_the_next_reader(
     body_unref(b);
 }
 
+static void a_replaced_part_gives_the_sum_of_the_new_whole(void **state)
+{
+    static char text[70000], part[600];
+    (void)state;
+
+    srand(20261122);
+    for (size_t i = 0; i < sizeof(text); i++)
+        text[i] = (char)rand();
+    for (unsigned round = 0; round < 500; round++) {
+        size_t size = (size_t)rand() % sizeof(text) + 1, at = (size_t)rand() % size;
+        size_t len = (size_t)rand() % sizeof(part);
+        len = MIN_OF(len, size - at);
+        uint32_t before = crc32c(0, text, size);
+        for (size_t i = 0; i < len; i++)
+            part[i] = (char)rand();
+        uint32_t after = crc32c_replaced(before, text + at, part, len, size - at - len);
+        memcpy(text + at, part, len);
+        assert_int_equal(after, crc32c(0, text, size));
+    }
+}
+
+static void part_of_a_body_is_replaced_in_memory_and_in_its_file(void **state)
+{
+    static const size_t sizes[] = {100, SPOOL_MEMORY_LIMIT + 5};
+    struct place *p = *state;
+
+    for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+        struct body_writer *w = body_writer_create(p->spool);
+        char *text = mem_alloc(sizes[i]);
+        struct body *b = NULL;
+        memset(text, 'a', sizes[i]);
+        assert_int_equal(body_writer_put(w, bytes_make(text, sizes[i])), OK);
+        assert_int_equal(body_writer_finish(w, &b), OK);
+        assert_int_equal(spool_replace(p->spool, b, 10, BYTES("later")), OK);
+        assert_int_equal(spool_replace(p->spool, b, sizes[i] - 1, BYTES("\n")), OK);
+        assert_int_equal(spool_replace(p->spool, b, sizes[i] - 1, BYTES("too long")), ERR_INVALID);
+        memcpy(text + 10, "later", 5);
+        text[sizes[i] - 1] = '\n';
+        char *got = mem_alloc(sizes[i]);
+        assert_int_equal(spool_read(p->spool, b, 0, sizes[i], got), OK);
+        assert_memory_equal(got, text, sizes[i]);
+        assert_int_equal(b->checksum, crc32c(0, text, sizes[i]));
+        mem_free(got);
+        mem_free(text);
+        body_unref(b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_checksum_is_castagnolis),
+        cmocka_unit_test(a_replaced_part_gives_the_sum_of_the_new_whole),
+        cmocka_unit_test_setup_teardown(part_of_a_body_is_replaced_in_memory_and_in_its_file, open_place,
+                                        close_place),
         cmocka_unit_test(a_body_measures_the_same_however_it_is_split),
         cmocka_unit_test(a_line_of_998_octets_is_text_and_one_more_is_binary),
         cmocka_unit_test_setup_teardown(a_small_body_stays_in_memory_and_a_large_one_gets_a_file, open_place,

@@ -104,7 +104,7 @@ static void random_bodies_agree_with_the_words_of_the_standard(void **state)
             buf_puts(&body, pieces[(size_t)rand() % COUNT_OF(pieces)]);
         plain_model(buf_bytes(&body), &want);
         for (struct bytes rest = buf_bytes(&body); rest.len;) {
-            size_t n = MIN_OF((size_t)rand() % 7 + 1, rest.len);
+            size_t n = (size_t)rand() % 7 + 1; /* the last one may be longer than what is left */
             dkim_canon_body_put(&c, bytes_first(rest, n), gather, &got);
             rest = bytes_skip(rest, n);
         }
