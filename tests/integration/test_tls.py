@@ -4,6 +4,8 @@ cells at once; each cell is a test of its own.
 """
 
 import itertools
+import subprocess
+import threading
 import time
 
 import pytest
@@ -283,3 +285,50 @@ def test_a_record_names_the_rule_even_where_no_host_was_found(world):
     for domain, rule in (("in.suffix.test", ["s", "suffix", ".suffix.test"]), ("other.example", ["default", "default", ""])):
         attempt = wait_until(lambda: daemon.json("explain", domain)["attempts"], 10, domain)[0]
         assert [attempt[k] for k in ("group", "match", "pattern")] == rule
+
+
+@pytest.mark.parametrize("word", [b"354 go on", b"R"])
+def test_a_server_that_renegotiates_is_refused(world, certs, word):
+    """
+    T51: a second handshake in the middle of a message is how others' octets came to stand before it (RFC 9325 §3.5).
+    OpenSSL's server says what this test tells it to; a line "R" makes it ask for renegotiation.
+    """
+    here = world.net.address()
+    pair = certs.rsa("relay.test")
+    server = subprocess.Popen(
+        ["openssl", "s_server", "-accept", f"{here}:2526", "-cert", pair[0], "-key", pair[1], "-tls1_2", "-crlf", "-naccept", "1"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    heard = bytearray()
+
+    def hear():
+        while chunk := server.stdout.read1(65536):
+            heard.extend(chunk)
+
+    threading.Thread(target=hear, daemon=True).start()
+
+    def say(text):
+        server.stdin.write(text + b"\n")
+        server.stdin.flush()
+
+    try:
+        wait_until(lambda: b"ACCEPT" in heard, 10, "OpenSSL")
+        world.dns.a("relay.test", here)
+        daemon = world.daemon(group("r", ["r.test"], starttls="require", retry=HOURLY,
+                                    route={"smarthost": "relay.test:2526", "implicit_tls": True}))
+        daemon.send("a@r.test")
+        wait_until(lambda: b"CIPHER" in heard, 10, "the handshake")
+        say(b"220 relay.test ESMTP")
+        for verb, reply in ((b"EHLO", b"250 relay.test"), (b"MAIL FROM", b"250 ok"), (b"RCPT TO", b"250 ok"), (b"DATA", word)):
+            wait_until(lambda: verb in heard, 10, verb.decode())
+            say(reply)
+        if word != b"R":
+            wait_until(lambda: b"Message-ID" in heard, 10, "the message: without renegotiation it comes")
+            server.kill()
+        attempt = wait_until(lambda: daemon.attempts("a@r.test"), 15, "an attempt")[0]
+        assert attempt["result"] == "deferred", attempt
+        if word == b"R":
+            assert "renegotiation" in attempt["text"], attempt
+            assert b"Message-ID" not in heard
+    finally:
+        server.kill()
+        server.wait()
