@@ -59,7 +59,7 @@ struct dest {
     bool page_due;         /* there is, or may be, due mail on disk */
     int64_t next_due_unix; /* on disk, not due before; 0: nothing known */
     struct alarm alarm;
-    struct suspension rest; /* DNS failures */
+    struct suspension rest; /* DNS failures, and what concerns this destination alone of its site */
     /* binding to a site under the current policy */
     struct policy_match match; /* into the site's policy */
     struct site *site;         /* NULL: not bound */
@@ -104,6 +104,7 @@ typedef bool (*job_filter_fn)(const struct job *job, void *arg);
 void dest_settle_all(struct dest *dest, const struct outcome *o, struct link *link, job_filter_fn only,
                      void *arg);
 void dest_return_jobs(struct dest *dest); /* all jobs in memory back to the store, which keeps them on disk */
+void dest_suspend(struct dest *dest, const struct outcome *why); /* and its mail stays on disk meanwhile */
 void dest_wait_until(struct dest *dest, int64_t due_unix);
 struct policy_match dest_match(struct dest *dest); /* bound, or by the domain alone, or the default */
 const struct group *dest_group(struct dest *dest); /* that of the match */
@@ -193,7 +194,9 @@ struct link {
     bool clear_ok;       /* later_is_due of the job it was opened for */
     char *domain;        /* owned: the destination it was opened for */
     uint64_t watched[8]; /* serials of destinations whose downgrades were looked at here; direct-mapped */
-    bool holding, held; /* this failure, and the one remembered, is a downgrade: it concerns `domain` alone */
+    /* This failure, and the one remembered, concerns `domain` alone: a downgrade, or a certificate without its name. */
+    bool holding, held;
+    bool reached; /* some host of the walk answered */
     bool only_domain;   /* the certificate was good for that one's name: no other may use it */
     uint32_t *order;    /* owned: host indexes */
     size_t host_at;     /* next */

@@ -314,14 +314,17 @@ static void page(struct dest *dest)
 
 /* ---- binding: policy and MX ---- */
 
+void dest_suspend(struct dest *dest, const struct outcome *o)
+{
+    set_alarm(dest, suspension_start(&dest->rest, o, &dest_group(dest)->retry, worker_now_ms(dest->d->w)));
+    dest_go_cold(dest);
+}
+
 static void rest(struct dest *dest, const struct outcome *o)
 {
-    struct worker *w = dest->d->w;
-
     dest_settle_all(dest, o, NULL, NULL, NULL);
     if (o->kind == OUTCOME_DEFERRED) {
-        set_alarm(dest, suspension_start(&dest->rest, o, &dest_group(dest)->retry, worker_now_ms(w)));
-        dest_go_cold(dest);
+        dest_suspend(dest, o);
     } else {
         dest->rest = (struct suspension){.why = *o};
     }

@@ -188,7 +188,8 @@ static struct message *make_message(struct deliver *d, const struct message *abo
     return made;
 }
 
-static struct dsn_accept *make_accept(struct finaliser *f, struct message *message, struct dkim_signing *signing)
+static struct dsn_accept *make_accept(struct finaliser *f, struct message *message,
+                                      struct dkim_signing *signing)
 {
     struct dsn_accept *a = MEM_NEW(struct dsn_accept);
 

@@ -175,12 +175,13 @@ static void remember_failure(struct link *link, const struct outcome *o)
 {
     /* What was learned last tells more than a time-out before it; a permanent word never beats a temporary
      * one. */
+    bool holding = link->holding;
+    link->holding = false;
     if (link->have_failure && link->failure.kind == OUTCOME_DEFERRED && o->kind != OUTCOME_DEFERRED)
         return;
     link->failure = *o;
     link->failure_tls = link->tls;
-    link->held = link->holding;
-    link->holding = false;
+    link->held = holding;
     link->have_failure = true;
 }
 
@@ -216,7 +217,8 @@ static void on_recheck(void *arg, const struct sts_answer *answer)
     link->sts_query = NULL;
     bool changed = !now || !same_rule(now, s->security.sts);
     if (changed && dest && (!dest->sts_changed_ms || dest->sts_changed_ms + STS_CHANGES_MS < now_ms)) {
-        /* The mail goes by the new policy, at once and without an attempt counted: nothing uses the old one again. */
+        /* The mail goes by the new policy, at once and without an attempt counted: nothing uses the old one
+         * again. */
         dest->sts_changed_ms = now_ms;
         LIST_FOREACH (node, &s->dests)
             dest_kick_soon(LIST_ENTRY(node, struct dest, site_node));
@@ -280,8 +282,9 @@ static void on_dane(void *arg, struct dane_records *records)
 }
 
 /*
- * The addresses are known.  TLSA records are asked for where some of them came securely, and where the host is an alias:
- * that may be signed even if what it leads to is not (RFC 7672 §2.2).  Elsewhere the lookup only says why not.
+ * The addresses are known.  TLSA records are asked for where some of them came securely, and where the host
+ * is an alias: that may be signed even if what it leads to is not (RFC 7672 §2.2).  Elsewhere the lookup only
+ * says why not.
  */
 static void addresses_found(struct link *link, const struct dns_host *found)
 {
@@ -426,7 +429,8 @@ void link_again_in_clear(struct link *link, const struct outcome *o)
     drop_session(link);
     forget_session(link);
     link->tls.sts = link->failure_tls.sts;
-    link->tls.failure = link->failure_tls.failure; /* the mail goes, and is recorded with what TLS failed at */
+    link->tls.failure =
+        link->failure_tls.failure; /* the mail goes, and is recorded with what TLS failed at */
     memcpy(link->tls.reason, link->failure_tls.reason, sizeof(link->tls.reason));
     link->in_clear = true;
     if (!take_host_permit(link)) {
@@ -505,6 +509,7 @@ static void on_connected(void *arg, enum err e, const char *why)
         link_host_failed(link, &o);
     } else {
         COUNT(link->d->w, connections_out);
+        link->reached = true;
         if (conn_local(link->conn, &ip, &port))
             ip_format(&ip, link->source);
         start_client(link);

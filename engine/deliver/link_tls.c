@@ -228,6 +228,9 @@ static enum tls_event judge_by_dane(struct link *link, gnutls_session_t session,
 
     tls_client_dane(session, link->dane, names, count, &verdict);
     if (verdict.check == DANE_CHECK_MISMATCH) {
+        for (size_t i = 0; i < link->dane->count;
+             i++) /* usage 2 judges names, and one of them is this domain's */
+            link->holding |= link->dane->records[i].usage == 2;
         outcome_local(o, OUTCOME_DEFERRED, STAGE_TLS, 451, "4.7.5",
                       "no TLSA record of %s matches host %s[%s]: %s", link->dane->base, link->host->name,
                       link->remote, verdict.why);

@@ -479,32 +479,43 @@ static void rest(struct site *s, const struct outcome *o)
         dest_go_cold(LIST_ENTRY(node, struct dest, site_node));
 }
 
-/* A REQUIRETLS walk that ended for want of proof says nothing about the site: others may do without.  Nor
- * does a downgrade, which is one destination's. */
-static bool speaks_for_site(const struct link *link, const struct outcome *o)
+/* A REQUIRETLS walk that met somebody and ended for want of proof says nothing about the site: others may do
+ * without. */
+static bool speaks_for_site(const struct link *link)
 {
-    if (link->held)
-        return false;
-    return link->class == CLASS_NORMAL || o->stage == STAGE_CONNECT || o->stage == STAGE_GREETING;
+    return link->class == CLASS_NORMAL || !link->reached;
+}
+
+static void settle_one(struct link *link, const struct outcome *o, struct walk_failure *f)
+{
+    struct dest *dest = link_opened_for(link);
+
+    if (!dest)
+        return;
+    dest_settle_all(dest, o, link, concerns, f);
+    if (o->kind == OUTCOME_DEFERRED && link->class == CLASS_NORMAL)
+        dest_suspend(dest, o);
+    dest_kick_soon(dest);
 }
 
 void site_on_walk_failed(struct site *s, struct link *link, const struct outcome *o)
 {
     struct walk_failure f = {s->d, link->class, link->clear_ok};
 
+    if (link->held) {
+        settle_one(link, o, &f);
+        return;
+    }
     if (has_live_link(s, link->class,
                       link->clear_ok)) { /* others work: the receiver wants no more of us just now */
         cap_connections(s, o);
         return;
     }
-    LIST_FOREACH_SAFE (node, &s->dests) {
-        struct dest *dest = LIST_ENTRY(node, struct dest, site_node);
-        if (!link->held || strcmp(dest->domain, link->domain) == 0)
-            dest_settle_all(dest, o, link, concerns, &f);
-    }
+    LIST_FOREACH_SAFE (node, &s->dests)
+        dest_settle_all(LIST_ENTRY(node, struct dest, site_node), o, link, concerns, &f);
     /* What is left may go in clear: it is served, or gets a walk of its own, before the site rests. */
     if (o->kind == OUTCOME_DEFERRED && list_is_empty(&s->ready) && !has_live_link(s, link->class, true) &&
-        speaks_for_site(link, o)) {
+        speaks_for_site(link)) {
         rest(s, o);
         return;
     }

@@ -144,7 +144,9 @@ gnutls_session_t tls_client_session(struct tls_client *t, const struct tls_clien
     extra->trust = trust;
     extra->pins = o->pins;
     extra->pin_count = o->pin_count;
-    extra->cache_key = mem_strdup(o->cache_key);
+    /* With what was loaded: a session that was begun with an older certificate of ours shows that one for ever. */
+    if (o->cache_key)
+        extra->cache_key = text_format("%llu|%s", (unsigned long long)tls_trust_serial(trust), o->cache_key);
     set_names(extra, o);
     gnutls_session_set_ptr(session, extra);
     gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, tls_trust_credentials(trust));

@@ -24,6 +24,7 @@ struct stamp {
 };
 
 struct tls_trust {
+    uint64_t serial;
     atomic_uint refs;
     char *key;               /* in the map */
     char *files[FILE_COUNT]; /* owned; NULL: the system's, none */
@@ -59,6 +60,11 @@ void tls_trusts_fini(struct tls_trusts *all)
 gnutls_certificate_credentials_t tls_trust_credentials(const struct tls_trust *t)
 {
     return t->credentials;
+}
+
+uint64_t tls_trust_serial(const struct tls_trust *t)
+{
+    return t->serial;
 }
 
 const char *tls_trust_complaint(const struct tls_trust *t)
@@ -128,9 +134,11 @@ static void load_authorities(struct tls_trust *t)
 static struct tls_trust *load(const char *key, const struct tls_client_options *o, char *why,
                               size_t why_bytes)
 {
+    static atomic_ullong serial;
     struct tls_trust *t = MEM_NEW(struct tls_trust);
 
     atomic_init(&t->refs, 1);
+    t->serial = o->certificate ? atomic_fetch_add(&serial, 1) + 1 : 0;
     t->key = mem_strdup(key);
     t->files[FILE_CA] = mem_strdup(o->ca_file);
     t->files[FILE_CERTIFICATE] = mem_strdup(o->certificate);
