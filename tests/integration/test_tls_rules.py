@@ -177,32 +177,44 @@ def test_our_certificate_is_shown_to_those_who_ask(rules, name):
     assert got.client == ("sender.example" if name.startswith("client-asked") else "")
 
 
-def test_a_client_certificate_that_was_renewed_is_shown_at_once(world, certs, tmp_path):
-    """Files are looked at again when they change: no restart, no reload."""
-    world.receiver("asks", "a.test", client_ca=str(certs.ca_file))
-    pair = tmp_path / "client.pem", tmp_path / "client.key"
+@pytest.mark.slow
+def test_files_that_change_end_what_was_resumed_with_them(world, certs, tmp_path):
+    """
+    Files are looked at again every minute, without a reload.  What a session was once worth ends with the trust that it rests
+    on, and who we were in it with our certificate: resumption must not carry either on.
+    """
+    world.receiver("asks", "asks.test", client_ca=str(certs.ca_file))
+    world.receiver("real", "real.test")
+    trust, cert, key = (tmp_path / name for name in ("ca.pem", "client.pem", "client.key"))
 
-    def install(name):
-        for target, source in zip(pair, certs.client(name)):
-            new = target.with_suffix(".new")
-            new.write_bytes(open(source, "rb").read())
-            new.chmod(0o600)
-            new.rename(target)
+    def install(target, content):
+        new = tmp_path / "new"
+        new.write_bytes(content)
+        new.chmod(0o600)
+        new.rename(target)
 
-    install("first.example")
-    daemon = world.daemon(group("g", ["a.test"], starttls="require", limits={"messages_per_connection": 1},
-                                tls={"certificate": str(pair[0]), "key": str(pair[1])}))
-    daemon.send("one@a.test")
-    assert world.got(1)[0].client == "first.example"
-    install("second.example")
-    daemon.reload()
-    deadline = time.monotonic() + 10 * PATIENCE
-    count = 1
-    while world.seen.deliveries[-1].client != "second.example" and time.monotonic() < deadline:
-        daemon.send(f"more{count}@a.test")
-        count += 1
-        world.got(count)
-    assert world.seen.deliveries[-1].client == "second.example", [(d.client, d.resumed) for d in world.seen.deliveries]
+    def install_client(name):
+        for target, source in zip((cert, key), certs.client(name)):
+            install(target, open(source, "rb").read())
+
+    install(trust, certs.ca_file.read_bytes())
+    install_client("first.example")
+    one_each = {"messages_per_connection": 1}
+    daemon = world.daemon(
+        group("a", ["asks.test"], starttls="require", limits=one_each, tls={"certificate": str(cert), "key": str(key)}),
+        group("r", ["real.test"], starttls="verify", retry=HOURLY, limits=one_each, tls={"ca_file": str(trust)}))
+    for i in range(3):
+        daemon.send(f"r{i}@asks.test", f"r{i}@real.test")
+        world.got(2 * i + 2)
+    assert any(d.resumed for d in world.seen.at("real")) and any(d.resumed for d in world.seen.at("asks"))
+    install(trust, certs.stranger.cert.public_bytes(world_certs.PEM))
+    install_client("second.example")
+    end = time.monotonic() + 75
+    while time.monotonic() < end and not (daemon.queued() and world.seen.at("asks")[-1].client == "second.example"):
+        daemon.send("later@asks.test", "later@real.test")
+        time.sleep(2)
+    assert world.seen.at("asks")[-1].client == "second.example"
+    assert daemon.attempts("later@real.test")[-1]["enhanced"] == "4.7.5"
 
 
 @pytest.mark.parametrize("rule, complaint", [
