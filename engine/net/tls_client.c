@@ -144,7 +144,8 @@ gnutls_session_t tls_client_session(struct tls_client *t, const struct tls_clien
     extra->trust = trust;
     extra->pins = o->pins;
     extra->pin_count = o->pin_count;
-    /* With what was loaded: a session that was begun with an older certificate of ours shows that one for ever. */
+    /* With what was loaded: a session begun with an older certificate of ours would show that one for ever,
+     * and a verdict would outlive the authority that it rests on. */
     if (o->cache_key)
         extra->cache_key = text_format("%llu|%s", (unsigned long long)tls_trust_serial(trust), o->cache_key);
     set_names(extra, o);

@@ -47,7 +47,7 @@ struct tls_trusts {
 struct tls_trust *tls_trust_find(struct tls_trusts *all, const struct tls_client_options *o, char *why, size_t why_bytes);
 gnutls_certificate_credentials_t tls_trust_credentials(const struct tls_trust *t);
 const char *tls_trust_complaint(const struct tls_trust *t); /* about the trust file, which then trusts nobody; or NULL */
-uint64_t tls_trust_serial(const struct tls_trust *t); /* of the client certificate: no two that were ever loaded have the same; 0: none */
+uint64_t tls_trust_serial(const struct tls_trust *t); /* no two that were ever loaded have the same */
 void tls_trust_unref(struct tls_trust *t); /* NULL is fine */
 extern uint64_t tls_trust_look_again_ms; /* tests shorten it */
 void tls_trusts_fini(struct tls_trusts *all);

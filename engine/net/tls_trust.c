@@ -138,7 +138,7 @@ static struct tls_trust *load(const char *key, const struct tls_client_options *
     struct tls_trust *t = MEM_NEW(struct tls_trust);
 
     atomic_init(&t->refs, 1);
-    t->serial = o->certificate ? atomic_fetch_add(&serial, 1) + 1 : 0;
+    t->serial = atomic_fetch_add(&serial, 1);
     t->key = mem_strdup(key);
     t->files[FILE_CA] = mem_strdup(o->ca_file);
     t->files[FILE_CERTIFICATE] = mem_strdup(o->certificate);

@@ -30,15 +30,25 @@ static void a_resumed_session_keeps_the_verdict_and_another_key_resumes_nothing(
         assert_false(tls_client_resumed(t.session));
         tls_tried_end(&t);
 
-        /* Nobody trusts its CA now, and the verdict is still that of the full handshake. */
+        /* It is not asked for its name again: the verdict is that of the full handshake. */
+        static const char *const nobody[] = {"nobody.test"};
         other = o;
-        other.ca_file = "/dev/null";
-        other.level = TLS_REQUIRE;
+        other.names = nobody;
+        other.name_count = 1;
         t = tls_try(&s, &other);
         assert_true(tls_client_resumed(t.session));
         assert_int_equal(tls_client_verify(t.session), TLS_VERIFY_PKIX);
         assert_int_equal(tls_client_expires_unix(t.session),
                          gnutls_x509_crt_get_expiration_time(ca_find(&tls_world.ca, "leaf")->crt));
+        tls_tried_end(&t);
+
+        /* Under other authorities nothing is resumed: a verdict does not outlive what it rests on. */
+        other = o;
+        other.ca_file = "/dev/null";
+        other.level = TLS_REQUIRE;
+        t = tls_try(&s, &other);
+        assert_false(tls_client_resumed(t.session));
+        assert_int_equal(tls_client_verify(t.session), TLS_VERIFY_UNKNOWN_CA);
         tls_tried_end(&t);
 
         /* Offered to another server it is a full handshake, and the kept verdict does not count. */
