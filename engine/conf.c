@@ -195,7 +195,8 @@ const struct conf_key conf_keys[] = {
      .help = "Delivers to IPv6 addresses too. Turn it off on a host without IPv6."},
     {"delivery.pipelining_full", CONF_BOOL, AT(delivery.pipelining_full), "true", .reload = CONF_LIVE,
      .help = "Where PIPELINING is offered, sends the commands of the next message together with the end of "
-             "this one (RFC 2920 section 3.1): one round trip a message."},
+             "this one (RFC 2920 section 3.1): one round trip a message. The preset of the policy option "
+             "`pipelining`, where that is `auto`."},
 
     {"dns.servers", CONF_STRINGS, AT(dns.servers), .max = "8", .reload = CONF_RESTART,
      .help = "Resolvers to ask, like 127.0.0.1 or [::1]:5353. Empty: those of /etc/resolv.conf."},

@@ -7,18 +7,21 @@
 
 #define WINDOW_MS        60000
 #define CLIENTS_SWEEP_AT 4096
-#define RATE_BURST_US    50000 /* a timer that rings late must not lower the rate */
+#define FOREVER_NS       1e18       /* thirty years: sums of two stay far below 2^64 */
+#define LATE_NS          50000000.0 /* a timer that rings late must not lower the rate */
 
 struct permit_pool {
     pthread_mutex_t lock;
     char *key;                      /* owned */
     uint32_t limit, used, promised; /* promised: turns granted and not yet taken */
     struct list waiters;
+    bool wanted; /* one without a place in the queue went away empty-handed */
 };
 
-struct rate {
-    char *key;        /* owned */
-    uint64_t next_us; /* theoretical time of the next grant */
+struct pace {
+    pthread_mutex_t lock;
+    char *key; /* owned */
+    struct bucket buckets[PACE_RULES];
 };
 
 struct client {
@@ -30,8 +33,8 @@ struct client {
 };
 
 struct limits {
-    pthread_mutex_t lock; /* of the maps, rates and clients */
-    struct map pools, rates, clients;
+    pthread_mutex_t lock; /* of the maps and clients */
+    struct map pools, paces, clients;
 };
 
 struct limits *limits_create(void)
@@ -45,7 +48,7 @@ struct limits *limits_create(void)
 void limits_destroy(struct limits *l)
 {
     struct permit_pool *p;
-    struct rate *r;
+    struct pace *pace;
     struct client *c;
 
     if (!l)
@@ -55,16 +58,17 @@ void limits_destroy(struct limits *l)
         mem_free(p->key);
         mem_free(p);
     }
-    for (size_t at = 0; (r = map_next(&l->rates, &at));) {
-        mem_free(r->key);
-        mem_free(r);
+    for (size_t at = 0; (pace = map_next(&l->paces, &at));) {
+        pthread_mutex_destroy(&pace->lock);
+        mem_free(pace->key);
+        mem_free(pace);
     }
     for (size_t at = 0; (c = map_next(&l->clients, &at));) {
         mem_free(c->key);
         mem_free(c);
     }
     map_fini(&l->pools);
-    map_fini(&l->rates);
+    map_fini(&l->paces);
     map_fini(&l->clients);
     pthread_mutex_destroy(&l->lock);
     mem_free(l);
@@ -131,6 +135,8 @@ bool permit_take(struct permit_pool *p, struct permit_waiter *w)
     } else if (w && !w->queued) {
         w->queued = true;
         list_push_back(&p->waiters, &w->node);
+    } else if (!w) {
+        p->wanted = true;
     }
     pthread_mutex_unlock(&p->lock);
     return taken;
@@ -140,6 +146,7 @@ void permit_give(struct permit_pool *p)
 {
     pthread_mutex_lock(&p->lock);
     p->used--;
+    p->wanted = false;
     serve_waiters(p);
     pthread_mutex_unlock(&p->lock);
 }
@@ -175,6 +182,14 @@ bool permit_has_waiters(struct permit_pool *p)
     return waiting;
 }
 
+bool permit_is_wanted(struct permit_pool *p)
+{
+    pthread_mutex_lock(&p->lock);
+    bool wanted = p->wanted;
+    pthread_mutex_unlock(&p->lock);
+    return wanted;
+}
+
 uint32_t permit_in_use(struct permit_pool *p)
 {
     pthread_mutex_lock(&p->lock);
@@ -191,25 +206,103 @@ uint32_t permit_limit(struct permit_pool *p)
     return limit;
 }
 
-uint32_t rate_take(struct limits *l, const char *key, double per_second, uint64_t now_us)
-{
-    uint64_t gap_us = (uint64_t)(1e6 / per_second);
-    uint64_t burst_us = RATE_BURST_US;
-    uint32_t wait_ms = 0;
+/* ---- paces ---- */
 
-    pthread_mutex_lock(&l->lock);
-    struct rate *r = map_find(&l->rates, bytes_of(key));
-    if (!r) {
-        r = MEM_NEW(struct rate);
-        r->key = mem_strdup(key);
-        map_put(&l->rates, bytes_of(r->key), r);
-    }
-    if (r->next_us > now_us + burst_us)
-        wait_ms = (uint32_t)((r->next_us - now_us - burst_us) / 1000 + 1);
+static uint64_t span_ns(double units, double gap_ns)
+{
+    return (uint64_t)MIN_OF(units * gap_ns, FOREVER_NS);
+}
+
+/* What is owed stays owed in units: with another rate it takes another time. */
+static void heed_rule(struct bucket *b, const struct pace_rule *rule, uint64_t now_ns)
+{
+    double gap_ns = MIN_OF(rule->seconds * 1e9 / rule->units, FOREVER_NS);
+
+    if (b->gap_ns != gap_ns && b->gap_ns > 0 && b->next_ns > now_ns)
+        b->next_ns = now_ns + span_ns((double)(b->next_ns - now_ns) / b->gap_ns, gap_ns);
+    b->gap_ns = gap_ns;
+}
+
+uint64_t bucket_wait_ns(struct bucket *b, const struct pace_rule *rule, uint64_t now_ns)
+{
+    if (!(rule->units > 0))
+        return 0;
+    heed_rule(b, rule, now_ns);
+    uint64_t go_ns = now_ns + MAX_OF(span_ns(rule->burst - 1, b->gap_ns), (uint64_t)LATE_NS);
+
+    return b->next_ns > go_ns ? b->next_ns - go_ns : 0;
+}
+
+void bucket_take(struct bucket *b, const struct pace_rule *rule, double units, uint64_t now_ns)
+{
+    if (!(rule->units > 0))
+        return;
+    heed_rule(b, rule, now_ns);
+    if (units < 0)
+        b->next_ns -= MIN_OF(b->next_ns, span_ns(-units, b->gap_ns));
     else
-        r->next_us = MAX_OF(r->next_us, now_us) + gap_us;
+        b->next_ns = MAX_OF(b->next_ns, now_ns) + span_ns(units, b->gap_ns);
+}
+
+struct pace *pace_find(struct limits *l, const char *key)
+{
+    pthread_mutex_lock(&l->lock);
+    struct pace *p = map_find(&l->paces, bytes_of(key));
+    if (!p) {
+        p = MEM_NEW(struct pace);
+        pthread_mutex_init(&p->lock, NULL);
+        p->key = mem_strdup(key);
+        map_put(&l->paces, bytes_of(p->key), p);
+    }
     pthread_mutex_unlock(&l->lock);
+    return p;
+}
+
+/* Under the lock. */
+static uint32_t longest_wait(struct pace *p, const struct pace_rule *rules, size_t count, uint64_t now_ns,
+                             size_t *which)
+{
+    uint64_t longest = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        uint64_t wait_ns = bucket_wait_ns(&p->buckets[i], &rules[i], now_ns);
+        if (wait_ns > longest) {
+            longest = wait_ns;
+            *which = i;
+        }
+    }
+    return longest ? (uint32_t)MIN_OF(longest / 1000000 + 1, (uint64_t)UINT32_MAX) : 0;
+}
+
+uint32_t pace_take(struct pace *p, const struct pace_rule *rules, const double *units, size_t count,
+                   uint64_t now_us, size_t *which)
+{
+    uint64_t now_ns = now_us * 1000;
+
+    pthread_mutex_lock(&p->lock);
+    uint32_t wait_ms = longest_wait(p, rules, count, now_ns, which);
+    for (size_t i = 0; i < count && !wait_ms; i++)
+        bucket_take(&p->buckets[i], &rules[i], units[i], now_ns);
+    pthread_mutex_unlock(&p->lock);
     return wait_ms;
+}
+
+uint32_t pace_wait(struct pace *p, const struct pace_rule *rules, size_t count, uint64_t now_us,
+                   size_t *which)
+{
+    pthread_mutex_lock(&p->lock);
+    uint32_t wait_ms = longest_wait(p, rules, count, now_us * 1000, which);
+    pthread_mutex_unlock(&p->lock);
+    return wait_ms;
+}
+
+void pace_give(struct pace *p, const struct pace_rule *rules, const double *units, size_t count,
+               uint64_t now_us)
+{
+    pthread_mutex_lock(&p->lock);
+    for (size_t i = 0; i < count; i++)
+        bucket_take(&p->buckets[i], &rules[i], -units[i], now_us * 1000);
+    pthread_mutex_unlock(&p->lock);
 }
 
 /* ---- clients ---- */

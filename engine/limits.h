@@ -1,6 +1,6 @@
 /*
- * Limits that span all workers, never multiplied by their number: permits (connections) and rates
- * (messages per second), and what one client address may do.
+ * Limits that span all workers, never multiplied by their number: permits (connections) and paces
+ * (so many in a time), and what one client address may do.
  *
  * Thread    any; each pool has its own lock, held for a few instructions.  Waiters are served first come,
  * first served.
@@ -47,14 +47,48 @@ void permit_heard(struct permit_pool *p, struct permit_waiter *w);
  * returns whether one is on its way. */
 bool permit_cancel(struct permit_pool *p, struct permit_waiter *w);
 bool permit_has_waiters(struct permit_pool *p);
+/* Was a take without a waiter refused since a permit was last given back? */
+bool permit_is_wanted(struct permit_pool *p);
 uint32_t permit_in_use(struct permit_pool *p);
 uint32_t permit_limit(struct permit_pool *p);
 
 /*
- * Evenly spaced permission (GCRA): `per_second` with a burst of a twentieth of a second.
- * 0: go; else how long to wait before asking again, in milliseconds.
+ * ---- paces: so many units in a time, evenly spaced ----
+ * A bucket in the form of GCRA: the time at which the next unit would be due.  In any span of time no more go
+ * than the rate gives in it, plus `burst`, plus what a twentieth of a second gives (a timer that rings late
+ * must not lower the rate).  A rule belongs to the caller and may change at any call: what is owed is then
+ * owed in units, so that a new rate holds at once.
  */
-uint32_t rate_take(struct limits *l, const char *key, double per_second, uint64_t now_us);
+struct pace_rule {
+    double units; /* in `seconds`; 0: no limit */
+    double seconds;
+    double burst; /* units that may go at once after a pause; 1 at least */
+};
+struct bucket {    /* zeroed: full */
+    double gap_ns; /* of one unit, by the rule that was used last */
+    uint64_t next_ns;
+};
+/* Pure.  0: a take may be now; else the wait in nanoseconds. */
+uint64_t bucket_wait_ns(struct bucket *b, const struct pace_rule *rule, uint64_t now_ns);
+/* Pure.  Takes `units`, whether they are there or not; negative: gives back what was not used. */
+void bucket_take(struct bucket *b, const struct pace_rule *rule, double units, uint64_t now_ns);
+
+#define PACE_RULES 4
+struct pace; /* by key: some buckets under one lock; lives as long as the limits object */
+struct pace *pace_find(struct limits *l, const char *key);
+/*
+ * All or nothing: takes units[i] by rules[i], `count` of them (PACE_RULES at most), where every one allows a
+ * take. A take may be larger than what is there: the next then waits until it is paid for. 0: go.  Else the
+ * milliseconds before asking again, and *which is the rule that takes longest.
+ */
+uint32_t pace_take(struct pace *p, const struct pace_rule *rules, const double *units, size_t count,
+                   uint64_t now_us, size_t *which);
+/* As pace_take, and takes nothing. */
+uint32_t pace_wait(struct pace *p, const struct pace_rule *rules, size_t count, uint64_t now_us,
+                   size_t *which);
+/* What was just taken is not used after all. */
+void pace_give(struct pace *p, const struct pace_rule *rules, const double *units, size_t count,
+               uint64_t now_us);
 
 /* ---- clients of submission ---- */
 struct client_limits {

@@ -34,6 +34,9 @@ enum name_match {
     NAME_LISTED,  /* one of tls_names */
 };
 /* What becomes of mail when a destination had TLS (or authenticated TLS) before and now has not. */
+/* How much is said to a host before it answers.  AUTO: as delivery.pipelining_full of the configuration says.
+ */
+enum pipelining_mode { PIPELINING_AUTO, PIPELINING_OFF, PIPELINING_COMMANDS, PIPELINING_FULL };
 enum downgrade_mode { DOWNGRADE_DELIVER, DOWNGRADE_HOLD };
 
 /* One next hop of a smart-host route, in the order to be tried. */
@@ -43,12 +46,21 @@ struct smarthost {
     bool implicit_tls; /* TLS from the first octet (RFC 8314 §3.3) */
 };
 
-struct group_limits {
-    uint32_t connections;          /* over all workers */
-    uint32_t connections_per_host; /* over all workers, per remote address */
+struct frequency {    /* "30/m" */
+    double count;     /* 0: no limit */
+    uint32_t seconds; /* 1, 60 or 3600 */
+};
+
+struct group_limits { /* over all workers */
+    uint32_t connections;
+    uint32_t connections_per_host;   /* per remote address */
+    uint32_t connections_per_source; /* per local address; 0: no limit */
+    struct frequency connection_rate;
     uint32_t messages_per_connection;
     uint32_t recipients_per_transaction;
-    double messages_per_second; /* over all workers; 0: no limit */
+    double messages_per_second, messages_per_minute, messages_per_hour; /* 0: no limit */
+    uint32_t burst;          /* messages at once after a pause, by the slowest of the rates */
+    double bytes_per_second; /* 0: no limit */
 };
 
 struct group {
@@ -63,12 +75,12 @@ struct group {
     char **tls_names; /* NAME_LISTED: host names, `.suffix` for exactly one more label; normalised */
     size_t tls_name_count;
     enum tls_version tls_min_version; /* TLS_VERSION_1_2 unless the document says otherwise */
-    char *tls_priority;               /* GnuTLS priority string; NULL: the engine's, by level and tls_min_version */
-    char *ca_file;                    /* trust for this group; NULL: the system's */
-    char *tls_certificate, *tls_key;  /* shown to servers that ask; PEM files, both or neither */
+    char *tls_priority; /* GnuTLS priority string; NULL: the engine's, by level and tls_min_version */
+    char *ca_file;      /* trust for this group; NULL: the system's */
+    char *tls_certificate, *tls_key; /* shown to servers that ask; PEM files, both or neither */
     /*
-     * Fingerprints, any of which the leaf must have at `verify`, in place of chain and name: lower-case hex SHA-256
-     * (64 digits) of the certificate, or with "spki:" in front of its public key.
+     * Fingerprints, any of which the leaf must have at `verify`, in place of chain and name: lower-case hex
+     * SHA-256 (64 digits) of the certificate, or with "spki:" in front of its public key.
      */
     char **tls_pins;
     size_t tls_pin_count;
@@ -79,6 +91,7 @@ struct group {
     char *auth_user;          /* NULL: no AUTH */
     char *auth_password_file; /* path; the secret itself is never in the document */
     struct group_limits limits;
+    enum pipelining_mode pipelining;
     struct retry_schedule retry;
     char *ehlo_name;             /* NULL: the daemon's host name */
     char *source_v4, *source_v6; /* addresses to bind, or NULL */

@@ -41,6 +41,13 @@ static void put_number(struct buf *out, double value)
         out->len--;
 }
 
+static void put_frequency(struct buf *out, const struct frequency *f)
+{
+    put_number(out, f->count);
+    if (f->count > 0)
+        buf_puts(out, f->seconds == 1 ? "/s" : f->seconds == 60 ? "/m" : "/h");
+}
+
 static void put_schedule(struct buf *out, const struct retry_schedule *s)
 {
     buf_putc(out, '[');
@@ -120,6 +127,7 @@ static void put_value(struct buf *out, const struct policy_key *key, const struc
     case KEY_COUNT: buf_putf(out, "%" PRIu32, *(const uint32_t *)field); break;
     case KEY_PORT: buf_putf(out, "%u", *(const uint16_t *)field); break;
     case KEY_RATE: put_number(out, *(const double *)field); break;
+    case KEY_FREQUENCY: put_frequency(out, field); break;
     case KEY_MS: yaml_put_duration_ms(out, *(const uint32_t *)field); break;
     case KEY_SECONDS: yaml_put_duration_ms(out, *(const uint32_t *)field * UINT64_C(1000)); break;
     case KEY_PERCENT: buf_putf(out, "%" PRIu32 "%%", *(const uint32_t *)field); break;
@@ -194,6 +202,9 @@ static void put_range(struct buf *out, const struct policy_key *key)
     case KEY_COUNT:
     case KEY_PORT: buf_putf(out, "number, %.0f to %.0f", key->min, key->max); break;
     case KEY_RATE: buf_putf(out, "number, %.0f to %.0f, with decimals if wanted", key->min, key->max); break;
+    case KEY_FREQUENCY:
+        buf_putf(out, "number, %.0f to %.0f, and `/s`, `/m` or `/h`", key->min, key->max);
+        break;
     case KEY_PERCENT: buf_putf(out, "share, %.0f%% to %.0f%%", key->min, key->max); break;
     case KEY_SCHEDULE:
     case KEY_MS:

@@ -16,6 +16,7 @@ static const char *const sts_words[] = {"off", "try", NULL};
 static const char *const downgrade_words[] = {"deliver", "hold", NULL};
 static const char *const version_words[] = {"1.0", "1.1", "1.2", "1.3", NULL};
 static const char *const match_words[] = {"mx", "nexthop", NULL};
+static const char *const pipelining_words[] = {"auto", "off", "commands", "full", NULL};
 static const char *const route_words[] = {"mx", NULL};
 
 const struct policy_key policy_keys[] = {
@@ -183,6 +184,21 @@ const struct policy_key policy_keys[] = {
      .min = 1,
      .max = 100000,
      .help = "Connections to one remote address at one time, over all workers."},
+    {.name = "limits.connections_per_source",
+     .type = KEY_COUNT,
+     .offset = AT(g.limits.connections_per_source),
+     .preset = "0",
+     .min = 0,
+     .max = 100000,
+     .help = "Connections of the group from one local address at one time, over all workers; 0: no limit."},
+    {.name = "limits.connection_rate",
+     .type = KEY_FREQUENCY,
+     .offset = AT(g.limits.connection_rate),
+     .preset = "0",
+     .min = 0,
+     .max = 1000000,
+     .help = "New connections of the group, over all workers: `5/s`, `30/m` or `100/h`, evenly spaced; 0: no "
+             "limit.  Each attempt to connect counts, whether the host answers or not."},
     {.name = "limits.messages_per_connection",
      .type = KEY_COUNT,
      .offset = AT(g.limits.messages_per_connection),
@@ -205,6 +221,49 @@ const struct policy_key policy_keys[] = {
      .max = 1000000,
      .help = "Messages a second of the whole group, over all workers; `0.5` is one in two seconds; 0: no "
              "limit."},
+    {.name = "limits.messages_per_minute",
+     .type = KEY_RATE,
+     .offset = AT(g.limits.messages_per_minute),
+     .preset = "0",
+     .min = 0,
+     .max = 10000000,
+     .help = "The same by the minute.  Rates may stand together: each holds."},
+    {.name = "limits.messages_per_hour",
+     .type = KEY_RATE,
+     .offset = AT(g.limits.messages_per_hour),
+     .preset = "0",
+     .min = 0,
+     .max = 100000000,
+     .help = "The same by the hour."},
+    {.name = "limits.burst",
+     .type = KEY_COUNT,
+     .offset = AT(g.limits.burst),
+     .preset = "1",
+     .min = 1,
+     .max = 1000000,
+     .help =
+         "Messages that may go at once after a pause, by the slowest of the message rates; 1: evenly "
+         "spaced from the first.  A quicker rate beside it still spaces them: at 50 a second, 3600 an hour "
+         "and a burst of 600, the 600 take twelve seconds."},
+    {.name = "limits.bytes_per_second",
+     .type = KEY_RATE,
+     .offset = AT(g.limits.bytes_per_second),
+     .preset = "0",
+     .min = 0,
+     .max = 100000000000,
+     .help = "Octets of messages a second of the whole group, over all workers.  A message that has begun is "
+             "never held up: a large one goes as a whole, and the next waits until it is paid for; 0: no "
+             "limit."},
+    {.name = "pipelining",
+     .type = KEY_WORD,
+     .offset = AT(g.pipelining),
+     .preset = "auto",
+     .words = pipelining_words,
+     .help =
+         "How much is said before the host answers, where it offers PIPELINING (RFC 2920).  `off`: one "
+         "command.  `commands`: those of one message.  `full`: also those of the next message behind the "
+         "end of this one; a host that falls out of step is served with `commands` from then on.  `auto`: "
+         "`full` or `commands`, as `delivery.pipelining_full` of the configuration says."},
     {.name = "retry.schedule",
      .type = KEY_SCHEDULE,
      .offset = AT(g.retry),

@@ -18,16 +18,17 @@ struct group_draft {
 enum key_type {
     KEY_WORD, /* int-sized enum */
     KEY_BOOL,
-    KEY_COUNT,   /* uint32_t */
-    KEY_PORT,    /* uint16_t */
-    KEY_RATE,    /* double */
-    KEY_MS,      /* uint32_t milliseconds */
-    KEY_SECONDS, /* uint32_t seconds */
-    KEY_PERCENT, /* uint32_t, "10%" or "10" */
-    KEY_TEXT,    /* char *, arena */
-    KEY_PATH,    /* char *, arena; absolute */
-    KEY_DOMAIN,  /* char *, arena; normalised */
-    KEY_IPV4,    /* char *, arena */
+    KEY_COUNT,     /* uint32_t */
+    KEY_PORT,      /* uint16_t */
+    KEY_RATE,      /* double */
+    KEY_FREQUENCY, /* struct frequency, "30/m" */
+    KEY_MS,        /* uint32_t milliseconds */
+    KEY_SECONDS,   /* uint32_t seconds */
+    KEY_PERCENT,   /* uint32_t, "10%" or "10" */
+    KEY_TEXT,      /* char *, arena */
+    KEY_PATH,      /* char *, arena; absolute */
+    KEY_DOMAIN,    /* char *, arena; normalised */
+    KEY_IPV4,      /* char *, arena */
     KEY_IPV6,
     KEY_SCHEDULE, /* struct retry_schedule: step_s and steps */
     KEY_HOSTS,    /* struct group: hosts, host_count */

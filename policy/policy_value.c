@@ -116,6 +116,30 @@ static bool read_percent(struct policy_reader *r, const struct policy_key *key, 
     return true;
 }
 
+/* "5/s", "30/m", "100/h"; "0": no limit. */
+static bool read_frequency(struct policy_reader *r, const struct policy_key *key, const struct yaml_node *n)
+{
+    struct frequency *f = field_of(r, key);
+    struct yaml_node number = *n;
+    uint32_t seconds = 1;
+
+    if (n->type == YAML_SCALAR && n->text.len > 2 && n->text.at[n->text.len - 2] == '/') {
+        char unit = n->text.at[n->text.len - 1];
+        seconds = unit == 's' ? 1 : unit == 'm' ? 60 : unit == 'h' ? 3600 : 0;
+        number.text = bytes_first(n->text, n->text.len - 2);
+    } else if (n->type != YAML_SCALAR || !bytes_eq(n->text, bytes_of("0"))) {
+        seconds = 0;
+    }
+    if (!seconds) {
+        yaml_error(r->errors, n, "expected 5/s, 30/m, 100/h or 0, found '%.*s'", SHOWN(n->text));
+        return false;
+    }
+    if (!yaml_get_double(&number, key->min, key->max, &f->count, r->errors))
+        return false;
+    f->seconds = seconds;
+    return true;
+}
+
 static bool read_schedule(struct policy_reader *r, const struct policy_key *key, const struct yaml_node *n)
 {
     struct retry_schedule *s = field_of(r, key);
@@ -519,6 +543,7 @@ bool policy_value_read(struct policy_reader *r, const struct policy_key *key, co
     case KEY_COUNT:
     case KEY_PORT: return read_count(r, key, n);
     case KEY_RATE: return yaml_get_double(n, key->min, key->max, field_of(r, key), r->errors);
+    case KEY_FREQUENCY: return read_frequency(r, key, n);
     case KEY_MS:
     case KEY_SECONDS: return read_duration(r, key, n);
     case KEY_PERCENT: return read_percent(r, key, n);

@@ -23,13 +23,13 @@ void deliver_flush(struct deliver *d)
         store_post_give_back(d->w->shared->store, &d->give_back);
 }
 
-void deliver_forget_chunking(struct deliver *d)
+void deliver_forget_peers(struct map *peers)
 {
     char *remote;
 
-    for (size_t at = 0; (remote = map_next(&d->no_chunking, &at));)
+    for (size_t at = 0; (remote = map_next(peers, &at));)
         mem_free(remote);
-    map_fini(&d->no_chunking);
+    map_fini(peers);
 }
 
 /* Copies of all values, because walking and changing the map do not go together. */
@@ -134,6 +134,9 @@ void deliver_policy_changed(struct deliver *d)
 void deliver_call_back(struct deliver *d, char *const *domains, size_t count, bool retry)
 {
     size_t all_count = 0;
+
+    if (retry)
+        failed_hosts_fini(d);
     void **all = domains ? NULL : snapshot(&d->dests, &all_count);
 
     for (size_t i = 0; i < (domains ? count : all_count); i++) {
@@ -171,10 +174,12 @@ void deliver_reclaim(struct deliver *d)
 {
     LIST_FOREACH (node, &d->all_sites) {
         struct site *s = LIST_ENTRY(node, struct site, node);
-        if (!permit_has_waiters(s->pool) && !permit_has_waiters(s->global))
-            continue;
-        LIST_FOREACH_SAFE (link_node, &s->idle)
-            link_quit(LIST_ENTRY(link_node, struct link, idle_node)); /* quits when it carries nothing */
+        bool all = permit_has_waiters(s->pool) || permit_has_waiters(s->global);
+        LIST_FOREACH_SAFE (link_node, &s->idle) {
+            struct link *link = LIST_ENTRY(link_node, struct link, idle_node);
+            if (all || shape_is_wanted(link))
+                link_quit(link); /* quits when it carries nothing */
+        }
     }
 }
 
@@ -209,7 +214,9 @@ void deliver_destroy(struct deliver *d)
         return;
     finaliser_destroy(d->finaliser);
     alarm_clock_fini(&d->clock);
-    deliver_forget_chunking(d);
+    deliver_forget_peers(&d->no_chunking);
+    deliver_forget_peers(&d->no_ahead);
+    failed_hosts_fini(d);
     map_fini(&d->dests);
     map_fini(&d->sites);
     mem_free(d);
@@ -261,6 +268,14 @@ void deliver_status(struct deliver *d, json_t *groups)
             add(g, "destinations", 1);
             add(g, "recipients_in_memory", dest->queued);
             add(g, "recipients_in_flight", dest->flying);
+        }
+        json_t *limited = shape_json(s, now);
+        if (limited) {
+            json_t *by = json_object_get(g, "limited_by");
+            if (!by)
+                json_object_set_new(g, "limited_by", by = json_object());
+            add(by, json_string_value(json_object_get(limited, "limit")), 1);
+            json_decref(limited);
         }
         json_t *suspended = json_object_get(g, "suspended");
         if (s->rest.until_ms > now && json_array_size(suspended) < 20) {

@@ -6,6 +6,7 @@
 #include "engine/deliver/deliver.h"
 #include "engine/deliver/final.h"
 #include "engine/deliver/rule.h"
+#include "engine/limits.h"
 #include "engine/smtp/client.h"
 #include "engine/sts/sts.h"
 #include "engine/tlswatch.h"
@@ -15,11 +16,13 @@ struct link;
 struct deliver_txn;
 
 struct deliver {
-    struct worker *w;       /* borrowed */
-    struct map dests;       /* struct dest by domain */
-    struct map sites;       /* struct site by key; stale ones are not in it */
-    struct list all_sites;  /* also the stale */
-    struct map no_chunking; /* owned texts: "192.0.2.1:25" of peers whose BDAT does not work */
+    struct worker *w;        /* borrowed */
+    struct map dests;        /* struct dest by domain */
+    struct map sites;        /* struct site by key; stale ones are not in it */
+    struct list all_sites;   /* also the stale */
+    struct map no_chunking;  /* owned texts: "192.0.2.1:25" of peers whose BDAT does not work */
+    struct map no_ahead;     /* owned texts: peers that fall out of step with pipelining: full */
+    struct map failed_hosts; /* struct failed_host by "mx.example.com:25" */
     struct alarm_clock clock;
     struct list give_back;       /* jobs to be returned to the store at the end of this event */
     struct finaliser *finaliser; /* worker 0 only */
@@ -29,7 +32,7 @@ struct deliver {
     bool stalled; /* history holds up results: nothing new is sent */
 };
 bool deliver_is_stalled(struct deliver *d);
-void deliver_forget_chunking(struct deliver *d);
+void deliver_forget_peers(struct map *peers); /* no_chunking, no_ahead */
 
 /* A reason to leave a destination or site alone for a while. */
 struct suspension {
@@ -132,9 +135,17 @@ struct site {
     struct permit_waiter waiter, global_waiter;
     bool waits_for_permit; /* in one of the queues */
     struct suspension rest;
-    uint32_t cap; /* connections a refusing receiver left us; 0: no cap */
+    struct pace *messages, *connects;   /* borrowed, as the pools */
+    struct pace_rule rules[PACE_RULES]; /* of messages */
+    bool is_paced;                      /* one of them is a limit */
+    uint64_t paced_until_ms;            /* no message before */
+    uint64_t open_after_ms;             /* no connection before: all hosts, or source addresses, were full */
+    uint32_t walkers;        /* links that look for their first connection under a connection_rate */
+    const char *bound_by;    /* static: the limit that was met last, until … */
+    uint64_t bound_until_ms; /* 0: as long as it waits for a permit */
+    uint32_t cap;            /* connections a refusing receiver left us; 0: no cap */
     uint64_t cap_until_ms;
-    struct alarm alarm;  /* end of suspension, cap or rate wait */
+    struct alarm alarm;  /* end of suspension, cap or wait */
     char *auth_password; /* owned, wiped; read when first needed */
 };
 
@@ -154,8 +165,37 @@ void site_on_alive(struct site *s);
 /* The next transaction for this link, or NULL: none, or not yet. */
 struct deliver_txn *site_take(struct site *s, struct link *link);
 bool site_is_resting(const struct site *s);
+void site_set_alarm(struct site *s, uint64_t at_ms); /* unless it rings earlier anyhow */
 /* May it use clear_after_tls_failure: later? */
 bool job_clear_ok(const struct deliver *d, const struct job *job);
+
+/* ---- shape.c: the limits of a group, as its sites meet them ---- */
+void shape_init(struct site *s);
+/* May a message of that size go now?  If not, the site sleeps until one may. */
+bool shape_take_message(struct site *s, uint64_t size_bytes);
+void shape_give_message(struct site *s, uint64_t size_bytes); /* it did not go after all */
+bool shape_may_send(struct site *s);                          /* asks without taking */
+/* 0: connect; else how long to wait, in milliseconds. */
+uint32_t shape_take_connect(struct site *s);
+/* One permit per host and source address for the link's current address.  False: one of them is full. */
+bool shape_take_address(struct link *link);
+void shape_give_address(struct link *link);
+void shape_all_busy(struct site *s);           /* every address was full */
+bool shape_is_wanted(const struct link *link); /* somebody else waits for its host or source address */
+void shape_met(struct site *s, const char *limit, uint64_t until_ms);
+/* Which limit binds now: {limit, milliseconds_left?}, or NULL. */
+json_t *shape_json(const struct site *s, uint64_t now_ms);
+
+/* Hosts that failed lately, of this worker: they are tried last. */
+struct failed_host {
+    char *key; /* owned */
+    uint64_t until_ms;
+};
+void failed_host_remember(struct deliver *d, const char *name, uint16_t port);
+void failed_host_forget(struct deliver *d, const char *name, uint16_t port);
+uint64_t failed_host_left_ms(struct deliver *d, const char *name,
+                             uint16_t port); /* 0: it is as good as any */
+void failed_hosts_fini(struct deliver *d);
 
 /* ---- link.c, link_session.c, link_tls.c: one connection and its way there ---- */
 struct deliver_txn {
@@ -206,16 +246,22 @@ struct link {
     const struct site_host *host; /* current */
     struct dane_query *dane_query;
     struct dane_records *dane; /* counted: of the current host, for its secure addresses; or NULL */
-    bool dane_by_alias; /* they hang on the host's own name, a signed alias: for all its addresses (RFC 7672 §2.2.3) */
+    bool dane_by_alias; /* they hang on the host's own name, a signed alias: for all its addresses (RFC 7672
+                           §2.2.3) */
     struct sts_query *sts_query;
     bool sts_rechecked;
     struct ip ip;
     bool ip_secure;
-    bool in_clear;                 /* this try is the clear-text fallback */
-    struct permit_pool *host_pool; /* a permit is held */
-    struct outcome failure;        /* worst so far, when have_failure */
-    struct travel failure_tls;     /* and how it came to that */
+    bool in_clear;                               /* this try is the clear-text fallback */
+    struct ip source_ip;                         /* to be bound, when its family is set */
+    struct permit_pool *host_pool, *source_pool; /* a permit is held */
+    struct alarm alarm;                          /* waits for connection_rate */
+    bool walking;                                /* counted in site->walkers */
+    bool host_down;                              /* no address of the current host gave a session */
+    struct outcome failure;                      /* worst so far, when have_failure */
+    struct travel failure_tls;                   /* and how it came to that */
     bool have_failure, hosts_were_busy;
+    const char *busy_with; /* static: the limit */
     /* the session */
     char remote[IP_TEXT_BYTES], source[IP_TEXT_BYTES];
     bool tls_up, mail_answered;

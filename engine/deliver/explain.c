@@ -119,6 +119,10 @@ static void explain_hosts(struct explain_call *call)
         struct explain_host *h = MEM_NEW(struct explain_host);
         json_t *json = json_pack("{s:s, s:i, s:i}", "host", host->name, "preference", (int)host->preference,
                                  "port", (int)host->port);
+        uint64_t failed_ms = failed_host_left_ms(call->d, host->name, (uint16_t)host->port);
+        if (failed_ms)
+            json_object_set_new(json, "tried_last_seconds",
+                                json_integer((json_int_t)(failed_ms + 999) / 1000));
         json_array_append_new(call->hosts, json);
         *h = (struct explain_host){.call = call, .host = host, .json = json};
         call->open++;
@@ -218,6 +222,9 @@ static void explain_memory(struct deliver *d, const char *domain, json_t *facts)
         json_object_set_new(facts, "connections", json_integer(dest->site->link_count));
         if (dest->site->cap)
             json_object_set_new(facts, "connections_capped_at", json_integer(dest->site->cap));
+        json_t *limited = shape_json(dest->site, now);
+        if (limited)
+            json_object_set_new(facts, "limited_by", limited);
     }
     if (dest->rest.until_ms > now)
         json_object_set_new(facts, "suspended", suspension_json(&dest->rest, now));

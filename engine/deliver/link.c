@@ -20,6 +20,7 @@ static void next_host(struct link *link);
 static void next_address(struct link *link);
 static void walk_failed(struct link *link);
 static const struct conn_events conn_events;
+static void on_alarm(struct alarm *a);
 
 /* ---- life ---- */
 
@@ -42,6 +43,23 @@ static bool equal_preference_run(const struct site *s, size_t from, size_t *to)
     return *to - from > 1;
 }
 
+/* Those that failed lately go last; their order stays. */
+static void failed_last(const struct site *s, uint32_t *order)
+{
+    uint32_t *failed = mem_alloc(MAX_OF(s->host_count, (size_t)1) * sizeof(*failed));
+    size_t good = 0, bad = 0;
+
+    for (size_t i = 0; i < s->host_count; i++) {
+        const struct site_host *h = &s->hosts[order[i]];
+        if (failed_host_left_ms(s->d, h->name, h->port))
+            failed[bad++] = order[i];
+        else
+            order[good++] = order[i];
+    }
+    memcpy(order + good, failed, bad * sizeof(*failed));
+    mem_free(failed);
+}
+
 /* Best preference first, shuffled among equals for each walk: RFC 5321 §5.1. */
 static uint32_t *host_order(const struct site *s)
 {
@@ -59,6 +77,8 @@ static uint32_t *host_order(const struct site *s)
             order[j] = x;
         }
     }
+    if (s->host_count > 1 && s->d->failed_hosts.count)
+        failed_last(s, order);
     return order;
 }
 
@@ -73,6 +93,9 @@ struct link *link_open(struct site *s, enum job_class class, const char *domain,
     link->clear_ok = clear_ok;
     link->log = s->d->w->log;
     link->order = host_order(s);
+    link->alarm.ring = on_alarm;
+    link->walking = s->group->limits.connection_rate.count > 0;
+    s->walkers += link->walking;
     list_init(&link->txns);
     list_init(&link->idle_node);
     list_push_back(&s->links, &link->node);
@@ -95,8 +118,7 @@ static void drop_session(struct link *link)
         conn_close(TAKE(link->conn));
         UNCOUNT(link->d->w, connections_out_open);
     }
-    if (link->host_pool)
-        permit_give(TAKE(link->host_pool));
+    shape_give_address(link);
     link->tls_up = false;
 }
 
@@ -153,8 +175,10 @@ void link_close(struct link *link)
     LIST_FOREACH_SAFE (node, &link->txns)
         give_back(LIST_ENTRY(node, struct deliver_txn, node));
     drop_session(link);
+    alarm_clear(&link->d->clock, &link->alarm);
     if (!link->ready)
         s->opening[link->class]--;
+    s->walkers -= link->walking;
     s->link_count--;
     list_remove(&link->idle_node);
     list_remove(&link->node);
@@ -245,9 +269,8 @@ static void walk_failed(struct link *link)
         return;
     }
     if (!link->have_failure && link->hosts_were_busy) { /* every host has its full number of connections */
-        alarm_set(&link->d->clock, &s->alarm, worker_now_ms(link->d->w) + 200);
-        s->cap = MAX_OF(s->link_count, 2U) - 1;
-        s->cap_until_ms = worker_now_ms(link->d->w) + 200;
+        shape_met(s, link->busy_with, worker_now_ms(link->d->w) + 1000);
+        shape_all_busy(s);
     } else {
         if (!link->have_failure)
             outcome_local(&link->failure, OUTCOME_DEFERRED, STAGE_CONNECT, 451, "4.4.1",
@@ -262,6 +285,7 @@ static void walk_failed(struct link *link)
 void link_host_failed(struct link *link, const struct outcome *o)
 {
     remember_failure(link, o);
+    link->host_down |= o->stage == STAGE_CONNECT || o->stage == STAGE_GREETING || o->stage == STAGE_EHLO;
     log_info(&link->log, "host.failed", LOG_STR("group", link->site->group->name),
              LOG_STR("mx", link->host ? link->host->name : "-"), LOG_STR("remote", link->remote),
              LOG_STR("stage", outcome_stage_name(o->stage)), LOG_STR("text", o->text));
@@ -338,6 +362,9 @@ static void next_host(struct link *link)
 
     if (link->dead)
         return;
+    if (link->host_down)
+        failed_host_remember(link->d, link->host->name, link->host->port);
+    link->host_down = false;
     if (link->host_at == s->host_count || s->stale || link->d->draining) {
         walk_failed(link);
         return;
@@ -351,34 +378,14 @@ static void next_host(struct link *link)
     link->query = dns_resolve_host(link->d->w->dns, link->host->name, on_addresses, link);
 }
 
-static bool take_host_permit(struct link *link)
-{
-    struct group_limits limits = link->site->group->limits;
-    struct buf key = {0};
-    char ip[IP_TEXT_BYTES];
-
-    if (!limits.connections_per_host)
-        return true;
-    buf_putf(&key, "host:%s:%s", link->site->group->name, ip_format(&link->ip, ip));
-    struct permit_pool *pool =
-        permit_pool(link->d->w->shared->limits, buf_str(&key), limits.connections_per_host);
-    buf_fini(&key);
-    if (!permit_take(pool, NULL))
-        return false;
-    link->host_pool = pool;
-    return true;
-}
-
 static enum err connect_now(struct link *link)
 {
     const struct group *group = link->site->group;
-    const char *source_text = link->ip.family == 4 ? group->source_v4 : group->source_v6;
-    struct ip source;
-    bool bound = source_text && ip_parse(bytes_of(source_text), &source);
 
     link->conn = conn_create(link->d->w->pool, &conn_events, link);
     COUNT(link->d->w, connections_out_open);
-    enum err e = conn_connect(link->conn, &link->ip, link->host->port, bound ? &source : NULL);
+    enum err e = conn_connect(link->conn, &link->ip, link->host->port,
+                              link->source_ip.family ? &link->source_ip : NULL);
     if (!e) {
         uint32_t limit_ms = group->timeouts.connect_ms;
         /* With other addresses to try, a silent one is not waited for to the end. */
@@ -387,6 +394,43 @@ static enum err connect_now(struct link *link)
         conn_set_deadline(link->conn, worker_now_ms(link->d->w) + limit_ms);
     }
     return e;
+}
+
+/* It has its first connection under a connection_rate: the next may look for one. */
+static void stop_walking(struct link *link)
+{
+    if (!link->walking)
+        return;
+    link->walking = false;
+    link->site->walkers--;
+    site_kick(link->site);
+}
+
+/* Connects to the current address when the limits let it; may wait for that.  False: not to this one. */
+static bool try_address(struct link *link)
+{
+    struct outcome o;
+
+    if (!shape_take_address(link)) {
+        link->hosts_were_busy = true;
+        return false;
+    }
+    uint32_t wait_ms = shape_take_connect(link->site);
+    if (wait_ms) { /* what it holds is for others meanwhile */
+        shape_give_address(link);
+        alarm_set(&link->d->clock, &link->alarm, worker_now_ms(link->d->w) + wait_ms);
+        return true;
+    }
+    enum err e = connect_now(link);
+    stop_walking(link);
+    if (!e)
+        return true;
+    outcome_local(&o, OUTCOME_DEFERRED, STAGE_CONNECT, 451, "4.4.1", "connect to %s[%s]: %s%s",
+                  link->host->name, link->remote, err_text(e),
+                  e == ERR_INVALID ? " (source address cannot be bound)" : "");
+    remember_failure(link, &o);
+    drop_session(link);
+    return false;
 }
 
 static void next_address(struct link *link)
@@ -398,31 +442,31 @@ static void next_address(struct link *link)
         link->ip = link->addresses[link->address_at++].ip;
         ip_format_port(&link->ip, link->host->port, link->remote);
         forget_session(link);
-        if (!link_may_connect(link, &o)) {
+        if (!link_may_connect(link, &o))
             remember_failure(link, &o);
-            continue;
-        }
-        if (!take_host_permit(link)) {
-            link->hosts_were_busy = true;
-            continue;
-        }
-        enum err e = connect_now(link);
-        if (!e)
+        else if (try_address(link))
             return;
-        outcome_local(&o, OUTCOME_DEFERRED, STAGE_CONNECT, 451, "4.4.1", "connect to %s[%s]: %s%s",
-                      link->host->name, link->remote, err_text(e),
-                      e == ERR_INVALID ? " (source address cannot be bound)" : "");
-        remember_failure(link, &o);
-        drop_session(link);
     }
     if (!link->dead)
         next_host(link);
 }
 
+static void on_alarm(struct alarm *a)
+{
+    struct link *link = CONTAINER_OF(a, struct link, alarm);
+
+    link_enter(link);
+    if (link->site->stale || link->d->draining || link->d->closed) {
+        walk_failed(link);
+    } else if (!try_address(link)) {
+        link->in_clear = false;
+        next_address(link);
+    }
+    link_leave(link);
+}
+
 void link_again_in_clear(struct link *link, const struct outcome *o)
 {
-    enum err e;
-
     log_info(&link->log, "tls.fallback", LOG_STR("mx", link->host->name), LOG_STR("remote", link->remote),
              LOG_STR("why", o->text));
     remember_failure(link, o);
@@ -433,14 +477,7 @@ void link_again_in_clear(struct link *link, const struct outcome *o)
         link->failure_tls.failure; /* the mail goes, and is recorded with what TLS failed at */
     memcpy(link->tls.reason, link->failure_tls.reason, sizeof(link->tls.reason));
     link->in_clear = true;
-    if (!take_host_permit(link)) {
-        link->hosts_were_busy = true;
-        next_address(link);
-        return;
-    }
-    e = connect_now(link);
-    if (e) {
-        drop_session(link);
+    if (!try_address(link)) {
         link->in_clear = false;
         next_address(link);
     }
@@ -470,6 +507,24 @@ static enum err read_body(void *arg, const struct body *b, uint64_t from, size_t
     return spool_read(store_spool(link->d->w->shared->store), b, from, len, out);
 }
 
+static enum smtp_pipelining pipelining(const struct link *link)
+{
+    enum smtp_pipelining most = SMTP_PIPELINING_COMMANDS;
+
+    switch (link->site->group->pipelining) {
+    case PIPELINING_OFF: most = SMTP_PIPELINING_OFF; break;
+    case PIPELINING_COMMANDS: break;
+    case PIPELINING_FULL: most = SMTP_PIPELINING_FULL; break;
+    case PIPELINING_AUTO:
+        if (worker_conf(link->d->w)->delivery.pipelining_full)
+            most = SMTP_PIPELINING_FULL;
+        break;
+    }
+    if (most == SMTP_PIPELINING_FULL && map_find(&link->d->no_ahead, bytes_of(link->remote)))
+        return SMTP_PIPELINING_COMMANDS;
+    return most;
+}
+
 static void start_client(struct link *link)
 {
     const struct group *group = link->site->group;
@@ -482,8 +537,7 @@ static void start_client(struct link *link)
                      .data_ms = group->timeouts.data_ms,
                      .block_ms = group->timeouts.block_ms,
                      .dot_ms = group->timeouts.dot_ms},
-        .pipelining = worker_conf(link->d->w)->delivery.pipelining_full ? SMTP_PIPELINING_FULL
-                                                                        : SMTP_PIPELINING_COMMANDS,
+        .pipelining = pipelining(link),
         .use_chunking = !map_find(&link->d->no_chunking, bytes_of(link->remote)),
         .body_read = read_body,
         .body_read_arg = link,

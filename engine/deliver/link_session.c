@@ -7,21 +7,27 @@
 #include "base/mem.h"
 #include "engine/deliver/deliver_priv.h"
 
-#define NO_CHUNKING_MAX 1000
+#define PEERS_MAX 1000
 
-/* Peers that offer CHUNKING but do not know BDAT, by address; bounded, forgotten all at once. */
-static void remember_chunking(struct link *link)
+/* By address; bounded, forgotten all at once. */
+static void remember_peer(struct link *link, struct map *peers, const char *event)
 {
-    struct map *m = &link->d->no_chunking;
-
-    if (!smtp_client_chunking_failed(link->client) || map_find(m, bytes_of(link->remote)))
+    if (map_find(peers, bytes_of(link->remote)))
         return;
-    log_info(&link->log, "host.no_chunking", LOG_STR("mx", link->host->name),
-             LOG_STR("remote", link->remote));
-    if (m->count >= NO_CHUNKING_MAX)
-        deliver_forget_chunking(link->d);
+    log_info(&link->log, event, LOG_STR("mx", link->host->name), LOG_STR("remote", link->remote));
+    if (peers->count >= PEERS_MAX)
+        deliver_forget_peers(peers);
     char *key = mem_strdup(link->remote);
-    map_put(m, bytes_of(key), key);
+    map_put(peers, bytes_of(key), key);
+}
+
+/* Peers that offer CHUNKING but do not know BDAT, or PIPELINING and lose count. */
+static void remember_what_failed(struct link *link)
+{
+    if (smtp_client_chunking_failed(link->client))
+        remember_peer(link, &link->d->no_chunking, "host.no_chunking");
+    if (smtp_client_lost_step(link->client))
+        remember_peer(link, &link->d->no_ahead, "host.out_of_step");
 }
 
 static char *read_secret(const char *path)
@@ -166,7 +172,7 @@ static void rest_idle(struct link *link)
         s->waits_for_permit = false;
     }
     if (s->stale || link->d->draining || (most && link->messages >= most) || permit_has_waiters(s->pool) ||
-        permit_has_waiters(s->global)) {
+        permit_has_waiters(s->global) || shape_is_wanted(link)) {
         link_quit(link);
         return;
     }
@@ -204,6 +210,8 @@ static void on_ready(void *arg)
     link_enter(link);
     if (!link->ready) {
         link->ready = true;
+        link->host_down = false;
+        failed_host_forget(link->d, link->host->name, link->host->port);
         link->site->opening[link->class]--;
         site_on_alive(link->site);
     }
@@ -237,7 +245,7 @@ static void on_txn_done(void *arg, struct smtp_txn *txn)
     link->mail_answered = smtp_client_in_session(link->client);
     if (link->mail_answered)
         link_session_settled(link);
-    remember_chunking(link);
+    remember_what_failed(link);
     for (uint32_t i = 0; i < txn->rcpt_count; i++) {
         struct outcome *o = &txn->outcomes[i];
         if (is_for_again(link, txn, i)) {
@@ -270,7 +278,7 @@ static void on_over(void *arg, const struct outcome *why)
 
     link_enter(link);
     link->mail_answered = smtp_client_in_session(link->client);
-    remember_chunking(link);
+    remember_what_failed(link);
     if (link->quitting || (link->mail_answered && link->ready)) {
         link_close(link);
     } else if (link->ready && link->messages == 0) {

@@ -10,6 +10,7 @@
 #include "engine/deliver/deliver_priv.h"
 
 #define JOBS_PER_OPENING 4     /* a link that is being opened counts as capacity for that many jobs */
+#define WALKERS_MAX      2     /* links that wait for connection_rate: each holds a permit */
 #define CAP_MS           60000 /* how long a refused connection keeps us from opening more */
 
 static void make_key(struct buf *key, const struct group *group, const struct site_host *hosts, size_t count,
@@ -66,7 +67,15 @@ static void on_alarm(struct alarm *a)
 
     if (s->cap && s->cap_until_ms <= now)
         s->cap = 0;
-    if (!site_is_resting(s)) {
+    if (s->cap) /* what is still ahead rings again */
+        site_set_alarm(s, s->cap_until_ms);
+    if (s->open_after_ms > now)
+        site_set_alarm(s, s->open_after_ms);
+    if (s->paced_until_ms > now)
+        site_set_alarm(s, s->paced_until_ms);
+    if (site_is_resting(s)) {
+        site_set_alarm(s, s->rest.until_ms);
+    } else {
         LIST_FOREACH_SAFE (node, &s->dests) { /* each pages what waits for it on disk */
             struct dest *dest = LIST_ENTRY(node, struct dest, site_node);
             if (dest->page_due && !dest_has_jobs(dest))
@@ -106,6 +115,7 @@ static struct site *create(struct deliver *d, char *key, const struct group *gro
     s->pool = permit_pool(d->w->shared->limits, buf_str(&pool), group->limits.connections);
     buf_fini(&pool);
     s->global = permit_pool(d->w->shared->limits, "all", (uint32_t)worker_conf(d->w)->delivery.connections);
+    shape_init(s);
     permit_waiter_init(&s->waiter, &d->w->inbox, on_permit);
     permit_waiter_init(&s->global_waiter, &d->w->inbox, on_global_permit);
     list_push_back(&d->all_sites, &s->node);
@@ -192,6 +202,13 @@ void site_make_stale(struct site *s)
     if (!s->stale)
         map_remove(&s->d->sites, bytes_of(s->key));
     s->stale = true;
+    s->link_count++; /* held */
+    LIST_FOREACH_SAFE (node, &s->links) {
+        struct link *link = LIST_ENTRY(node, struct link, node);
+        if (alarm_is_set(&link->alarm)) /* it waits by a limit that holds no more */
+            link_close(link);
+    }
+    s->link_count--;
     LIST_FOREACH_SAFE (node, &s->dests)
         dest_unbind(LIST_ENTRY(node, struct dest, site_node));
 }
@@ -255,7 +272,7 @@ static struct dest *next_dest_of(struct site *s, enum job_class class)
     return NULL;
 }
 
-static void set_alarm(struct site *s, uint64_t at_ms)
+void site_set_alarm(struct site *s, uint64_t at_ms)
 {
     if (!alarm_is_set(&s->alarm) || s->alarm.at_ms > at_ms)
         alarm_set(&s->d->clock, &s->alarm, at_ms);
@@ -327,6 +344,13 @@ static bool concerns(const struct job *job, void *arg)
     return job_class(job) == f->class && (f->clear_ok || !job_clear_ok(f->d, job));
 }
 
+static uint64_t first_size(const struct dest *dest, enum job_class class)
+{
+    const struct job *job = LIST_ENTRY(list_first(&dest->jobs[class]), struct job, node);
+
+    return job->message->body->size_bytes;
+}
+
 struct deliver_txn *site_take(struct site *s, struct link *link)
 {
     struct deliver *d = s->d;
@@ -335,15 +359,11 @@ struct deliver_txn *site_take(struct site *s, struct link *link)
     if (s->stale || d->draining || d->closed || site_is_resting(s) || deliver_is_stalled(d))
         return NULL;
     for (struct dest *dest; (dest = next_dest_for(s, link));) {
-        if (s->group->limits.messages_per_second > 0) {
-            uint32_t wait_ms = rate_take(d->w->shared->limits, s->group->name,
-                                         s->group->limits.messages_per_second, clock_now_us());
-            if (wait_ms) {
-                set_alarm(s, worker_now_ms(d->w) + wait_ms);
-                return NULL;
-            }
-        }
+        uint64_t size_bytes = first_size(dest, link->class);
+        if (!shape_take_message(s, size_bytes))
+            return NULL;
         if (link_holds_back(link, dest, &held)) {
+            shape_give_message(s, size_bytes);
             struct walk_failure f = {d, link->class, true};
             dest_settle_all(dest, &held, link, concerns, &f);
             dest_kick_soon(dest);
@@ -357,6 +377,7 @@ struct deliver_txn *site_take(struct site *s, struct link *link)
         split(dest, job, s->group->limits.recipients_per_transaction);
         uint32_t recipients = job->rcpt_count;
         if (is_expired(dest, job) || !body_is_there(dest, job)) {
+            shape_give_message(s, size_bytes);
             dest_kick_soon(dest);
             continue;
         }
@@ -396,6 +417,9 @@ static bool take_permits(struct site *s)
         if (permit_take(s->pool, &s->waiter))
             return true;
         permit_give(s->global);
+        shape_met(s, "connections", 0);
+    } else {
+        shape_met(s, "delivery.connections", 0);
     }
     s->waits_for_permit = true;
     for (unsigned i = 0; i < shared->worker_count; i++) /* whoever holds one without work gives it up */
@@ -416,8 +440,10 @@ static bool wants_link(const struct site *s, enum job_class class)
 static bool open_links(struct site *s, enum job_class class)
 {
     while (!list_is_empty(&s->ready) && wants_link(s, class)) {
-        if (alarm_is_set(&s->alarm) && s->group->limits.messages_per_second > 0 && s->link_count)
-            return false; /* the rate binds, not the links */
+        if (s->open_after_ms > worker_now_ms(s->d->w) || !shape_may_send(s))
+            return false; /* a limit binds, not the links */
+        if (s->group->limits.connection_rate.count > 0 && s->walkers >= WALKERS_MAX)
+            return false; /* they come back when they have connected */
         struct dest *dest = next_dest_of(s, class);
         if (!dest)
             return true;
@@ -460,7 +486,7 @@ static void cap_connections(struct site *s, const struct outcome *o)
 {
     s->cap = MAX_OF(s->link_count, 2U) - 1;
     s->cap_until_ms = worker_now_ms(s->d->w) + CAP_MS;
-    set_alarm(s, s->cap_until_ms);
+    site_set_alarm(s, s->cap_until_ms);
     log_info(&s->d->w->log, "site.capped", LOG_STR("group", s->group->name), LOG_STR("mx", s->hosts[0].name),
              LOG_INT("connections", s->cap), LOG_STR("why", o->text));
 }
@@ -471,7 +497,7 @@ static void rest(struct site *s, const struct outcome *o)
 
     if (site_is_resting(s)) /* links that were opened together fail together: that is one failure */
         return;
-    set_alarm(s, suspension_start(&s->rest, o, &s->group->retry, now));
+    site_set_alarm(s, suspension_start(&s->rest, o, &s->group->retry, now));
     log_warn(&s->d->w->log, "site.suspended", LOG_STR("group", s->group->name),
              LOG_STR("mx", s->hosts[0].name), LOG_INT("seconds", (s->rest.until_ms - now) / 1000),
              LOG_STR("why", o->text));

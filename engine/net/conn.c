@@ -189,6 +189,23 @@ enum err conn_connect(struct conn *c, const struct ip *to, uint16_t port, const 
     return OK;
 }
 
+bool conn_source_for(const struct ip *to, uint16_t port, struct ip *source)
+{
+    struct sockaddr_storage address;
+    socklen_t len = ip_to_sockaddr(to, port, &address);
+    uint16_t any;
+    int fd = socket(to->family == 4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return false;
+    bool found = connect(fd, (struct sockaddr *)&address, len) == 0;
+    len = sizeof(address);
+    found = found && getsockname(fd, (struct sockaddr *)&address, &len) == 0 &&
+            ip_from_sockaddr((struct sockaddr *)&address, source, &any);
+    close(fd);
+    return found;
+}
+
 void conn_set_output(struct conn *c, struct outq *out)
 {
     c->out = out;
@@ -432,8 +449,8 @@ static void read_some(struct conn *c)
 
 /* ---- TLS ---- */
 
-/* GnuTLS asks to be called again after each record of a message that spans several (a long chain does); the rest
- * may have been read already, and then no poll says so. */
+/* GnuTLS asks to be called again after each record of a message that spans several (a long chain does); the
+ * rest may have been read already, and then no poll says so. */
 static int handshake_step(struct conn *c)
 {
     size_t left;

@@ -46,6 +46,9 @@ struct conn *conn_create(struct conn_pool *pool, const struct conn_events *event
 MUST_CHECK enum err conn_adopt(struct conn *c, int fd);
 /* source: address to bind, or NULL.  on_connected follows, unless an error is returned. */
 MUST_CHECK enum err conn_connect(struct conn *c, const struct ip *to, uint16_t port, const struct ip *source);
+/* The local address that the kernel would choose for a connection to there; nothing is sent.  False: no way
+ * there. */
+bool conn_source_for(const struct ip *to, uint16_t port, struct ip *source);
 void conn_set_output(struct conn *c, struct outq *out); /* borrowed until replaced or closed */
 
 /* Handshakes on the session, which is theirs now (tls_session_end when closed).  Output that waits is sent in

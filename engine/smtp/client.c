@@ -218,8 +218,28 @@ enum client_state client_fail(struct smtp_client *c, uint16_t code, const char *
     return CLIENT_OVER;
 }
 
+/* Is a MAIL unanswered that was said behind the end of the message before it? */
+static bool said_ahead(const struct smtp_client *c)
+{
+    LIST_FOREACH (node, &c->txns) {
+        const struct smtp_txn *t = LIST_ENTRY(node, struct smtp_txn, node);
+        if (t->ahead && !t->mail_heard)
+            return true;
+    }
+    return false;
+}
+
+/* It waits for the answer to such a MAIL, and for nothing before it. */
+static bool waits_for_ahead(const struct smtp_client *c)
+{
+    const struct smtp_txn *t = client_head(c);
+
+    return c->state == CLIENT_MAIL && t && t->ahead && !t->mail_heard;
+}
+
 enum client_state client_fail_protocol(struct smtp_client *c, const char *what)
 {
+    c->lost_step |= said_ahead(c);
     return client_fail(c, 451, "4.5.0", "the peer broke the protocol while we waited for %s: %s",
                        steps[c->state].waits_for, what);
 }
@@ -442,6 +462,7 @@ void smtp_client_receive(struct smtp_client *c, struct bytes in, uint64_t now_ms
 void smtp_client_closed(struct smtp_client *c, enum err e, const char *why, uint64_t now_ms)
 {
     client_enter(c, now_ms);
+    c->lost_step |= !c->ahead_worked && waits_for_ahead(c); /* later it is but an end */
     if (c->state == CLIENT_QUIT)
         client_go(c, end_orderly(c));
     else if (c->state != CLIENT_OVER)
@@ -454,6 +475,7 @@ void smtp_client_on_deadline(struct smtp_client *c, uint64_t now_ms)
 {
     client_enter(c, now_ms);
     bool due = c->state != CLIENT_OVER && c->deadline_ms && now_ms >= c->deadline_ms;
+    c->lost_step |= due && !is_moving(c) && waits_for_ahead(c);
     if (due && is_moving(c))
         restart_clock(c);
     else if (due && c->state == CLIENT_QUIT)
@@ -598,6 +620,11 @@ bool smtp_client_in_session(const struct smtp_client *c)
 bool smtp_client_chunking_failed(const struct smtp_client *c)
 {
     return c->chunking_failed;
+}
+
+bool smtp_client_lost_step(const struct smtp_client *c)
+{
+    return c->lost_step;
 }
 
 uint32_t smtp_client_transactions(const struct smtp_client *c)

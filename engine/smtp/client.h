@@ -59,6 +59,7 @@ struct smtp_txn {
     uint64_t chunk_end; /* where in the body the announced chunk ends */
     uint64_t end_at;    /* position in the output behind the dot or the last chunk; 0: not said yet */
     uint8_t phase;      /* what is said next */
+    bool ahead;         /* its MAIL was said before the transaction before it was answered */
     bool bdat, bdat_last, bdat_refused, hold_body, utf8, mail_heard, mail_refused, lone_dot, line_start;
     char last_octet; /* of the body, as far as it was said */
 };
@@ -171,6 +172,12 @@ bool smtp_client_in_session(const struct smtp_client *c);
  * the same connection.)
  */
 bool smtp_client_chunking_failed(const struct smtp_client *c);
+/*
+ * The peer offers PIPELINING but loses count when commands stand behind the end of a message: it broke the
+ * protocol, fell silent, or refused a MAIL that came so as out of order.  What it had not begun is "not
+ * sent". Who tries it again must not use FULL with this peer.
+ */
+bool smtp_client_lost_step(const struct smtp_client *c);
 uint32_t smtp_client_transactions(const struct smtp_client *c); /* done on this connection */
 const struct smtp_offer *smtp_client_offer(const struct smtp_client *c);
 /* What is waited for: "greeting", "ehlo", … "ready", "mail", "rcpt", … for logs and status. */

@@ -62,6 +62,7 @@ struct smtp_client {
     bool peer_in_txn; /* the peer holds a MAIL: RSET before the next */
     bool no_chunking; /* BDAT was refused here */
     bool chunking_failed;
+    bool ahead_worked, lost_step; /* pipelining FULL */
     bool in_session;
     bool quitting;
 

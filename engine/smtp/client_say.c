@@ -348,6 +348,7 @@ static bool say_begin(struct smtp_client *c, struct smtp_txn *t)
     if (!may_begin(c, t))
         return false;
     t->phase = SAY_MAIL;
+    t->ahead = t != client_head(c);
     if (c->state == CLIENT_RSET) {
         buf_puts(&c->cmd, "RSET\r\n");
         c->unanswered++;

@@ -24,7 +24,7 @@ static void start_over(struct smtp_txn *t)
     t->chunks_said = t->chunks_heard = 0;
     t->body_at = t->chunk_end = t->end_at = 0;
     t->phase = SAY_START;
-    t->bdat = t->bdat_last = t->hold_body = t->mail_heard = t->mail_refused = t->lone_dot = false;
+    t->ahead = t->bdat = t->bdat_last = t->hold_body = t->mail_heard = t->mail_refused = t->lone_dot = false;
     t->body_sent = false;
     t->line_start = true;
     t->last_octet = 0;
@@ -126,14 +126,27 @@ enum client_state client_on_rset(struct smtp_client *c, const struct smtp_reply 
     return CLIENT_MAIL;
 }
 
+/* RFC 5321 §4.2.2: bad sequence, or what servers say that heed RFC 2920 §3.2 more strictly than they offer.
+ */
+static bool is_out_of_order(const struct smtp_reply *r)
+{
+    return r->code == 500 || r->code == 503 || r->code == 554;
+}
+
 enum client_state client_on_mail(struct smtp_client *c, const struct smtp_reply *r)
 {
     struct smtp_txn *t = client_head(c);
 
     if (r->code / 100 == 3)
         return client_fail_protocol(c, "MAIL was answered by 3yz");
+    if (t->ahead &&
+        is_out_of_order(r)) { /* of what came too early, not of the message: it is not attempted */
+        c->lost_step = true;
+        return client_fail(c, 451, "4.5.0", "the peer does not take commands behind the end of a message");
+    }
     t->mail_heard = c->in_session = true;
     if (r->code / 100 == 2) {
+        c->ahead_worked |= t->ahead;
         c->peer_in_txn = true;
         return CLIENT_RCPT;
     }

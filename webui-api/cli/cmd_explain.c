@@ -110,12 +110,9 @@ static void put_host_remarks(struct buf *out, const struct cli *cli, const json_
 
 static void put_hosts(struct buf *out, const struct cli *cli, const json_t *e)
 {
-    static const struct column columns[] = {{"HOST", COLUMN_LEFT},
-                                            {"PREFERENCE", COLUMN_RIGHT},
-                                            {"PORT", COLUMN_RIGHT},
-                                            {"DNS", COLUMN_LEFT},
-                                            {"TLS", COLUMN_LEFT},
-                                            {"ADDRESSES", COLUMN_GIVES}};
+    static const struct column columns[] = {{"HOST", COLUMN_LEFT},  {"PREFERENCE", COLUMN_RIGHT},
+                                            {"PORT", COLUMN_RIGHT}, {"DNS", COLUMN_LEFT},
+                                            {"TLS", COLUMN_LEFT},   {"ADDRESSES", COLUMN_GIVES}};
     const json_t *hosts = json_object_get(e, "hosts");
     json_t *host, *address;
     struct table t;
@@ -212,6 +209,16 @@ static void put_queue(struct buf *out, const struct cli *cli, const json_t *e)
         if (field_count(e, "connections_capped_at"))
             buf_putf(out, ", for now at most %llu: the receiver was slow or refused",
                      (unsigned long long)field_count(e, "connections_capped_at"));
+        buf_putc(out, '\n');
+    }
+    json_t *limited = json_object_get(e, "limited_by");
+    if (limited) {
+        put_label(out, cli, "limited by");
+        buf_puts(out, field_text(limited, "limit"));
+        if (field_known(limited, "milliseconds_left"))
+            buf_putf(out, ", for %llu.%03llu s more",
+                     (unsigned long long)field_count(limited, "milliseconds_left") / 1000,
+                     (unsigned long long)field_count(limited, "milliseconds_left") % 1000);
         buf_putc(out, '\n');
     }
     put_suspension(out, cli, json_object_get(e, "suspended"));

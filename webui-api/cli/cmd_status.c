@@ -279,11 +279,11 @@ static void put_groups(struct buf *out, const struct cli *cli, const json_t *gro
     static const struct column columns[] = {
         {"GROUP", COLUMN_LEFT},      {"STARTTLS", COLUMN_LEFT},   {"CONNECTIONS", COLUMN_RIGHT},
         {"LIMIT", COLUMN_RIGHT},     {"SITES", COLUMN_RIGHT},     {"DOMAINS", COLUMN_RIGHT},
-        {"IN MEMORY", COLUMN_RIGHT}, {"IN FLIGHT", COLUMN_RIGHT},
+        {"IN MEMORY", COLUMN_RIGHT}, {"IN FLIGHT", COLUMN_RIGHT}, {"LIMITED BY", COLUMN_LEFT},
     };
-    const char *name;
+    const char *name, *limit;
     struct table t;
-    json_t *g;
+    json_t *g, *sites;
 
     table_init(&t, columns, COUNT_OF(columns));
     json_object_foreach((json_t *)(uintptr_t)groups, name, g)
@@ -296,6 +296,10 @@ static void put_groups(struct buf *out, const struct cli *cli, const json_t *gro
         table_count(&t, STYLE_PLAIN, field_count(g, "destinations"));
         table_count(&t, STYLE_PLAIN, field_count(g, "recipients_in_memory"));
         table_count(&t, STYLE_PLAIN, field_count(g, "recipients_in_flight"));
+        BUF_LOCAL(limits);
+        json_object_foreach(json_object_get(g, "limited_by"), limit, sites)
+            buf_putf(&limits, "%s%s", limits.len ? ", " : "", limit);
+        table_text(&t, STYLE_PLAIN, limits.len ? buf_str(&limits) : "-");
     }
     buf_putc(out, '\n');
     table_print(&t, &cli->term, out);

@@ -109,7 +109,7 @@ static void groups_lie_over_defaults_and_defaults_over_presets(void **state)
                                   "groups:\n"
                                   "- name: a\n"
                                   "  match: [a.example]\n"
-                                  "  limits: {connections: 9}\n"
+                                  "  limits: {connections: 9, connection_rate: 30/m}\n"
                                   "  retry: {lifetime: 2d}\n"
                                   "- name: default\n"
                                   "  starttls: off\n");
@@ -130,6 +130,7 @@ static void groups_lie_over_defaults_and_defaults_over_presets(void **state)
     assert_int_equal(d->limits.connections, 7);
     assert_int_equal(a->limits.connections_per_host, 20);
     assert_true(a->limits.messages_per_second == 2.5);
+    assert_true(a->limits.connection_rate.count == 30 && a->limits.connection_rate.seconds == 60);
     assert_int_equal(a->retry.steps, 2);
     assert_int_equal(a->retry.step_s[1], 120);
     assert_int_equal(a->retry.jitter_percent, 20);
@@ -167,6 +168,11 @@ static void the_presets_are_those_that_are_documented(void **state)
     assert_int_equal(g->limits.messages_per_connection, 500);
     assert_int_equal(g->limits.recipients_per_transaction, 100);
     assert_true(g->limits.messages_per_second == 0);
+    assert_true(g->limits.messages_per_minute == 0 && g->limits.messages_per_hour == 0);
+    assert_true(g->limits.bytes_per_second == 0 && g->limits.connection_rate.count == 0);
+    assert_int_equal(g->limits.connections_per_source, 0);
+    assert_int_equal(g->limits.burst, 1);
+    assert_int_equal(g->pipelining, PIPELINING_AUTO);
     assert_memory_equal(&g->retry, &retry_default, sizeof(retry_default));
     assert_null(g->ehlo_name);
     assert_null(g->source_v4);
@@ -321,6 +327,11 @@ static void a_dumped_group_reads_back_as_the_same_group(void **state)
         "  starttls: verify\n  tls: {match: [mx, .a.example, 例え.jp], certificate: /c, key: /k,"
         " pins: ['SPKI:" HEX63 "0', '" PIN_UPPER "']}\n",
         "  tls: {min_version: 1.0}\n",
+        "  pipelining: off\n  limits: {connection_rate: 30/m, connections_per_source: 4, "
+        "messages_per_minute: 90,"
+        " messages_per_hour: 0.5, burst: 7, bytes_per_second: 1000000}\n",
+        "  pipelining: full\n  limits: {connection_rate: 0.25/s}\n",
+        "  pipelining: commands\n  limits: {connection_rate: 100/h}\n",
     };
 
     for (size_t i = 0; i < COUNT_OF(groups); i++) {

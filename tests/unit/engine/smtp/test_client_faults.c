@@ -43,6 +43,33 @@ static void play(const struct script_case *cases, size_t count)
         script_play_every_way(&cases[i]);
 }
 
+/* The owner is told, and what came behind the end of a message was not attempted. */
+static void a_peer_that_does_not_take_commands_behind_the_end_costs_no_attempt(void **state)
+{
+#define AHEAD PIPELINES, GROUP_A, YES3, BODY, GROUP_B, "S 250 took A"
+    (void)state;
+    const struct script_case cases[] = {
+        {.name = "bad sequence",
+         .messages = two,
+         .pipelining = SMTP_PIPELINING_FULL,
+         .one_way = true,
+         .lines = LINES(AHEAD, "S 503 5.5.1 one at a time"),
+         .want = "A+: delivered dot 250\nB: deferred queue 0!\nover: deferred mail 451 4.5.0"},
+        {.name = "synchronization error",
+         .messages = two,
+         .pipelining = SMTP_PIPELINING_FULL,
+         .one_way = true,
+         .lines = LINES(AHEAD, "S 554 synchronization error"),
+         .want = "A+: delivered dot 250\nB: deferred queue 0!\nover: deferred mail 451 4.5.0"},
+        {.name = "another refusal is one of the message",
+         .messages = two,
+         .pipelining = SMTP_PIPELINING_FULL,
+         .lines = LINES(AHEAD, "S 550 5.7.1 not you", "S 503 no", "S 503 no", BYE),
+         .want = "A+: delivered dot 250\nB: bounced mail 550 5.7.1" ORDERLY},
+    };
+    play(cases, COUNT_OF(cases));
+}
+
 /* T40 */
 static void a_lost_connection_defers_and_tells_what_is_in_doubt(void **state)
 {
@@ -514,6 +541,7 @@ static void the_rfc_gives_the_times_that_are_not_set(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_peer_that_does_not_take_commands_behind_the_end_costs_no_attempt),
         cmocka_unit_test(a_lost_connection_defers_and_tells_what_is_in_doubt),
         cmocka_unit_test(a_reused_connection_that_dies_at_mail_costs_no_attempt),
         cmocka_unit_test(a_421_ends_it_wherever_it_stands),

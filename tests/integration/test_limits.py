@@ -1,0 +1,187 @@
+"""How much, how fast, from where: the limits of a group, with exact counts at the receivers."""
+
+import collections
+import time
+
+import pytest
+
+from harness import HOURLY, PATIENCE, group, wait_until
+from test_delivery import submit_many
+
+
+def times(world, at=None):
+    return sorted(d.time for d in (world.seen.deliveries if at is None else world.seen.at(at)))
+
+
+def most_within(stamps, span):
+    """The largest number of stamps in any span of that many seconds."""
+    most = first = 0
+    for last, stamp in enumerate(stamps):
+        while stamp - stamps[first] > span:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_five_connections_are_never_six_at_any_number_of_workers(world, workers):
+    world.receiver("five", *[f"d{i}.test" for i in range(8)], delay_s=0.02)
+    daemon = world.daemon(group("default", limits={"connections": 5, "connections_per_host": 100}), workers=workers)
+    submit_many(daemon, [f"r{i}@d{i % 8}.test" for i in range(150)])
+    world.got(150, 60)
+    assert world.seen.peak["five"] == 5
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_connections_per_source_span_all_hosts_and_workers(world, workers):
+    for i in range(4):
+        world.receiver(f"s{i}", f"d{i}.test", delay_s=0.02)
+    daemon = world.daemon(group("default", limits={"connections": 50, "connections_per_source": 1}), workers=workers)
+    submit_many(daemon, [f"r{i}@d{i % 4}.test" for i in range(60)])
+    world.got(60, 60)
+    assert {world.seen.peak[f"s{i}"] for i in range(4)} == {1}
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_hundred_a_second_over_all_workers(world, workers):
+    world.receiver("rate", *[f"d{i}.test" for i in range(8)])
+    daemon = world.daemon(group("default", limits={"messages_per_second": 100}), workers=workers)
+    submit_many(daemon, [f"r{i}@d{i % 8}.test" for i in range(500)])
+    world.got(500, 60)
+    t = times(world)
+    span = t[-1] - t[0]
+    assert 500 / 1.05 / 100 <= span + 0.06, "never more than allowed"
+    assert span <= 500 / 100 * 1.05 + 0.5, "and no less"
+
+
+def test_a_rate_by_the_minute_with_a_burst_binds_and_is_told(world):
+    world.receiver("min", "a.test", "b.test")
+    daemon = world.daemon(group("m", ["a.test", "b.test"],
+                                limits={"messages_per_second": 1000, "messages_per_minute": 60, "burst": 20}), workers=4)
+    submit_many(daemon, [f"r{i}@{'ab'[i % 2]}.test" for i in range(60)])
+    wait_until(lambda: len(world.seen.deliveries) >= 20, what="the burst")
+    begun = times(world)[0]
+    wait_until(lambda: "messages_per_minute" in daemon.api("/api/v1/status")["groups"]["m"].get("limited_by", {}),
+               what="status names the limit")
+    wait_until(lambda: any(daemon.api(f"/api/v1/explain/{d}.test").get("limited_by", {}).get("limit") == "messages_per_minute"
+                           for d in "ab"), what="explain names the limit")
+    assert "messages_per_minute" in daemon.hayauma("status")
+    time.sleep(max(0, begun + 5 - time.time()))
+    t = times(world)
+    assert 20 <= len([x for x in t if x < begun + 1]) <= 22
+    assert 23 <= len([x for x in t if x < begun + 5]) <= 25
+
+
+@pytest.mark.serial
+def test_an_hourly_rate_gives_way_at_once_to_a_new_policy_and_another_takes_hold(world):
+    world.receiver("hour", "hour.test")
+    rules = lambda **limits: [group("h", ["hour.test"], limits=limits)]
+    daemon = world.daemon(*rules(messages_per_hour=4), workers=4)
+    submit_many(daemon, [f"r{i}@hour.test" for i in range(20)])
+    wait_until(lambda: len(world.seen.deliveries) == 1, what="the first")
+    time.sleep(1)
+    assert len(world.seen.deliveries) == 1
+    daemon.apply(rules(messages_per_second=20))
+    world.got(20, 5)
+    daemon.apply(rules(messages_per_hour=1))
+    before = len(world.seen.deliveries)
+    submit_many(daemon, [f"s{i}@hour.test" for i in range(5)])
+    time.sleep(1.5)
+    assert len(world.seen.deliveries) <= before + 1
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("workers", [1, 4])
+def test_connections_are_opened_at_their_rate(world, workers):
+    world.receiver("conn", *[f"d{i}.test" for i in range(4)])
+    daemon = world.daemon(group("default", limits={"connection_rate": "5/s", "messages_per_connection": 1}), workers=workers)
+    submit_many(daemon, [f"r{i}@d{i % 4}.test" for i in range(25)])
+    world.got(25, 30)
+    t = times(world)
+    assert world.seen.sessions["conn"] == 25
+    assert most_within(t, 0.9) <= 6
+    assert 24 / 5 * 0.95 <= t[-1] - t[0] <= 24 / 5 * 1.25 + 0.5
+
+
+def test_a_connection_that_waits_for_its_minute_is_freed_by_a_new_policy(world):
+    world.receiver("slow", "slow.test")
+    rules = lambda rate: [group("s", ["slow.test"], limits={"connection_rate": rate, "messages_per_connection": 1})]
+    daemon = world.daemon(*rules("1/h"))
+    submit_many(daemon, [f"r{i}@slow.test" for i in range(6)])
+    wait_until(lambda: len(world.seen.deliveries) == 1, what="the first")
+    wait_until(lambda: "connection_rate" in daemon.api("/api/v1/status")["groups"]["s"].get("limited_by", {}),
+               what="status names the limit")
+    assert world.seen.sessions["slow"] == 1
+    daemon.apply(rules("100/s"))
+    world.got(6, 5)
+
+
+@pytest.mark.serial
+def test_octets_a_second_hold_over_messages_of_all_sizes(world):
+    world.receiver("bytes", "bytes.test")
+    daemon = world.daemon(group("b", ["bytes.test"], limits={"bytes_per_second": 100_000}), workers=2)
+    for i in range(40):
+        daemon.send(f"r{i}@bytes.test", body=("x" * 70 + "\r\n") * (70 if i % 2 else 210))
+    world.got(40, 30)
+    sizes = {d.time: d.size for d in world.seen.deliveries}
+    stamps = sorted(sizes)
+    assert len(stamps) == 40
+    sent = sum(sizes[t] for t in stamps[:-1])  # the last is paid for later
+    span = stamps[-1] - stamps[0]
+    assert sent / 100_000 - 0.1 <= span <= sent / 100_000 * 1.1 + 0.5
+
+
+# ---- pipelining ----
+
+@pytest.mark.parametrize("how", ["off", "commands", "full"])
+def test_mail_arrives_at_every_degree_of_pipelining(world, how):
+    world.receiver("pipe", "pipe.test", record=True)
+    daemon = world.daemon(group("p", ["pipe.test"], pipelining=how, limits={"connections": 1}))
+    submit_many(daemon, [f"r{i}@pipe.test" for i in range(20)])
+    world.got(20)
+    assert f"pipelining: {how}" in daemon.api("/api/v1/explain/pipe.test")["settings"]
+
+
+@pytest.mark.parametrize("how", ["refuses", "falls silent", "closes"])
+def test_a_host_that_falls_out_of_step_is_served_with_commands_from_then_on(world, how):
+    """It offers PIPELINING, and cannot take what stands behind the end of a message.  That costs no attempt."""
+    early = collections.Counter()
+
+    def on_dot(session, _):
+        session.early = len(session.buf) > 0
+        return None
+
+    def on_mail(session, _):
+        if not getattr(session, "early", False):
+            return None
+        early["seen"] += 1
+        if how == "closes":
+            session.flush()
+            session.close()
+        return "503 5.5.1 one at a time" if how == "refuses" else "silence"
+
+    world.receiver("step", "step.test", banner_delay_s=0.5, replies={"DOT": on_dot, "MAIL": on_mail})
+    daemon = world.daemon(group("s", ["step.test"], pipelining="full", retry=HOURLY, limits={"connections": 1},
+                                timeouts={"mail": "1s"}), workers=1)
+    submit_many(daemon, [f"r{i}@step.test" for i in range(30)])
+    world.got(30, 20)
+    assert early["seen"] == 1, "it was seen once, and remembered"
+    assert daemon.log().count("host.out_of_step") == 1
+    assert daemon.totals()["delivered"] == 30
+
+
+# ---- hosts that failed ----
+
+def test_a_host_that_failed_is_tried_last_from_then_on(world):
+    dead = world.net.address()
+    alive = world.receiver("alive")
+    world.dns.a("mx.dead.test", dead).mx("two.test", "10 mx.dead.test", "20 mx.alive.test")
+    daemon = world.daemon(group("t", ["two.test"], retry=HOURLY, limits={"connections": 1, "messages_per_connection": 1}),
+                          workers=1)
+    submit_many(daemon, [f"r{i}@two.test" for i in range(10)])
+    world.got(10)
+    assert alive and daemon.log().count("host.failed") == 1
+    hosts = {h["host"]: h for h in daemon.api("/api/v1/explain/two.test")["hosts"]}
+    assert 200 < hosts["mx.dead.test"]["tried_last_seconds"] <= 300
+    assert "tried_last_seconds" not in hosts["mx.alive.test"]

@@ -1,0 +1,237 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <pthread.h>
+
+#include "base/clock.h"
+#include "base/macros.h"
+#include "engine/limits.h"
+
+#define SECOND UINT64_C(1000000000) /* ns */
+#define START  (UINT64_C(1000000) * SECOND)
+
+/* Takes whatever a caller gets who asks every `step_ns` from START on. */
+static unsigned count_takes(struct bucket *b, const struct pace_rule *rule, uint64_t from_ns,
+                            uint64_t span_ns, uint64_t step_ns, double units)
+{
+    unsigned taken = 0;
+
+    for (uint64_t at = from_ns; at < from_ns + span_ns; at += step_ns) {
+        while (bucket_wait_ns(b, rule, at) == 0) {
+            bucket_take(b, rule, units, at);
+            taken++;
+        }
+    }
+    return taken;
+}
+
+static void a_rate_is_kept_however_often_one_asks(void **state)
+{
+    static const struct {
+        struct pace_rule rule;
+        uint64_t span_s, step_ns;
+        double want; /* by the rate alone */
+    } rows[] = {
+        {{100, 1, 1}, 10, 1000000, 1000},      {{100, 1, 1}, 10, 37000000, 1000},
+        {{0.5, 1, 1}, 100, 1000000, 50},       {{20000, 1, 1}, 10, 1000000, 200000},
+        {{20000, 1, 1}, 10, 45000000, 200000}, {{60, 60, 1}, 600, 10000000, 600},
+        {{7, 60, 1}, 6000, 100000000, 700},    {{100, 3600, 1}, 36000, SECOND, 1000},
+        {{1000, 1, 500}, 10, 1000000, 10000},  {{3600, 3600, 600}, 7200, SECOND / 2, 7200},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct bucket b = {0};
+        double extra = MAX_OF(rows[i].rule.burst, rows[i].rule.units / rows[i].rule.seconds / 20 + 1);
+        unsigned n = count_takes(&b, &rows[i].rule, START, rows[i].span_s * SECOND, rows[i].step_ns, 1);
+        assert_true(n <= rows[i].want + extra);
+        assert_true(n >= rows[i].want * 0.95);
+    }
+}
+
+static void a_burst_goes_at_once_and_only_after_a_pause(void **state)
+{
+    static const struct pace_rule rule = {3600, 3600, 50};
+    struct bucket b = {0};
+
+    (void)state;
+    assert_int_equal(count_takes(&b, &rule, START, 1, 1, 1), 50);
+    assert_int_equal(count_takes(&b, &rule, START + 1, 1, 1, 1), 0);
+    assert_int_equal(count_takes(&b, &rule, START + 10 * SECOND, 1, 1, 1), 10);
+    assert_int_equal(count_takes(&b, &rule, START + 1000 * SECOND, 1, 1, 1), 50);
+}
+
+static void a_take_larger_than_the_bucket_is_paid_for_by_the_next(void **state)
+{
+    static const struct pace_rule rule = {1000, 1, 1};
+    struct bucket b = {0};
+
+    (void)state;
+    assert_int_equal(bucket_wait_ns(&b, &rule, START), 0);
+    bucket_take(&b, &rule, 10000, START);
+    assert_int_equal(bucket_wait_ns(&b, &rule, START), 10 * SECOND - SECOND / 20);
+    assert_int_equal(bucket_wait_ns(&b, &rule, START + 10 * SECOND), 0);
+}
+
+static void a_new_rate_holds_at_once_both_ways(void **state)
+{
+    static const struct pace_rule hourly = {1, 3600, 1}, quick = {100, 1, 1}, none = {0, 1, 1};
+    struct bucket b = {0};
+
+    (void)state;
+    bucket_take(&b, &hourly, 1, START);
+    assert_true(bucket_wait_ns(&b, &hourly, START) > 3599 * SECOND);
+    assert_true(bucket_wait_ns(&b, &quick, START) <= SECOND / 100);
+    assert_int_equal(bucket_wait_ns(&b, &none, START), 0);
+    b = (struct bucket){0};
+    bucket_take(&b, &quick, 1, START);
+    assert_true(bucket_wait_ns(&b, &hourly, START) > 3590 * SECOND);
+}
+
+static void the_smallest_rates_do_not_overflow(void **state)
+{
+    static const struct pace_rule rule = {1e-9, 3600, 1000000};
+    struct bucket b = {0};
+
+    (void)state;
+    for (int i = 0; i < 100; i++)
+        bucket_take(&b, &rule, 1e12, START);
+    assert_true(b.next_ns > START);
+}
+
+static void what_is_given_back_may_be_taken_again(void **state)
+{
+    static const struct pace_rule rules[] = {{1, 1, 1}, {1, 3600, 1}};
+    const double units[] = {1, 1};
+    struct limits *l = limits_create();
+    struct pace *p = pace_find(l, "messages:a");
+    size_t which = 9;
+
+    (void)state;
+    assert_int_equal(pace_take(p, rules, units, 2, START / 1000, &which), 0);
+    assert_true(pace_take(p, rules, units, 2, START / 1000, &which) > 3500000);
+    assert_int_equal(which, 1);
+    pace_give(p, rules, units, 2, START / 1000);
+    assert_int_equal(pace_wait(p, rules, 2, START / 1000, &which), 0);
+    assert_int_equal(pace_take(p, rules, units, 2, START / 1000, &which), 0);
+    assert_ptr_equal(p, pace_find(l, "messages:a"));
+    assert_ptr_not_equal(p, pace_find(l, "messages:b"));
+    limits_destroy(l);
+}
+
+/* ---- many threads ---- */
+
+#define THREADS 8
+
+struct taker {
+    struct limits *limits;
+    uint64_t until_us;
+    unsigned taken, most;
+};
+static atomic_int holders;
+
+static void *take_paced(void *arg)
+{
+    static const struct pace_rule rules[] = {{2000, 1, 1}, {1000000, 60, 1}};
+    const double units[] = {1, 1};
+    struct taker *t = arg;
+    struct pace *p = pace_find(t->limits, "messages:x");
+    size_t which;
+
+    while (clock_now_us() < t->until_us)
+        t->taken += pace_take(p, rules, units, 2, clock_now_us(), &which) == 0;
+    return NULL;
+}
+
+static void *take_permits(void *arg)
+{
+    struct taker *t = arg;
+    struct permit_pool *p = permit_pool(t->limits, "host:x", 5);
+
+    while (clock_now_us() < t->until_us) {
+        if (!permit_take(p, NULL))
+            continue;
+        unsigned now = (unsigned)atomic_fetch_add(&holders, 1) + 1;
+        t->most = MAX_OF(t->most, now);
+        t->taken++;
+        atomic_fetch_sub(&holders, 1);
+        permit_give(p);
+    }
+    return NULL;
+}
+
+static unsigned run_threads(void *(*run)(void *), uint64_t span_us, unsigned *most)
+{
+    struct limits *l = limits_create();
+    struct taker takers[THREADS];
+    pthread_t threads[THREADS];
+    unsigned sum = 0;
+
+    *most = 0;
+    for (int i = 0; i < THREADS; i++) {
+        takers[i] = (struct taker){l, clock_now_us() + span_us, 0, 0};
+        assert_int_equal(pthread_create(&threads[i], NULL, run, &takers[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        sum += takers[i].taken;
+        *most = MAX_OF(*most, takers[i].most);
+    }
+    limits_destroy(l);
+    return sum;
+}
+
+static void many_threads_together_get_one_rate(void **state)
+{
+    uint64_t start = clock_now_us();
+    unsigned most, sum = run_threads(take_paced, 500000, &most);
+    double seconds = (double)(clock_now_us() - start) / 1e6;
+
+    (void)state;
+    assert_true(sum <= 2000 * seconds + 2000.0 / 20 + 1);
+    assert_true(sum >= 2000 * 0.5 * 0.95);
+}
+
+static void many_threads_never_hold_more_than_the_pool_has(void **state)
+{
+    unsigned most, sum = run_threads(take_permits, 300000, &most);
+
+    (void)state;
+    assert_true(sum > 100);
+    assert_true(most <= 5);
+}
+
+static void a_permit_refused_without_a_place_in_the_queue_is_wanted(void **state)
+{
+    struct limits *l = limits_create();
+    struct permit_pool *p = permit_pool(l, "source:x", 1);
+
+    (void)state;
+    assert_true(permit_take(p, NULL));
+    assert_false(permit_is_wanted(p));
+    assert_false(permit_take(p, NULL));
+    assert_true(permit_is_wanted(p));
+    permit_give(p);
+    assert_false(permit_is_wanted(p));
+    limits_destroy(l);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_rate_is_kept_however_often_one_asks),
+        cmocka_unit_test(a_burst_goes_at_once_and_only_after_a_pause),
+        cmocka_unit_test(a_take_larger_than_the_bucket_is_paid_for_by_the_next),
+        cmocka_unit_test(a_new_rate_holds_at_once_both_ways),
+        cmocka_unit_test(the_smallest_rates_do_not_overflow),
+        cmocka_unit_test(what_is_given_back_may_be_taken_again),
+        cmocka_unit_test(many_threads_together_get_one_rate),
+        cmocka_unit_test(many_threads_never_hold_more_than_the_pool_has),
+        cmocka_unit_test(a_permit_refused_without_a_place_in_the_queue_is_wanted),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
