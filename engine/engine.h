@@ -49,6 +49,13 @@ MUST_CHECK enum err engine_policy_check(struct engine *e, struct bytes text, str
  * current policy. */
 MUST_CHECK enum err engine_queue_op(struct engine *e, struct queue_selector *which, const char *group,
                                     enum queue_op op, uint64_t *changed);
+/*
+ * Waits.  What waits of the campaign, and what is accepted of it from now on, is paused until it is resumed; `changed`:
+ * recipients that were.  `why` may be NULL.  Both may be said twice.  ERR_INVALID: no such id can be.
+ */
+MUST_CHECK enum err engine_campaign_pause(struct engine *e, const char *id, const char *by, const char *why,
+                                          uint64_t *changed);
+MUST_CHECK enum err engine_campaign_resume(struct engine *e, const char *id, uint64_t *changed);
 /* Waits. The group of each (normalised) domain: by the current policy, or as delivery found it by the MX hosts;
  * groups[i] is NULL where that is not known yet.  The names lie in the arena. */
 void engine_groups_of(struct engine *e, const char *const *domains, size_t count, struct arena *arena,

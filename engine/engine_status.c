@@ -88,13 +88,13 @@ static json_t *store_json(struct engine *e)
     struct store_stats s;
 
     store_stats(e->shared.store, &s);
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s}", "waiting",
-                     (json_int_t)s.waiting, "held", (json_int_t)s.held, "messages", (json_int_t)s.messages,
-                     "domains_cold", (json_int_t)s.domains_cold, "leased", (json_int_t)s.leased, "commits",
-                     (json_int_t)s.commits, "batch_max", (json_int_t)s.batch_max, "wal_bytes",
-                     (json_int_t)s.wal_bytes, "spool_bytes", (json_int_t)s.spool_bytes, "segments",
-                     (json_int_t)s.segments, "accepted_rcpts", (json_int_t)s.accepted_rcpts, "full",
-                     (int)s.full, "last_error", s.last_error);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s}", "waiting",
+                     (json_int_t)s.waiting, "held", (json_int_t)s.held, "paused", (json_int_t)s.paused,
+                     "messages", (json_int_t)s.messages, "domains_cold", (json_int_t)s.domains_cold, "leased",
+                     (json_int_t)s.leased, "commits", (json_int_t)s.commits, "batch_max",
+                     (json_int_t)s.batch_max, "wal_bytes", (json_int_t)s.wal_bytes, "spool_bytes",
+                     (json_int_t)s.spool_bytes, "segments", (json_int_t)s.segments, "accepted_rcpts",
+                     (json_int_t)s.accepted_rcpts, "full", (int)s.full, "last_error", s.last_error);
 }
 
 static long memory_bytes(void)
@@ -236,6 +236,7 @@ void engine_metrics(struct engine *e, struct buf *out)
            (double)atomic_load(&e->shared.tls_downgrades_open));
     metric(out, "queue_waiting", "recipients waiting", true, (double)s.waiting);
     metric(out, "queue_held", "recipients held by an operator", true, (double)s.held);
+    metric(out, "queue_paused", "recipients of paused campaigns", true, (double)s.paused);
     metric(out, "queue_messages", "messages with open recipients", true, (double)s.messages);
     metric(out, "store_commits", "group commits", false, (double)s.commits);
     metric(out, "store_commit_seconds", "time spent in group commits", false,

@@ -38,6 +38,7 @@ void account_fini(struct account *a)
     free_texts(a->sender_domains, a->sender_domain_count);
     free_texts(a->certificates, a->certificate_count);
     mem_free(a->networks);
+    mem_free(a->campaign);
     *a = (struct account){0};
 }
 
@@ -45,6 +46,7 @@ void account_copy(struct account *to, const struct account *from)
 {
     *to = *from;
     to->name = mem_strdup(from->name);
+    to->campaign = from->campaign ? mem_strdup(from->campaign) : NULL;
     to->sender_domains = copy_texts(from->sender_domains, from->sender_domain_count);
     to->certificates = copy_texts(from->certificates, from->certificate_count);
     to->networks = NULL;

@@ -26,6 +26,7 @@ struct account {
     char **certificates; /* client certificates that are as good as the password: engine/net/tls_server.h says
                             how */
     size_t certificate_count;
+    char *campaign; /* of its mail without X-Campaign; NULL: none */
     bool disabled;
     int64_t created_unix;
 };

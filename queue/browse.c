@@ -11,8 +11,8 @@
 #define LIMIT_MS       10000
 #define PROGRESS_STEPS 1000 /* virtual machine steps between looks at the clock: tens of microseconds */
 
-static const char *const state_names[QUEUE_STATES] = {"waiting", "held", "dsn-owed", "bouncing",
-                                                      "cancelling"};
+static const char *const state_names[QUEUE_STATES] = {"waiting",  "held",       "dsn-owed",
+                                                      "bouncing", "cancelling", "paused"};
 
 const char *queue_state_name(enum queue_state state)
 {
@@ -39,6 +39,7 @@ enum queue_state browse_state(int row_state)
     case ROW_DSN: return QUEUE_DSN_OWED;
     case ROW_BOUNCE: return QUEUE_BOUNCING;
     case ROW_CANCEL: return QUEUE_CANCELLING;
+    case ROW_PAUSED: return QUEUE_PAUSED;
     }
     return QUEUE_WAITING;
 }
@@ -255,8 +256,9 @@ enum err browse_totals(struct browse *b, struct browse_totals *out)
 
     if (e)
         return e;
-    e = sql_prepare(b->db, &st,
-                    "SELECT fresh, ready, held, dsn, bounce, cancel, messages FROM counter WHERE id = 1");
+    e = sql_prepare(
+        b->db, &st,
+        "SELECT fresh, ready, held, dsn, bounce, cancel, paused, messages FROM counter WHERE id = 1");
     if (!e)
         e = sql_step(st, &row);
     if (!e && !row)

@@ -25,9 +25,10 @@ enum queue_state {
     QUEUE_DSN_OWED, /* final; its DSN is not in the queue yet */
     QUEUE_BOUNCING, /* an operator's bounce, not recorded yet */
     QUEUE_CANCELLING, /* an operator's cancel, not recorded yet */
+    QUEUE_PAUSED,     /* with its campaign: queue/campaigns.h */
 };
-#define QUEUE_STATES 5
-const char *queue_state_name(enum queue_state state); /* "waiting", "held", "dsn-owed", "bouncing", "cancelling" */
+#define QUEUE_STATES 6
+const char *queue_state_name(enum queue_state state); /* "waiting", "held", "dsn-owed", "bouncing", "cancelling", "paused" */
 bool queue_state_parse(const char *name, enum queue_state *out);
 
 /* One recipient with what is known of its message.  Strings live in the arena the call was given. */
@@ -107,10 +108,19 @@ MUST_CHECK enum err browse_totals(struct browse *b, struct browse_totals *out); 
 
 struct browse_group {
     const char *key;       /* domain, campaign ("" for none) */
-    uint64_t waiting, held; /* recipients */
+    uint64_t waiting, held; /* recipients; held: paused ones too */
+    uint64_t paused;        /* of the held ones */
     int64_t next_due_unix; /* earliest due of the waiting ones; 0: none */
 };
 enum browse_by { BROWSE_GROUP_DOMAIN, BROWSE_GROUP_CAMPAIGN };
+/* What a campaign has in the queue, by domain: largest first. */
+struct browse_share {
+    const char *domain;
+    uint64_t by_state[QUEUE_STATES]; /* recipients */
+    int64_t next_due_unix;           /* earliest due of the waiting ones; 0: none */
+};
+MUST_CHECK enum err browse_campaign(struct browse *b, const char *campaign, struct arena *arena, struct browse_share **out,
+                                    size_t *count);
 /* The `limit` largest, largest first. */
 MUST_CHECK enum err browse_groups(struct browse *b, enum browse_by by, uint32_t limit, struct arena *arena,
                                   struct browse_group **out, size_t *count);

@@ -21,11 +21,12 @@ static enum err by_domain(struct browse *b, uint32_t limit, struct arena *arena,
     bool row;
     enum err e = sql_prepare(
         b->db, &st,
-        "SELECT d.name, g.waiting, g.held, g.due FROM (SELECT domain_id, sum(waiting) AS waiting, sum(held) "
-        "AS held,"
-        " min(due) AS due FROM (SELECT domain_id, count(*) AS waiting, 0 AS held, min(due) AS due FROM rcpt"
-        " WHERE state = 1 GROUP BY domain_id UNION ALL SELECT domain_id, sum(state <> 2), sum(state = 2),"
-        " min(CASE state WHEN 0 THEN due END) FROM rcpt WHERE state <> 1 AND state <> 3 GROUP BY domain_id)"
+        "SELECT d.name, g.waiting, g.held, g.due, g.paused FROM (SELECT domain_id, sum(waiting) AS waiting,"
+        " sum(held) AS held, min(due) AS due, sum(paused) AS paused FROM (SELECT domain_id, count(*) AS "
+        "waiting,"
+        " 0 AS held, min(due) AS due, 0 AS paused FROM rcpt WHERE state = 1 GROUP BY domain_id UNION ALL"
+        " SELECT domain_id, sum(state NOT IN (2, 6)), sum(state IN (2, 6)), min(CASE state WHEN 0 THEN due "
+        "END), sum(state = 6) FROM rcpt WHERE state <> 1 AND state <> 3 GROUP BY domain_id)"
         " GROUP BY domain_id ORDER BY sum(waiting) + sum(held) DESC LIMIT ?1) g"
         " LEFT JOIN domain d ON d.id = g.domain_id ORDER BY g.waiting + g.held DESC, d.name");
 
@@ -35,13 +36,20 @@ static enum err by_domain(struct browse *b, uint32_t limit, struct arena *arena,
     sql_bind_int(st, 1, limit);
     while (!(e = sql_step(st, &row)) && row) {
         const char *name = sql_text_dup(st, 0, arena);
-        list[(*count)++] =
-            (struct browse_group){name ? name : "?", (uint64_t)sqlite3_column_int64(st, 1),
-                                  (uint64_t)sqlite3_column_int64(st, 2), sqlite3_column_int64(st, 3)};
+        list[(*count)++] = (struct browse_group){.key = name ? name : "?",
+                                                 .waiting = (uint64_t)sqlite3_column_int64(st, 1),
+                                                 .held = (uint64_t)sqlite3_column_int64(st, 2),
+                                                 .next_due_unix = sqlite3_column_int64(st, 3),
+                                                 .paused = (uint64_t)sqlite3_column_int64(st, 4)};
     }
     sqlite3_finalize(st);
     return e;
 }
+
+struct list_of_shares {
+    struct browse_share *rows; /* owned */
+    size_t count, cap;
+};
 
 static struct campaign *campaign(struct map *all, struct bytes name)
 {
@@ -66,12 +74,81 @@ static struct campaign *campaign(struct map *all, struct bytes name)
 
 static void add_row(struct campaign *c, int state, int64_t due)
 {
-    if (state == ROW_HELD)
-        c->group.held++;
+    if (state == ROW_HELD || state == ROW_PAUSED)
+        c->group.held++, c->group.paused += state == ROW_PAUSED;
     else if (state != ROW_DSN)
         c->group.waiting++;
     if (state <= ROW_READY && (!c->group.next_due_unix || due < c->group.next_due_unix))
         c->group.next_due_unix = due;
+}
+
+/* Rows come by domain, then state. */
+static enum err read_shares(struct browse *b, const char *campaign, struct arena *arena,
+                            struct list_of_shares *all)
+{
+    sqlite3_stmt *st = NULL;
+    bool row;
+    enum err e = sql_prepare(
+        b->db, &st,
+        "SELECT r.domain_id, d.name, r.state, count(*), min(r.due) FROM message m CROSS JOIN rcpt r ON "
+        "r.message_id = m.id"
+        " LEFT JOIN domain d ON d.id = r.domain_id WHERE m.campaign = ?1 GROUP BY r.domain_id, r.state");
+    int64_t at = -1;
+
+    if (!e)
+        sql_bind_text(st, 1, campaign);
+    while (!e && !(e = sql_step(st, &row)) && row) {
+        if (at != sqlite3_column_int64(st, 0)) {
+            at = sqlite3_column_int64(st, 0);
+            if (all->count == all->cap) {
+                all->cap = MAX_OF(all->cap * 2, (size_t)64);
+                all->rows = mem_realloc(all->rows, all->cap * sizeof(*all->rows));
+            }
+            const char *name = sql_text_dup(st, 1, arena);
+            all->rows[all->count++] = (struct browse_share){.domain = name ? name : "?"};
+        }
+        struct browse_share *share = &all->rows[all->count - 1];
+        enum queue_state state = browse_state(sqlite3_column_int(st, 2));
+        int64_t due = sqlite3_column_int64(st, 4);
+        share->by_state[state] += (uint64_t)sqlite3_column_int64(st, 3);
+        if (state == QUEUE_WAITING && (!share->next_due_unix || due < share->next_due_unix))
+            share->next_due_unix = due;
+    }
+    sqlite3_finalize(st);
+    return e;
+}
+
+static int larger_share_first(const void *a, const void *b)
+{
+    const struct browse_share *x = a, *y = b;
+    uint64_t nx = 0, ny = 0;
+
+    for (int i = 0; i < QUEUE_STATES; i++) {
+        nx += x->by_state[i];
+        ny += y->by_state[i];
+    }
+    return nx != ny ? (nx < ny ? 1 : -1) : strcmp(x->domain, y->domain);
+}
+
+enum err browse_campaign(struct browse *b, const char *campaign, struct arena *arena,
+                         struct browse_share **out, size_t *count)
+{
+    struct list_of_shares all = {0};
+    enum err e = browse_begin(b);
+
+    if (e)
+        return e;
+    e = read_shares(b, campaign, arena, &all);
+    if (!e) {
+        if (all.count > 1)
+            qsort(all.rows, all.count, sizeof(*all.rows), larger_share_first);
+        *out = arena_zalloc(arena, (all.count + 1) * sizeof(**out));
+        if (all.count)
+            memcpy(*out, all.rows, all.count * sizeof(**out));
+        *count = all.count;
+    }
+    mem_free(all.rows);
+    return browse_end(b, e);
 }
 
 /* Both tables in order of message id, side by side: faster than a million look-ups. */
@@ -180,7 +257,7 @@ static enum err waiting_in_all(struct browse *b, int64_t since_unix, bool *known
     sqlite3_stmt *st = NULL;
     bool row;
     enum err e = sql_prepare(b->db, &st,
-                             "SELECT fresh + ready + held + bounce + cancel,"
+                             "SELECT fresh + ready + held + bounce + cancel + paused,"
                              " EXISTS(SELECT 1 FROM message WHERE accepted < ?1) FROM counter WHERE id = 1");
 
     if (e)

@@ -51,6 +51,7 @@ static const char *states_of(enum queue_state state)
     case QUEUE_DSN_OWED: return "(3)";
     case QUEUE_BOUNCING: return "(4)";
     case QUEUE_CANCELLING: return "(5)";
+    case QUEUE_PAUSED: return "(6)";
     }
     return "()";
 }

@@ -4,7 +4,7 @@
  *
  * Thread    writing by notes to the store thread, like everything in queue/store.h; reading by keep_read (any thread, its own
  *           read-only connection: not on a worker but at start).
- * Size      values up to 256 KiB.  Kinds are short words: "sts", "tls-seen", "downgrade", "tlsrpt", "shadow".
+ * Size      values up to 256 KiB.  Kinds are short words: "sts", "tls-seen", "downgrade", "tlsrpt", "shadow", "campaign".
  */
 #pragma once
 

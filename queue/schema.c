@@ -5,7 +5,7 @@
  *        ^
  *     rcpt (message_id, no | domain_id, state, …)      one row a recipient not settled; row_state in schema.h
  *        |    rcpt_ready (domain_id, due, message_id, no, state)   state = READY: what a page reads
- *        |    rcpt_other (state, message_id, no)            state <> READY: few rows, or fresh ones
+ *        |    rcpt_other (state, message_id, no)            state <> READY: few rows, or fresh or paused ones
  *        v
  *     message (id | envelope, segment, offset, size)   one row while it has a recipient
  *        v
@@ -82,6 +82,9 @@ static const char *const steps[] = {
      " PRIMARY KEY(kind, key)) WITHOUT ROWID;"),
 
     "ALTER TABLE account ADD COLUMN certificates TEXT NOT NULL DEFAULT '';",
+
+    "ALTER TABLE counter ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE account ADD COLUMN campaign TEXT NOT NULL DEFAULT '';",
 };
 
 unsigned schema_version(void)

@@ -13,8 +13,9 @@ enum row_state {
     ROW_DSN = 3,    /* final, the outcome stands in `final`; a DSN is owed */
     ROW_BOUNCE = 4, /* an operator bounced it; not recorded yet */
     ROW_CANCEL = 5, /* an operator cancelled it; not recorded yet */
+    ROW_PAUSED = 6, /* its campaign is paused */
 };
-#define ROW_STATES 6
+#define ROW_STATES 7
 
 /*
  * Opens DIR/queue.db for the one writer, bringing it to the present version.  `may_create`: there was never one here.

@@ -82,7 +82,7 @@ static enum err load_sums(struct store *s)
     sqlite3_stmt *st;
     bool row;
     enum err e = sql_prepare(s->db, &st,
-                             "SELECT messages, fresh, ready, held, dsn, bounce, cancel,"
+                             "SELECT messages, fresh, ready, held, dsn, bounce, cancel, paused,"
                              " (SELECT value FROM meta WHERE key = 'history_day'),"
                              " (SELECT value FROM meta WHERE key = 'history_row'),"
                              " (SELECT max(id) FROM message),"
@@ -95,10 +95,10 @@ static enum err load_sums(struct store *s)
         s->messages = sqlite3_column_int64(st, 0);
         for (int i = 0; i < ROW_STATES; i++)
             s->counts[i] = sqlite3_column_int64(st, 1 + i);
-        s->history_day = sqlite3_column_int64(st, 7);
-        s->history_row = sqlite3_column_int64(st, 8);
-        s->fresh_max_id = (uint64_t)sqlite3_column_int64(st, 9);
-        s->page_bytes = sqlite3_column_int64(st, 10);
+        s->history_day = sqlite3_column_int64(st, 1 + ROW_STATES);
+        s->history_row = sqlite3_column_int64(st, 2 + ROW_STATES);
+        s->fresh_max_id = (uint64_t)sqlite3_column_int64(st, 3 + ROW_STATES);
+        s->page_bytes = sqlite3_column_int64(st, 4 + ROW_STATES);
     }
     sqlite3_finalize(st);
     return e ? e : row ? OK : ERR_CORRUPT;
@@ -134,6 +134,8 @@ static enum err open_database(struct store *s, bool was_made, char **why)
         e = store_load_segments(s);
     if (!e)
         e = store_load_accounts(s);
+    if (!e)
+        e = store_load_campaigns(s);
     if (e)
         *why = text_format("cannot read %s/queue.db: %s (%s); restore it from a backup", s->dir, err_text(e),
                            sqlite3_errmsg(s->db));
@@ -175,6 +177,7 @@ static void destroy(struct store *s)
         mem_free(g);
     map_fini(&s->domains);
     store_forget_tally(s);
+    store_forget_campaigns(s);
     map_fini(&s->segments);
     leases_fini(&s->leases);
     spool_close(s->spool);
@@ -292,6 +295,7 @@ enum err store_open(const struct store_config *config, struct store **out, char 
     if (!e) {
         store_reserve_make(s);
         store_housekeeping(s);
+        store_settle_campaigns(s);
         s->final_new = s->counts[ROW_DSN] + s->counts[ROW_BOUNCE] + s->counts[ROW_CANCEL] > 0;
         if (pthread_create(&s->thread, NULL, run, s)) {
             *why = text_format("cannot start the store thread: %s", strerror(errno));

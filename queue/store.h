@@ -122,7 +122,15 @@ struct queue_selector {
     bool all;                 /* must be set if nothing else is */
 };
 void queue_selector_fini(struct queue_selector *s);
-enum queue_op { QUEUE_RETRY, QUEUE_HOLD, QUEUE_RELEASE, QUEUE_BOUNCE, QUEUE_CANCEL };
+enum queue_op {
+    QUEUE_RETRY,
+    QUEUE_HOLD,    /* also what a paused campaign holds: then it stays when that goes on */
+    QUEUE_RELEASE, /* of a paused campaign: it waits for that instead */
+    QUEUE_BOUNCE,
+    QUEUE_CANCEL,
+    QUEUE_PAUSE,   /* queue/campaigns.h: with its campaign as the selector */
+    QUEUE_RESUME,
+};
 /* In chunks between other work.  Rows in flight keep their result; if that is "deferred", the operation holds. */
 struct store_op {
     struct store_request req;
@@ -182,7 +190,7 @@ struct accounts *store_accounts(struct store *s);
 
 /* Any thread, from memory. */
 struct store_stats {
-    uint64_t waiting, held, messages, domains_cold, leased; /* recipients, unless named otherwise */
+    uint64_t waiting, held, paused, messages, domains_cold, leased; /* recipients, unless named otherwise */
     uint64_t accepted_messages, accepted_rcpts, delivered, bounced, expired, cancelled, deferred; /* since start */
     uint64_t commits, commit_us_total, batch_max, wal_bytes, spool_bytes, segments;
     bool full;                /* accepting stopped for want of space */

@@ -54,7 +54,7 @@ static enum err route(struct store *s, struct accepted *x)
 {
     const struct message *m = x->a->message;
     struct accepted_rcpt *rows = &s->accepted_rcpts[x->first_rcpt];
-    bool later = x->a->not_before_unix > s->now_unix;
+    bool later = x->a->not_before_unix > s->now_unix, paused = store_is_paused(s, m->campaign);
     struct store_domain *d = NULL;
 
     x->due_unix = later ? x->a->not_before_unix : s->now_unix;
@@ -66,7 +66,8 @@ static enum err route(struct store *s, struct accepted *x)
             if (e)
                 return e;
         }
-        rows[i] = (struct accepted_rcpt){d, !later && !d->cold};
+        bool hot = !later && !d->cold && !paused;
+        rows[i] = (struct accepted_rcpt){d, hot, paused ? ROW_PAUSED : hot ? ROW_FRESH : ROW_READY};
     }
     return OK;
 }
@@ -256,8 +257,8 @@ static enum err count(struct store *s, const struct accepted *x)
     if (m) {
         for (uint32_t i = 0; i < m->rcpt_count; i++) {
             const struct accepted_rcpt *r = &s->accepted_rcpts[x->first_rcpt + i];
-            s->count_change[r->hot ? ROW_FRESH : ROW_READY]++;
-            if (x->due_unix > s->now_unix)
+            s->count_change[r->state]++;
+            if (x->due_unix > s->now_unix && r->state != ROW_PAUSED)
                 store_add_wake(s, r->domain, x->due_unix);
         }
         store_segment_change(s, x->place.segment, (int64_t)m->body->size_bytes + SPOOL_RECORD_BYTES, 0);

@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "queue/accounts_priv.h"
+#include "queue/keep.h"
 #include "queue/store_priv.h"
 
 static void take_admin(struct note *note, void *store)
@@ -109,6 +110,7 @@ static enum err put_account(struct store *s, const struct account *a)
     sql_bind_int(st, 10, a->disabled);
     sql_bind_int(st, 11, a->created_unix ? a->created_unix : s->now_unix);
     sql_bind_text(st, 12, buf_str(&certificates));
+    sql_bind_text(st, 13, a->campaign ? a->campaign : "");
     enum err e = sql_run(st);
     (void)sqlite3_clear_bindings(st); /* they point into our buffers, and hold keys */
     return e;
@@ -160,8 +162,10 @@ void store_finish_admins(struct store *s, enum err e)
     bool accounts_changed = false;
 
     LIST_FOREACH (node, &s->admins) {
-        const struct store_request *r = LIST_ENTRY(node, struct waiting, node)->req;
+        struct store_request *r = LIST_ENTRY(node, struct waiting, node)->req;
         accounts_changed |= !e && r->type == REQ_ACCOUNT && !r->result;
+        if (!e && r->type == REQ_KEEP_PUT && !r->result)
+            store_campaign_changed(s, CONTAINER_OF(r, struct store_keep, req));
     }
     if (accounts_changed && store_load_accounts(s))
         store_note_error(s, "accounts", ERR_IO);
@@ -239,6 +243,8 @@ static void read_account(sqlite3_stmt *st, struct account *a)
     a->created_unix = sqlite3_column_int64(st, 10);
     a->sender_domains = split_texts(bytes_of(sql_text(st, 5)), &a->sender_domain_count);
     a->certificates = split_texts(bytes_of(sql_text(st, 11)), &a->certificate_count);
+    const char *campaign = sql_text(st, 12);
+    a->campaign = campaign && *campaign ? mem_strdup(campaign) : NULL;
     split_networks(a, bytes_of(sql_text(st, 6)));
 }
 

@@ -41,7 +41,7 @@ struct store_job {
     } at, before;
     int64_t *domain_ids;   /* of the selector; 0: no such domain, and so no rows */
     uint64_t seen_message; /* the last message looked up, and what came of it */
-    bool seen_matches;
+    bool seen_matches, seen_paused;
 };
 
 static void take_op(struct note *note, void *store)
@@ -191,13 +191,24 @@ static bool has_address(const struct queue_selector *q, const unsigned char *add
     return bytes_ieq(want, have);
 }
 
+static bool asks_campaign(enum queue_op op)
+{
+    return op == QUEUE_RELEASE || op == QUEUE_PAUSE || op == QUEUE_RESUME;
+}
+
+static bool has_campaigns(const struct store *s)
+{
+    return s->paused_campaigns > 0;
+}
+
 static enum err matches_message(struct store *s, struct store_job *j, uint64_t id, bool *yes)
 {
     const struct queue_selector *q = &j->op->which;
     sqlite3_stmt *st = s->st[ST_PAGE_MESSAGE];
     bool row;
 
-    if (!q->sender && !q->campaign && !q->account) {
+    if (!q->sender && !q->campaign && !q->account && !(asks_campaign(j->op->op) && has_campaigns(s))) {
+        j->seen_paused = false;
         *yes = true;
         return OK;
     }
@@ -207,6 +218,7 @@ static enum err matches_message(struct store *s, struct store_job *j, uint64_t i
         if (e)
             return e;
         j->seen_message = id;
+        j->seen_paused = row && store_is_paused(s, (const char *)sqlite3_column_text(st, 3));
         j->seen_matches = row && equal(q->sender, sqlite3_column_text(st, 2)) &&
                           equal(q->campaign, sqlite3_column_text(st, 3)) &&
                           equal(q->account, sqlite3_column_text(st, 5));
@@ -230,13 +242,13 @@ static enum err write_row(struct store *s, const struct row *r, enum row_state t
     return e;
 }
 
-static enum err wake(struct store *s, int64_t domain_id)
+static enum err wake(struct store *s, int64_t domain_id, int64_t due)
 {
     struct store_domain *d;
     enum err e = store_domain_by_id(s, domain_id, &d);
 
     if (!e)
-        store_add_wake(s, d, s->now_unix);
+        store_add_wake(s, d, due);
     return e;
 }
 
@@ -252,22 +264,34 @@ static enum err change(struct store *s, struct store_job *j, const struct row *r
         if (r->state != ROW_READY || leased || r->due <= s->now_unix)
             return OK; /* being tried, or about to be */
         e = write_row(s, r, ROW_READY, s->now_unix);
-        e = e ? e : wake(s, r->domain_id);
+        e = e ? e : wake(s, r->domain_id, s->now_unix);
         break;
     case QUEUE_HOLD:
-        if (!waits)
+        if (!waits && r->state != ROW_PAUSED)
             return OK;
         e = write_row(s, r, ROW_HELD, r->due);
         break;
     case QUEUE_RELEASE:
         if (r->state != ROW_HELD)
             return OK;
-        e = write_row(s, r, ROW_READY, s->now_unix);
-        e = e ? e : wake(s, r->domain_id);
+        e = write_row(s, r, j->seen_paused ? ROW_PAUSED : ROW_READY, s->now_unix);
+        if (!e && !j->seen_paused)
+            e = wake(s, r->domain_id, s->now_unix);
+        break;
+    case QUEUE_PAUSE:
+        if (!waits || !j->seen_paused)
+            return OK;
+        e = write_row(s, r, ROW_PAUSED, r->due);
+        break;
+    case QUEUE_RESUME:
+        if (r->state != ROW_PAUSED || j->seen_paused)
+            return OK;
+        e = write_row(s, r, ROW_READY, MAX_OF(r->due, s->now_unix)); /* its schedule, or its retry, stands */
+        e = e ? e : wake(s, r->domain_id, MAX_OF(r->due, s->now_unix));
         break;
     case QUEUE_BOUNCE:
     case QUEUE_CANCEL:
-        if (!waits && r->state != ROW_HELD)
+        if (!waits && r->state != ROW_HELD && r->state != ROW_PAUSED)
             return OK;
         e = write_row(s, r, j->op->op == QUEUE_BOUNCE ? ROW_BOUNCE : ROW_CANCEL, r->due);
         s->final_new |= !leased;

@@ -76,6 +76,7 @@ struct accepted {
 struct accepted_rcpt {
     struct store_domain *domain; /* borrowed: the cache is swept between turns */
     bool hot;
+    uint8_t state; /* enum row_state */
 };
 
 /* Accepted in this transaction, by UTC day and campaign. */
@@ -184,6 +185,8 @@ struct store {
     uint64_t forget_every_ms; /* an hour */
     uint64_t forgot_all_ms; /* when the last round ended; 0: none yet */
     struct map segments;    /* id → store_segment */
+    struct map campaigns;   /* id → struct campaign_entry: what is kept of them, as committed */
+    size_t paused_campaigns;
     uint64_t spool_current;
     int64_t counts[ROW_STATES], messages;
     size_t cold_domains;
@@ -295,6 +298,14 @@ void store_ops_destroy(struct store *s);
 
 /* store_keep.c */
 MUST_CHECK enum err store_apply_keep(struct store *s, struct store_request *r);
+
+/* store_campaigns.c */
+struct store_keep;
+MUST_CHECK enum err store_load_campaigns(struct store *s);
+void store_forget_campaigns(struct store *s);
+bool store_is_paused(const struct store *s, const char *campaign); /* NULL is fine */
+void store_campaign_changed(struct store *s, const struct store_keep *keep); /* was committed */
+void store_settle_campaigns(struct store *s); /* at start */
 
 /* store_admin.c */
 void store_post_admin(struct store *s, struct store_request *r, enum request_type type);

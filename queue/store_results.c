@@ -240,9 +240,10 @@ static enum err defer(struct store *s, const struct attempt *a)
     if (e || state < 0 || state == ROW_DSN)
         return e;
     bool waits = state == ROW_FRESH || state == ROW_READY;
+    int to = !waits ? state : store_is_paused(s, a->campaign) ? ROW_PAUSED : ROW_READY;
     sql_bind_int(st, 1, (int64_t)a->message_id);
     sql_bind_int(st, 2, a->rcpt_no);
-    sql_bind_int(st, 3, waits ? ROW_READY : state);
+    sql_bind_int(st, 3, to);
     sql_bind_int(st, 4, due);
     sql_bind_int(st, 5, a->attempts);
     BUF_LOCAL(last);
@@ -252,9 +253,9 @@ static enum err defer(struct store *s, const struct attempt *a)
     sql_bind_text(st, 6, NULL); /* the text was borrowed */
     if (e)
         return e;
-    if (state == ROW_FRESH)
-        store_count(s, ROW_FRESH, ROW_READY);
-    if (waits)
+    if (state != to)
+        store_count(s, (enum row_state)state, (enum row_state)to);
+    if (to == ROW_READY)
         store_add_wake(s, store_domain(s, bytes_of(a->domain)), due);
     else
         s->final_new |= state == ROW_BOUNCE || state == ROW_CANCEL;
@@ -292,8 +293,18 @@ static enum err put_position(struct store *s, int64_t day, int64_t row)
     return e ? e : put_meta(s, "history_row", row);
 }
 
+/* It may be gone: then nothing waits that could be paused. */
+static enum err pause(struct store *s, uint64_t id, uint32_t no)
+{
+    int state;
+    enum err e = store_row_state(s, id, no, &state);
+
+    return e || state != ROW_READY ? e : set_state(s, id, no, state, ROW_PAUSED);
+}
+
 static enum err give_back(struct store *s, const struct job *j)
 {
+    bool paused = store_is_paused(s, j->message->campaign);
     struct store_domain *d = j->rcpt_count ? store_domain(s, bytes_of(j->rcpts[0].domain)) : NULL;
     sqlite3_stmt *st = s->st[ST_RCPT_GIVE_BACK];
     enum err e = OK;
@@ -308,6 +319,8 @@ static enum err give_back(struct store *s, const struct job *j)
             store_count(s, ROW_FRESH, ROW_READY);
         else if (!e)
             e = store_row_state(s, j->message->id, j->rcpts[i].no, &state);
+        if (!e && paused && (state < 0 || state == ROW_READY))
+            e = pause(s, j->message->id, j->rcpts[i].no);
         s->final_new |= state == ROW_BOUNCE || state == ROW_CANCEL || state == ROW_DSN;
         store_end_lease(s, j->message->id, j->rcpts[i].no, false);
     }

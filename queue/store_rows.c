@@ -160,7 +160,7 @@ static void put_rcpt(sqlite3_context *out, const struct store *s, const struct a
     case 0: sqlite3_result_int64(out, (int64_t)x->a->message->id); break;
     case 1: sqlite3_result_int64(out, r->no); break;
     case 2: sqlite3_result_int64(out, row->domain->id); break;
-    case 3: sqlite3_result_int(out, row->hot ? ROW_FRESH : ROW_READY); break;
+    case 3: sqlite3_result_int(out, row->state); break;
     case 4: sqlite3_result_int64(out, x->due_unix); break;
     case 5: sqlite3_result_int(out, r->attempts); break;
     case 6: sqlite3_result_int(out, r->notify); break;

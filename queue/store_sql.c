@@ -41,7 +41,7 @@ static const char *const texts[ST_COUNT] = {
     [ST_SEGMENT_DELETE] = "DELETE FROM segment WHERE id = ?1",
     [ST_COUNTER_PUT] =
         "UPDATE counter SET messages = ?1, fresh = ?2, ready = ?3, held = ?4, dsn = ?5, bounce = ?6,"
-        " cancel = ?7 WHERE id = 1",
+        " cancel = ?7, paused = ?8 WHERE id = 1",
     [ST_TALLY_ADD] = "INSERT INTO tally(day, campaign, messages, rcpts) VALUES(?1, ?2, ?3, ?4)"
                      " ON CONFLICT(day, campaign) DO UPDATE SET messages = messages + ?3, rcpts = rcpts + ?4",
     [ST_TALLY_PRUNE] = "DELETE FROM tally WHERE day < ?1",
@@ -86,11 +86,11 @@ static const char *const texts[ST_COUNT] = {
     [ST_POLICY_ADD] = "INSERT INTO policy(version, at, author, comment, text) VALUES(?1, ?2, ?3, ?4, ?5)",
     [ST_ACCOUNT_PUT] =
         "INSERT OR REPLACE INTO account(name, salt, iterations, stored_key, server_key, sender_domains,"
-        " networks, max_connections, messages_per_minute, disabled, created, certificates)"
-        " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        " networks, max_connections, messages_per_minute, disabled, created, certificates, campaign)"
+        " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     [ST_ACCOUNT_DELETE] = "DELETE FROM account WHERE name = ?1",
     [ST_ACCOUNT_ALL] = "SELECT name, salt, iterations, stored_key, server_key, sender_domains, networks,"
-                       " max_connections, messages_per_minute, disabled, created, certificates"
+                       " max_connections, messages_per_minute, disabled, created, certificates, campaign"
                        " FROM account ORDER BY name",
     [ST_KEEP_PUT] = "INSERT INTO keep(kind, key, at, value) VALUES(?1, ?2, ?3, ?4)"
                     " ON CONFLICT(kind, key) DO UPDATE SET at = ?3, value = ?4",

@@ -317,6 +317,7 @@ static void update_stats(struct store *s)
     s->stats.waiting = (uint64_t)(s->counts[ROW_FRESH] + s->counts[ROW_READY] + s->counts[ROW_BOUNCE] +
                                   s->counts[ROW_CANCEL]);
     s->stats.held = (uint64_t)s->counts[ROW_HELD];
+    s->stats.paused = (uint64_t)s->counts[ROW_PAUSED];
     s->stats.messages = (uint64_t)s->messages;
     s->stats.domains_cold = s->cold_domains;
     s->stats.leased = s->leases.rcpts;

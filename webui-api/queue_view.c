@@ -6,7 +6,8 @@
 
 #define ATTEMPTS_LIMIT_MS 5000
 
-static const char *const state_keys[QUEUE_STATES] = {"waiting", "held", "dsn_owed", "bouncing", "cancelling"};
+static const char *const state_keys[QUEUE_STATES] = {"waiting",  "held",       "dsn_owed",
+                                                     "bouncing", "cancelling", "paused"};
 
 const char *view_data_dir(const struct request *r)
 {

@@ -94,6 +94,16 @@ static enum err look(struct request *r, struct browse *b, const char *campaign, 
     return e;
 }
 
+enum err reconcile_once(struct request *r, const char *campaign, bool by_campaign, struct reconciliation *out)
+{
+    CLEANUP(browse_close) struct browse *b = NULL;
+    char *why = NULL;
+    enum err e = browse_open(engine_conf(r->engine)->data_dir, &b, &why);
+
+    mem_free(why);
+    return e ? e : look(r, b, campaign, by_campaign, out);
+}
+
 enum err reconcile(struct request *r, const char *campaign, bool by_campaign, struct reconciliation *out)
 {
     const struct timespec pause = {.tv_nsec = PAUSE_MS * 1000000L};

@@ -17,6 +17,8 @@ struct reconciliation { /* in the request's arena */
     bool in_motion; /* mail flowed all the while: the difference is what went by between the two looks */
 };
 int64_t reconciliation_difference(const struct reconciliation_row *row);
+/* One look, as things are: with mail in motion what ended meanwhile counts on both sides. */
+MUST_CHECK enum err reconcile_once(struct request *r, const char *campaign, bool by_campaign, struct reconciliation *out);
 /* campaign: NULL any, "" those without. */
 MUST_CHECK enum err reconcile(struct request *r, const char *campaign, bool by_campaign,
                               struct reconciliation *out);

@@ -6,6 +6,7 @@
 #include "base/yaml.h"
 #include "engine/engine.h"
 #include "engine/net/tls_server.h"
+#include "engine/smtp/schedule.h"
 #include "engine/smtp/server.h"
 #include "policy/domain.h"
 #include "webui-api/json_write.h"
@@ -42,6 +43,7 @@ static void put_one(struct buf *out, const char *key, const struct account *a)
     json_put_bool(out, "has_password", a->iterations != 0);
     json_put_count(out, "max_connections", a->max_connections);
     json_put_count(out, "messages_per_minute", a->messages_per_minute);
+    json_put_text(out, "campaign", a->campaign);
     json_put_bool(out, "disabled", a->disabled);
     json_put_int(out, "created_unix", a->created_unix);
     json_end(out, '}');
@@ -235,6 +237,17 @@ static bool certificates_are_free(struct request *r, const struct account *a)
     return true;
 }
 
+static bool take_campaign(struct request *r, const json_t *v, struct account *a)
+{
+    const char *id = json_string_value(v);
+
+    if (!json_is_null(v) && (!id || strlen(id) != json_string_length(v) || !campaign_is_valid(bytes_of(id))))
+        return field_error(r, "campaign", "expected 1 to 64 of A-Z a-z 0-9 . _ : -, or null for none");
+    mem_free(a->campaign);
+    a->campaign = id ? mem_strdup(id) : NULL;
+    return true;
+}
+
 static bool take_number(struct request *r, const char *field, const json_t *v, uint32_t *out)
 {
     json_int_t n = json_integer_value(v);
@@ -247,8 +260,9 @@ static bool take_number(struct request *r, const char *field, const json_t *v, u
 
 static bool take_field(struct request *r, const char *field, const json_t *v, struct account *a)
 {
-    static const char *const fields[] = {"password",        "sender_domains",      "networks", "certificates",
-                                         "max_connections", "messages_per_minute", "disabled"};
+    static const char *const fields[] = {
+        "password",        "sender_domains",      "networks", "certificates", "campaign",
+        "max_connections", "messages_per_minute", "disabled"};
 
     if (strcmp(field, "password") == 0)
         return take_password(r, v, a);
@@ -258,6 +272,8 @@ static bool take_field(struct request *r, const char *field, const json_t *v, st
         return take_networks(r, v, a);
     if (strcmp(field, "certificates") == 0)
         return take_certificates(r, v, a);
+    if (strcmp(field, "campaign") == 0)
+        return take_campaign(r, v, a);
     if (strcmp(field, "max_connections") == 0)
         return take_number(r, field, v, &a->max_connections);
     if (strcmp(field, "messages_per_minute") == 0)

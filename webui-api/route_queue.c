@@ -17,7 +17,7 @@
 #define WALK_MS      5000
 #define UNKNOWN      "(by MX)"
 
-static const char *const state_words[] = {"waiting", "held", "dsn-owed", "bouncing", "cancelling"};
+static const char *const state_words[] = {"waiting", "held", "dsn-owed", "bouncing", "cancelling", "paused"};
 static const char *const order_words[] = {"id", "due"};
 
 struct filter {

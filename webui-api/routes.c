@@ -24,6 +24,10 @@ const struct route routes[] = {
     {HTTP_GET, "/api/v1/queue/messages/{id}", get_queue_message, "", false},
     {HTTP_POST, "/api/v1/queue/ops", post_queue_ops, "", false},
 
+    {HTTP_GET, "/api/v1/campaigns", get_campaigns, "limit active", false},
+    {HTTP_GET, "/api/v1/campaigns/{id}", get_campaign, "", false},
+    {HTTP_POST, "/api/v1/campaigns/{id}", post_campaign, "", false},
+
     {HTTP_GET, "/api/v1/policy", get_policy, "", false},
     {HTTP_GET, "/api/v1/policy/versions", get_policy_versions, "before limit", false},
     {HTTP_GET, "/api/v1/policy/versions/{n}", get_policy_version, "", false},

@@ -34,6 +34,10 @@ void get_accounts(struct request *r);
 void get_account(struct request *r);
 void put_account(struct request *r);
 void delete_account(struct request *r);
+/* route_campaigns.c */
+void get_campaigns(struct request *r);
+void get_campaign(struct request *r);
+void post_campaign(struct request *r);
 /* route_queue.c, route_queue_ops.c, route_message.c */
 void get_queue_recipients(struct request *r);
 void get_queue_count(struct request *r);

@@ -97,8 +97,10 @@ static void take_campaign(struct smtp_server *s)
 {
     struct server_txn *t = &s->txn;
 
-    if (t->header.campaigns == 0)
+    if (t->header.campaigns == 0) {
+        t->campaign = s->account.campaign;
         return;
+    }
     if (t->header.campaigns > 1)
         server_refuse_content(s, 550, "5.6.0", "X-Campaign stands more than once");
     else if (!campaign_is_valid(buf_bytes(&t->header.campaign)))

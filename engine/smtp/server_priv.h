@@ -35,7 +35,7 @@ struct server_txn {
     struct arena arena;   /* all that is borrowed here */
     const char *sender;   /* arena */
     const char *envid;    /* arena, or NULL */
-    const char *campaign; /* arena, or NULL */
+    const char *campaign; /* arena or the account's, or NULL */
     enum dsn_ret ret;
     bool smtputf8, needs_utf8; /* said, and (of the envelope) really used */
     bool body_8bit;

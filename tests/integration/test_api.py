@@ -33,7 +33,7 @@ def test_health_and_metrics(mail):
 def test_status(mail):
     s = get(mail, f"{V1}/status")
     assert s["host_name"] == "hayauma.example" and s["pid"] == mail.pid and s["policy_version"] == 1
-    assert s["queue"] == {"waiting": 6, "held": 0, "dsn_owed": 0, "bouncing": 0, "cancelling": 0, "messages": 3}
+    assert s["queue"] == {"waiting": 6, "held": 0, "dsn_owed": 0, "bouncing": 0, "cancelling": 0, "paused": 0, "messages": 3}
     assert set(s["groups"]) == {"slow", "default"} and s["listeners"][0]["certificate_expires_unix"] > time.time()
     assert [w["stuck"] for w in s["workers"]] == [False, False]
 

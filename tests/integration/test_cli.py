@@ -375,6 +375,6 @@ def test_bash_completes_commands_options_and_words(tmp_path):
     assert complete("hayauma que") == {"queue"}
     assert complete("hayauma queue re") == {"retry", "release"}
     assert complete("hayauma queue list --st") == {"--state"}
-    assert complete("hayauma queue list --state ") == {"waiting", "held", "dsn-owed", "bouncing", "cancelling"}
+    assert complete("hayauma queue list --state ") == {"waiting", "held", "paused", "dsn-owed", "bouncing", "cancelling"}
     assert complete("hayauma --socket /x report del") == {"delivery"}
     assert complete("hayauma report tls --by m") == {"mx"}

@@ -148,6 +148,7 @@ void put_other_states(struct buf *out, const struct cli *cli, const json_t *tota
         enum style style;
     } rows[] = {
         {"held", "held", STYLE_WARN},
+        {"paused", "paused", STYLE_WARN},
         {"dsn_owed", says_dsn_owed, STYLE_PLAIN},
         {"bouncing", "bouncing", STYLE_BAD},
         {"cancelling", "being cancelled", STYLE_BAD},

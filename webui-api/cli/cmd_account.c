@@ -189,6 +189,11 @@ static void set_count(const struct cli *cli, json_t *fields, const char *field, 
 static bool set_fields(const struct cli *cli, json_t *fields, bool any_domain, bool any_network,
                        bool no_certificate)
 {
+    if (cli_has(cli, "campaign") &&
+        json_object_set_new(fields, "campaign", json_string(cli_text(cli, "campaign")))) {
+        cli_fail(CLI_USAGE, "--campaign is not UTF-8 text");
+        return false;
+    }
     set_count(cli, fields, "max_connections", "max-connections");
     set_count(cli, fields, "messages_per_minute", "messages-per-minute");
     return set_texts(cli, fields, "sender_domains", "sender-domain", any_domain) &&
@@ -245,6 +250,10 @@ int cmd_account_set(struct cli *cli)
         return CLI_USAGE;
     if (disable && enable)
         return cli_fail(CLI_USAGE, "--disable and --enable: one of the two");
+    if (cli_has(cli, "campaign") && cli_has(cli, "no-campaign"))
+        return cli_fail(CLI_USAGE, "--campaign and --no-campaign: one of the two");
+    if (cli_has(cli, "no-campaign"))
+        json_object_set_new(fields, "campaign", json_null());
     if (cli_has(cli, "no-password"))
         json_object_set_new(fields, "password", json_null());
     if (disable || enable)
@@ -312,7 +321,7 @@ int cmd_account_list(struct cli *cli)
     static const struct column columns[] = {
         {"ACCOUNT", COLUMN_LEFT},      {"SENDER DOMAINS", COLUMN_LEFT}, {"NETWORKS", COLUMN_LEFT},
         {"CONNECTIONS", COLUMN_RIGHT}, {"MESSAGES/MIN", COLUMN_RIGHT},  {"PROVES BY", COLUMN_LEFT},
-        {"CREATED", COLUMN_LEFT},      {"", COLUMN_OPTIONAL},
+        {"CAMPAIGN", COLUMN_OPTIONAL}, {"CREATED", COLUMN_LEFT},        {"", COLUMN_OPTIONAL},
     };
     JSON_LOCAL(root);
     BUF_LOCAL(url);
@@ -338,6 +347,7 @@ int cmd_account_list(struct cli *cli)
         put_limit(&t, field_count(a, "max_connections"));
         put_limit(&t, field_count(a, "messages_per_minute"));
         put_proof(&t, a);
+        table_text(&t, STYLE_PLAIN, field_text(a, "campaign"));
         format_relative(table_cell(&t, STYLE_PLAIN), field_int(a, "created_unix"), cli->now_unix);
         table_text(&t, STYLE_WARN, field_bool(a, "disabled") ? "disabled" : "");
     }

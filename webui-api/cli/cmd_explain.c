@@ -179,6 +179,7 @@ static void put_queue(struct buf *out, const struct cli *cli, const json_t *e)
     static const struct {
         const char *field, *says;
     } rows[] = {{"held", "held"},
+                {"paused", "paused with their campaigns"},
                 {"dsn_owed", "owed a DSN"},
                 {"bouncing", "bouncing"},
                 {"cancelling", "being cancelled"}};

@@ -37,7 +37,8 @@
             "Proved by this client certificate: a PEM file, sha256:FINGERPRINT, or, where the listener "     \
             "has a client_ca, dns:NAME, email:ADDRESS, uri:URI, subject:DN; repeat it for more"),            \
         COUNT("max-connections", "Connections at a time; 0: no limit of its own"),                           \
-        COUNT("messages-per-minute", "Messages in a minute; 0: no limit")
+        COUNT("messages-per-minute", "Messages in a minute; 0: no limit"),                                   \
+        TEXT("campaign", "ID", "The campaign of its mail that has no X-Campaign of its own")
 
 #define PASSWORD_STDIN                                                                                       \
     FLAG("password-stdin",                                                                                   \
@@ -50,6 +51,7 @@ static const struct command_option account_set[] = {
     FLAG("any-sender-domain", "Takes back all --sender-domain"),
     FLAG("any-network", "Takes back all --network"),
     FLAG("no-certificate", "Takes back all --certificate"),
+    FLAG("no-campaign", "Takes back --campaign"),
     FLAG("no-password", "Takes the password away: certificates only"),
     FLAG("disable", "It may not submit any more, but stays"),
     FLAG("enable", "It may submit again"),
@@ -71,7 +73,7 @@ static const struct command_option queue_list[] = {
     SELECTORS,
     TEXT("domain", "DOMAIN", "Of this domain"),
     MORE_SELECTORS,
-    WORD("state", "waiting|held|dsn-owed|bouncing|cancelling", "In this state"),
+    WORD("state", "waiting|held|paused|dsn-owed|bouncing|cancelling", "In this state"),
     WORD("order", "id|due", "By acceptance (id, the preset), or what is tried next first (due)"),
     COUNT("limit", "At most so many.  Preset: 100"),
     TEXT("after", "TEXT", "Go on where the page before ended, as it said"),
@@ -92,6 +94,20 @@ static const struct command_option queue_final_op[] = {
     {"yes", 'y', OPTION_FLAG, NULL, "Do not ask for confirmation", false},
     LAST,
 };
+/* ---- campaigns ---- */
+
+static const struct command_option campaign_list[] = {
+    COUNT("limit", "At most so many.  Preset: 100"),
+    FLAG("active", "Only those that have mail in the queue, or are paused"),
+    LAST,
+};
+static const struct command_option campaign_pause[] = {
+    TEXT("why", "TEXT", "Kept, and shown as long as it is paused"), LAST};
+static const struct command_option campaign_cancel[] = {
+    {"yes", 'y', OPTION_FLAG, NULL, "Do not ask for confirmation", false},
+    LAST,
+};
+
 #define SELECT_HELP "All options given must hold; without any, --all is needed."
 
 /* ---- policy ---- */
@@ -259,7 +275,8 @@ const struct command commands[] = {
     {"status", "", 0, 0, "How the daemon is: mail, groups, listeners, and what needs attention", NULL, NULL,
      cmd_status},
     {"doctor", "", 0, 0, "Looks at what mail rests on, and says what to do about what is wrong",
-     "Resolvers, certificates, ports, source addresses, space, descriptors, clock, policy. Ends with status 1 when "
+     "Resolvers, certificates, ports, source addresses, space, descriptors, clock, policy. Ends with status "
+     "1 when "
      "something fails.",
      doctor_options, cmd_doctor},
     {"explain", "ADDRESS|DOMAIN", 1, 1,
@@ -291,6 +308,19 @@ const struct command commands[] = {
      SELECT_HELP "  On a terminal it asks first.", queue_final_op, cmd_queue_op},
     {"queue cancel", "", 0, 0, "Give recipients up, and tell nobody",
      SELECT_HELP "  On a terminal it asks first.", queue_final_op, cmd_queue_op},
+
+    {"campaign list", "", 0, 0, "Campaigns: what waits, what became of the rest, how fast it goes",
+     "Those with mail in the queue first, then the others of the days on record.", campaign_list,
+     cmd_campaign_list},
+    {"campaign show", "ID", 1, 1,
+     "One campaign: its counts, by group too, its rate, and when it will be done", NULL, NULL,
+     cmd_campaign_show},
+    {"campaign pause", "ID", 1, 1, "Hold what waits of it, and what comes of it, until it is resumed",
+     "A restart changes nothing about that.  Transactions in work end.", campaign_pause, cmd_campaign_op},
+    {"campaign resume", "ID", 1, 1, "Let a paused campaign go on",
+     "What was held otherwise, by 'queue hold', stays held.", NULL, cmd_campaign_op},
+    {"campaign cancel", "ID", 1, 1, "Give up all that waits of it, and tell nobody",
+     "On a terminal it asks first.", campaign_cancel, cmd_campaign_op},
 
     {"policy show", "", 0, 0, "The policy in force, or another version", NULL, policy_show, cmd_policy_show},
     {"policy check", "FILE", 1, 1, "Every error of a policy document, changing nothing", "FILE - is stdin.",
@@ -361,7 +391,8 @@ const struct command commands[] = {
      "itself.",
      tls_reports, cmd_tls_reports},
     {"tls report-out", "[list [DOMAIN]|send DOMAIN]", 0, 2, "What we report about TLS to others",
-     "list: the reports of the last 30 days, and what became of them.  send: that of a domain now, without waiting for "
+     "list: the reports of the last 30 days, and what became of them.  send: that of a domain now, without "
+     "waiting for "
      "the night.  Days are of UTC.  A day that is not over is reported in part, and again when it is over.",
      tls_report_out, cmd_tls_report_out},
     {"tls downgrades", "[list|approve|forget] [DOMAIN]", 0, 2,

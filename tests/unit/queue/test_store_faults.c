@@ -88,6 +88,7 @@ static void write_file(const char *name, const void *octets, size_t len)
 
 /* Undoes every step of schema.c but the first. */
 static const char first_version[] =
+    "ALTER TABLE account DROP COLUMN campaign; ALTER TABLE counter DROP COLUMN paused;"
     "ALTER TABLE account DROP COLUMN certificates; DROP TABLE keep; DROP TABLE tally;"
     "DELETE FROM meta WHERE key = 'tally_since'; PRAGMA user_version = 1";
 

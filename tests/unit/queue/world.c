@@ -269,6 +269,7 @@ void world_result(struct world *w, uint64_t id, uint32_t no, const char *domain,
     a->rcpt_no = no;
     a->domain = arena_strdup(&b->arena, domain);
     a->mx = "mx.example";
+    a->campaign = "spring";
     a->attempts = 1;
     a->then = then;
     a->due_unix = due_unix;

@@ -1,0 +1,134 @@
+"""Campaigns: paused, resumed and cancelled with exact counts, while others flow; counts by group; the campaign of an account."""
+
+import time
+
+from harness import HOURLY, Raw, compose, group, no_check, wait_until
+
+SPRING, AUTUMN = ["X-Campaign: spring"], ["X-Campaign: autumn"]
+
+
+def show(daemon, campaign):
+    return daemon.json("campaign", "show", campaign)
+
+
+def states(daemon, campaign):
+    s = show(daemon, campaign)
+    return {k: s[k] for k in ("waiting", "held", "paused", "delivered", "bounced", "cancelled")}
+
+
+def test_a_pause_holds_what_waits_and_what_comes_and_nothing_else(world):
+    world.receiver("p", "p.test", replies={"RCPT": "450 4.2.0 later"})
+    world.receiver("q", "q.test")
+    daemon = world.daemon(group("p", ["p.test"], retry=HOURLY), group("q", ["q.test"]))
+    for i in range(4):
+        daemon.send(f"a{i}@p.test", f"b{i}@p.test", headers=SPRING)
+    daemon.send("c@p.test", headers=AUTUMN)
+    wait_until(lambda: len([r for r in daemon.queued() if r["attempts"] >= 1]) == 9, what="all deferred")
+    said = daemon.hayauma("campaign", "pause", "spring", "--why", "the discount is wrong")
+    assert said == "8 recipients: paused\n"
+    world.receivers.change("p", replies={})
+    for i in range(3):
+        daemon.send(f"d{i}@q.test", headers=SPRING)
+    daemon.send("e@q.test", headers=AUTUMN)
+    daemon.hayauma("queue", "retry", "--all")
+    world.got(2)  # autumn's two
+    assert {d.recipient for d in world.seen.deliveries} == {"c@p.test", "e@q.test"}
+    assert states(daemon, "spring") == {"waiting": 0, "held": 0, "paused": 11, "delivered": 0, "bounced": 0, "cancelled": 0}
+    assert {r["state"] for r in daemon.queued(campaign="spring")} == {"paused"}
+    text = daemon.hayauma("campaign", "show", "spring")
+    assert "paused since" in text and "the discount is wrong" in text and "11 paused" in text
+    by_group = {g["group"]: g["paused"] for g in show(daemon, "spring")["groups"]}
+    assert by_group == {"p": 8, "q": 3}
+    assert daemon.hayauma("campaign", "resume", "spring") == "11 recipients: resumed\n"
+    world.got(5)  # the three that were never tried; the others wait for their retry as they did
+    assert states(daemon, "spring") == {"waiting": 8, "held": 0, "paused": 0, "delivered": 3, "bounced": 0, "cancelled": 0}
+    daemon.hayauma("queue", "retry", "--campaign", "spring")
+    wait_until(lambda: show(daemon, "spring")["delivered"] == 11, what="all delivered")
+    row = next(c for c in daemon.json("campaign", "list")["campaigns"] if c["campaign"] == "spring")
+    assert (row["accepted_messages"], row["accepted"], row["delivered"], row["waiting"]) == (7, 11, 11, 0)
+    assert not row["is_paused"] and row["rate_per_minute"] == 11
+
+
+def test_a_pause_outlives_a_restart_and_a_kill(world):
+    world.receiver("p", "p.test")
+    daemon = world.daemon(group("p", ["p.test"]))
+    assert "nothing waits" in daemon.hayauma("campaign", "pause", "spring")
+    daemon.send("a@p.test", headers=SPRING)
+    daemon.stop()
+    daemon.start()
+    daemon.send("b@p.test", headers=SPRING)
+    daemon.kill()
+    daemon.start()
+    daemon.send("c@p.test", headers=SPRING)
+    daemon.send("other@p.test")
+    world.got(1)
+    assert states(daemon, "spring")["paused"] == 3 and show(daemon, "spring")["is_paused"]
+    assert daemon.hayauma("campaign", "resume", "spring") == "3 recipients: resumed\n"
+    world.got(4)
+    wait_until(lambda: states(daemon, "spring")["delivered"] == 3, what="the records")
+
+
+def test_mail_in_the_workers_hands_stops_too(world):
+    """A slow receiver and one connection: what was handed to the worker goes back, what is in work ends."""
+    world.receiver("p", "p.test", delay_s=0.05)
+    daemon = world.daemon(group("p", ["p.test"], limits={"connections": 1}))
+    for i in range(40):
+        daemon.send(f"a{i}@p.test", headers=SPRING)
+    wait_until(lambda: len(world.seen.deliveries) >= 3, what="the first deliveries")
+    daemon.hayauma("campaign", "pause", "spring")
+    time.sleep(0.6)
+    here = len(world.seen.deliveries)
+    time.sleep(1.0)
+    assert len(world.seen.deliveries) == here < 40
+    wait_until(lambda: states(daemon, "spring")["paused"] == 40 - here, what="the rest paused")
+    daemon.hayauma("campaign", "resume", "spring")
+    world.got(40, 40)
+    wait_until(lambda: not daemon.queued(), what="an empty queue")
+    assert daemon.totals("spring")["delivered"] == 40
+
+
+def test_cancel_gives_up_what_is_paused_as_well(world):
+    world.receiver("p", "p.test", replies={"RCPT": "450 4.2.0 later"})
+    daemon = world.daemon(group("p", ["p.test"], retry=HOURLY))
+    daemon.send("a@p.test", headers=SPRING)
+    daemon.send("b@p.test", headers=AUTUMN)
+    wait_until(lambda: len([r for r in daemon.queued() if r["attempts"] >= 1]) == 2, what="both deferred")
+    daemon.hayauma("campaign", "pause", "spring")
+    daemon.send("c@p.test", headers=SPRING)
+    assert daemon.hayauma("campaign", "cancel", "spring") == "2 recipients: cancelled\n"
+    wait_until(lambda: daemon.totals("spring")["cancelled"] == 2, what="the records")
+    assert daemon.totals("autumn")["waiting"] == 1 and daemon.totals("autumn")["cancelled"] == 0
+    assert daemon.hayauma("campaign", "cancel", "spring") == "nothing waits of it: nothing has changed\n"
+
+
+def test_mail_without_the_header_has_the_campaign_of_its_account(world):
+    world.receiver("p", "p.test")
+    daemon = world.daemon(group("p", ["p.test"]))
+    user, password = daemon.account("shop", campaign="shop-mail")
+    assert daemon.api("/api/v1/accounts/shop")["campaign"] == "shop-mail"
+
+    def send(recipient, headers=()):
+        with daemon.client(daemon.port) as client:
+            client.starttls(context=no_check())
+            client.login(user, password)
+            client.sendmail("sender@origin.example", [recipient], compose([recipient], headers=headers)[1])
+    send("a@p.test")
+    send("b@p.test", SPRING)
+    daemon.hayauma("account", "set", "shop", "--no-campaign")
+    send("c@p.test")
+    daemon.hayauma("account", "set", "shop", "--campaign", "new-one")
+    send("d@p.test")
+    daemon.hayauma("account", "set", "shop", "--campaign", "no blanks", code=1)
+    world.got(4)
+    wait_until(lambda: daemon.totals()["delivered"] == 4, what="the records")
+    rows = {c["campaign"]: c["delivered"] for c in daemon.json("campaign", "list")["campaigns"]}
+    assert rows == {"shop-mail": 1, "spring": 1, "": 1, "new-one": 1}
+
+
+def test_what_is_no_campaign_is_refused_in_words(world):
+    daemon = world.daemon()
+    assert daemon.hayauma("campaign", "show", "nobody", code=1) == ""
+    daemon.hayauma("campaign", "pause", "no blanks", code=1)
+    assert "no campaigns" in daemon.hayauma("campaign", "list")
+    daemon.hayauma("campaign", "pause", "spring")
+    assert daemon.json("campaign", "list", "--active")["campaigns"][0]["is_paused"]

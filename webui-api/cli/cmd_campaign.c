@@ -1,0 +1,251 @@
+/* Campaigns: the list, one of them, and what an operator does with it. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "webui-api/cli/cli.h"
+
+static void put_eta(struct buf *cell, const json_t *c)
+{
+    if (field_known(c, "eta_s"))
+        format_span(cell, field_int(c, "eta_s"));
+    else
+        buf_puts(cell, "–");
+}
+
+static void put_row(struct table *t, const json_t *c)
+{
+    const char *id = field_text(c, "campaign");
+
+    table_text(t, *id ? STYLE_STRONG : STYLE_DIM, *id ? id : "(none)");
+    table_text(t, STYLE_WARN, field_bool(c, "is_paused") ? "paused" : "");
+    table_count(t, STYLE_PLAIN, field_count(c, "accepted"));
+    table_count(t, STYLE_GOOD, field_count(c, "delivered"));
+    table_count(t, STYLE_BAD, field_count(c, "bounced"));
+    table_count(t, STYLE_BAD, field_count(c, "expired"));
+    table_count(t, STYLE_WARN, field_count(c, "cancelled"));
+    table_count(t, STYLE_PLAIN, field_count(c, "waiting"));
+    table_count(t, STYLE_WARN, field_count(c, "held"));
+    table_count(t, STYLE_WARN, field_count(c, "paused"));
+    table_count(t, STYLE_PLAIN, field_count(c, "rate_per_minute"));
+    put_eta(table_cell(t, STYLE_PLAIN), c);
+}
+
+int cmd_campaign_list(struct cli *cli)
+{
+    static const struct column columns[] = {
+        {"CAMPAIGN", COLUMN_LEFT},
+        {"", COLUMN_OPTIONAL},
+        {"ACCEPTED", COLUMN_RIGHT},
+        {"DELIVERED", COLUMN_RIGHT},
+        {"BOUNCED", COLUMN_RIGHT},
+        {"EXPIRED", COLUMN_RIGHT | COLUMN_OPTIONAL},
+        {"CANCELLED", COLUMN_RIGHT | COLUMN_OPTIONAL},
+        {"WAITING", COLUMN_RIGHT},
+        {"HELD", COLUMN_RIGHT | COLUMN_OPTIONAL},
+        {"PAUSED", COLUMN_RIGHT | COLUMN_OPTIONAL},
+        {"PER MINUTE", COLUMN_RIGHT},
+        {"DONE IN", COLUMN_RIGHT},
+    };
+    JSON_LOCAL(root);
+    BUF_LOCAL(url);
+    BUF_LOCAL(out);
+    struct table t;
+    json_t *c;
+    size_t i;
+
+    url_path(&url, "/api/v1/campaigns");
+    url_param(&url, "limit", cli_text(cli, "limit"));
+    url_param(&url, "active", cli_has(cli, "active") ? "yes" : NULL);
+    int code = cli_ask(cli, "GET", &url, (struct bytes){0}, &root);
+    if (code || cli->json)
+        return code;
+    if (!json_array_size(json_object_get(root, "campaigns")))
+        return cli_write(BYTES("no campaigns; mail names one in X-Campaign, or its account has one\n"));
+    table_init(&t, columns, COUNT_OF(columns));
+    json_array_foreach(json_object_get(root, "campaigns"), i, c) put_row(&t, c);
+    table_print(&t, &cli->term, &out);
+    table_fini(&t);
+    if (field_bool(root, "more"))
+        buf_puts(&out, "There are more: --limit shows them.\n");
+    return cli_write(buf_bytes(&out));
+}
+
+/* ---- one ---- */
+
+static void put_groups(const struct cli *cli, const json_t *root, struct buf *out)
+{
+    static const struct column columns[] = {
+        {"GROUP", COLUMN_LEFT},
+        {"DELIVERED", COLUMN_RIGHT},
+        {"BOUNCED", COLUMN_RIGHT},
+        {"EXPIRED", COLUMN_RIGHT | COLUMN_OPTIONAL},
+        {"CANCELLED", COLUMN_RIGHT | COLUMN_OPTIONAL},
+        {"DEFERRALS", COLUMN_RIGHT},
+        {"WAITING", COLUMN_RIGHT},
+        {"HELD", COLUMN_RIGHT | COLUMN_OPTIONAL},
+        {"PAUSED", COLUMN_RIGHT | COLUMN_OPTIONAL},
+        {"DSN OWED", COLUMN_RIGHT | COLUMN_OPTIONAL},
+    };
+    static const struct {
+        const char *field;
+        enum style style;
+    } counts[] = {{"delivered", STYLE_GOOD}, {"bounced", STYLE_BAD},    {"expired", STYLE_BAD},
+                  {"cancelled", STYLE_WARN}, {"deferrals", STYLE_WARN}, {"waiting", STYLE_PLAIN},
+                  {"held", STYLE_WARN},      {"paused", STYLE_WARN},    {"dsn_owed", STYLE_PLAIN}};
+    struct table t;
+    json_t *g;
+    size_t i;
+
+    table_init(&t, columns, COUNT_OF(columns));
+    json_array_foreach(json_object_get(root, "groups"), i, g)
+    {
+        table_text(&t, STYLE_STRONG, field_text(g, "group"));
+        for (size_t k = 0; k < COUNT_OF(counts); k++)
+            table_count(&t, counts[k].style, field_count(g, counts[k].field));
+    }
+    if (table_rows(&t)) {
+        buf_putc(out, '\n');
+        table_print(&t, &cli->term, out);
+    }
+    table_fini(&t);
+}
+
+static void put_pause(const struct cli *cli, const json_t *c, struct buf *out)
+{
+    if (!field_bool(c, "is_paused"))
+        return;
+    put_styled(out, cli, STYLE_WARN, "paused");
+    buf_puts(out, " since ");
+    format_local(out, field_int(c, "paused_since_unix"));
+    if (*field_text(c, "paused_by")) {
+        buf_puts(out, " by ");
+        format_safe(out, bytes_of(field_text(c, "paused_by")));
+    }
+    if (*field_text(c, "paused_why")) {
+        buf_puts(out, ": ");
+        format_safe(out, bytes_of(field_text(c, "paused_why")));
+    }
+    buf_putc(out, '\n');
+}
+
+static void put_counts(const struct cli *cli, const json_t *c, struct buf *out)
+{
+    static const char *const ended[] = {"delivered", "bounced", "expired", "cancelled"};
+
+    put_plural(out, field_count(c, "accepted"), "recipient accepted", "recipients accepted");
+    buf_puts(out, " in ");
+    put_plural(out, field_count(c, "accepted_messages"), "message", "messages");
+    for (size_t i = 0; i < COUNT_OF(ended); i++)
+        if (i < 2 || field_count(c, ended[i])) {
+            buf_puts(out, ", ");
+            format_count(out, field_count(c, ended[i]));
+            buf_putf(out, " %s", ended[i]);
+        }
+    buf_putc(out, '\n');
+    format_count(out, field_count(c, "waiting"));
+    buf_puts(out, " waiting");
+    put_other_states(out, cli, c, "that a DSN is owed for");
+    buf_puts(out, "; ");
+    format_count(out, field_count(c, "rate_per_minute"));
+    buf_puts(out, " ended in the last minute");
+    if (field_known(c, "eta_s")) {
+        buf_puts(out, ", done in ");
+        put_eta(out, c);
+    }
+    buf_putc(out, '\n');
+}
+
+static void campaign_url(const struct cli *cli, struct buf *url)
+{
+    url_path(url, "/api/v1/campaigns");
+    url_segment(url, cli_arg(cli, 0));
+}
+
+int cmd_campaign_show(struct cli *cli)
+{
+    JSON_LOCAL(root);
+    BUF_LOCAL(url);
+    BUF_LOCAL(out);
+
+    campaign_url(cli, &url);
+    int code = cli_ask(cli, "GET", &url, (struct bytes){0}, &root);
+    if (code || cli->json)
+        return code;
+    put_styled(&out, cli, STYLE_STRONG, field_text(root, "campaign"));
+    buf_putc(&out, '\n');
+    put_pause(cli, root, &out);
+    put_counts(cli, root, &out);
+    put_groups(cli, root, &out);
+    return cli_write(buf_bytes(&out));
+}
+
+/* ---- pause, resume, cancel ---- */
+
+static int confirm_cancel(const struct cli *cli, bool *go_on)
+{
+    JSON_LOCAL(answer);
+    BUF_LOCAL(url);
+    BUF_LOCAL(amount);
+
+    *go_on = true;
+    if (cli_has(cli, "yes") || !isatty(STDIN_FILENO) || !isatty(STDERR_FILENO))
+        return CLI_DONE;
+    url_path(&url, "/api/v1/queue/count");
+    url_param(&url, "campaign", cli_arg(cli, 0));
+    int code = client_call_json(cli->client, "GET", &url, (struct bytes){0}, &answer);
+    if (code || !field_count(answer, "recipients"))
+        return code;
+    put_plural(&amount, field_count(answer, "recipients"), "recipient", "recipients");
+    char *question = text_format("Give up %s, and tell nobody?", buf_str(&amount));
+    *go_on = cli_confirm(question);
+    mem_free(question);
+    return CLI_DONE;
+}
+
+int cmd_campaign_op(struct cli *cli)
+{
+    static const struct {
+        const char *op, *done, *nothing;
+    } ops[] = {
+        {"pause", "paused", "nothing waits of it; what comes will be held"},
+        {"resume", "resumed", "nothing was paused"},
+        {"cancel", "cancelled", "nothing waits of it: nothing has changed"},
+    };
+    size_t which = 0;
+    JSON_LOCAL(body);
+    JSON_LOCAL(done);
+    BUF_LOCAL(url);
+    BUF_LOCAL(out);
+    bool go_on = true;
+    int code = CLI_DONE;
+
+    while (!bytes_eq(command_verb(cli->in->command), bytes_of(ops[which].op)))
+        if (++which == COUNT_OF(ops))
+            abort(); /* commands.c names one that is not here */
+    body = json_pack("{s:s}", "op", ops[which].op);
+    if (which == 0 && cli_text(cli, "why") &&
+        json_object_set_new(body, "why", json_string(cli_text(cli, "why"))))
+        return cli_fail(CLI_USAGE, "--why is not UTF-8 text");
+    if (which == 2)
+        code = confirm_cancel(cli, &go_on);
+    if (code)
+        return code;
+    if (!go_on)
+        return cli_fail(CLI_REFUSED, "nothing was changed");
+    campaign_url(cli, &url);
+    char *text = json_dumps(body, JSON_COMPACT);
+    code = cli_ask(cli, "POST", &url, bytes_of(text), &done);
+    free(text);
+    if (code || cli->json)
+        return code;
+    uint64_t n = field_count(done, "changed");
+    if (n) {
+        put_plural(&out, n, "recipient", "recipients");
+        buf_putf(&out, ": %s\n", ops[which].done);
+    } else {
+        buf_putf(&out, "%s\n", ops[which].nothing);
+    }
+    return cli_write(buf_bytes(&out));
+}
