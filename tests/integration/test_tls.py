@@ -287,48 +287,81 @@ def test_a_record_names_the_rule_even_where_no_host_was_found(world):
         assert [attempt[k] for k in ("group", "match", "pattern")] == rule
 
 
+class OpensslServer:
+    """`openssl s_server`: says what a test tells it to, and can do what Python's ssl cannot."""
+
+    def __init__(self, address, pair, *options):
+        self.process = subprocess.Popen(
+            ["openssl", "s_server", "-accept", f"{address}:2526", "-cert", pair[0], "-key", pair[1], "-crlf", *options],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.heard = bytearray()
+        threading.Thread(target=self._hear, daemon=True).start()
+        self.wait_for(b"ACCEPT")
+
+    def _hear(self):
+        while chunk := self.process.stdout.read1(65536):
+            self.heard.extend(chunk)
+
+    def wait_for(self, text):
+        wait_until(lambda: text in self.heard, 10, text.decode())
+
+    def say(self, text):
+        self.process.stdin.write(text + b"\n")
+        self.process.stdin.flush()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
 @pytest.mark.parametrize("word", [b"354 go on", b"R"])
 def test_a_server_that_renegotiates_is_refused(world, certs, word):
     """
-    T51: a second handshake in the middle of a message is how others' octets came to stand before it (RFC 9325 §3.5).
-    OpenSSL's server says what this test tells it to; a line "R" makes it ask for renegotiation.
+    T51: a second handshake in the middle of a message is how others' octets came to stand before it (RFC 9325 §3.5).  A line
+    "R" makes OpenSSL's server ask for one.
     """
     here = world.net.address()
-    pair = certs.rsa("relay.test")
-    server = subprocess.Popen(
-        ["openssl", "s_server", "-accept", f"{here}:2526", "-cert", pair[0], "-key", pair[1], "-tls1_2", "-crlf", "-naccept", "1"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    heard = bytearray()
-
-    def hear():
-        while chunk := server.stdout.read1(65536):
-            heard.extend(chunk)
-
-    threading.Thread(target=hear, daemon=True).start()
-
-    def say(text):
-        server.stdin.write(text + b"\n")
-        server.stdin.flush()
-
+    server = OpensslServer(here, certs.rsa("relay.test"), "-tls1_2", "-naccept", "1")
     try:
-        wait_until(lambda: b"ACCEPT" in heard, 10, "OpenSSL")
         world.dns.a("relay.test", here)
         daemon = world.daemon(group("r", ["r.test"], starttls="require", retry=HOURLY,
                                     route={"smarthost": "relay.test:2526", "implicit_tls": True}))
         daemon.send("a@r.test")
-        wait_until(lambda: b"CIPHER" in heard, 10, "the handshake")
-        say(b"220 relay.test ESMTP")
+        server.wait_for(b"CIPHER")
+        server.say(b"220 relay.test ESMTP")
         for verb, reply in ((b"EHLO", b"250 relay.test"), (b"MAIL FROM", b"250 ok"), (b"RCPT TO", b"250 ok"), (b"DATA", word)):
-            wait_until(lambda: verb in heard, 10, verb.decode())
-            say(reply)
+            server.wait_for(verb)
+            server.say(reply)
         if word != b"R":
-            wait_until(lambda: b"Message-ID" in heard, 10, "the message: without renegotiation it comes")
+            server.wait_for(b"Message-ID")  # without renegotiation it comes
             server.kill()
         attempt = wait_until(lambda: daemon.attempts("a@r.test"), 15, "an attempt")[0]
         assert attempt["result"] == "deferred", attempt
         if word == b"R":
             assert "renegotiation" in attempt["text"], attempt
-            assert b"Message-ID" not in heard
+            assert b"Message-ID" not in server.heard
     finally:
         server.kill()
-        server.wait()
+
+
+@pytest.mark.parametrize("level, staple, verdict", [
+    ("verify", "good", "verified-pkix"), ("verify", "revoked", "revoked"), ("verify", "none", "verified-pkix"),
+    ("require", "revoked", "revoked")])
+def test_a_certificate_that_its_authority_revoked(world, certs, level, staple, verdict):
+    """T49: the server itself shows the authority's word (OCSP stapling)."""
+    here = world.net.address()
+    pair = certs.chain_without_root(f"relay-{staple}.test")
+    options = [] if staple == "none" else ["-status_file", certs.staple(pair[0], staple == "revoked")]
+    server = OpensslServer(here, pair, "-cert_chain", pair[0], *options)
+    try:
+        world.dns.a(f"relay-{staple}.test", here)
+        daemon = world.daemon(group("r", ["r.test"], starttls=level, retry=HOURLY, tls={"ca_file": str(certs.ca_file)},
+                                    timeouts={"greeting": "2s"}, route={"smarthost": f"relay-{staple}.test:2526", "implicit_tls": True}))
+        daemon.send("a@r.test")
+        wait_until(lambda: daemon.attempts("a@r.test"), 15, "an attempt")
+        attempt = wait_until(lambda: daemon.json("explain", "r.test")["attempts"], 10, "its record")[0]
+        assert attempt["tls_verify"] == verdict, attempt
+        # A server that is good enough is waited for, in vain: it never says a word.
+        assert attempt["stage"] == ("tls" if (level, verdict) == ("verify", "revoked") else "greeting"), attempt
+    finally:
+        server.kill()

@@ -12,6 +12,7 @@ import re
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 DAY = datetime.timedelta(days=1)
@@ -123,6 +124,18 @@ class Certs:
     def huge(self, *names):
         """A leaf of more than a megabyte."""
         return self._leaf("huge", names, comment=1 << 20)
+
+    def staple(self, cert_file, revoked):
+        """What the intermediate authority says of a leaf of its own, as a server sends it along (RFC 6066 §8): a file."""
+        now, issuer = datetime.datetime.utcnow(), self.intermediate
+        response = ocsp.OCSPResponseBuilder().add_response(
+            cert=load(cert_file)[0], issuer=issuer.cert, algorithm=hashes.SHA1(),
+            cert_status=ocsp.OCSPCertStatus.REVOKED if revoked else ocsp.OCSPCertStatus.GOOD, this_update=now - DAY / 24,
+            next_update=now + DAY, revocation_time=now - DAY if revoked else None, revocation_reason=None)
+        file = pathlib.Path(cert_file).with_suffix(".revoked" if revoked else ".stapled")
+        file.write_bytes(response.responder_id(ocsp.OCSPResponderEncoding.HASH, issuer.cert).sign(issuer.key, hashes.SHA256())
+                         .public_bytes(DER))
+        return str(file)
 
     # ---- of the chain that `chain` presents, bad in one way ----
     def chain_expired(self, *names):
