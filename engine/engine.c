@@ -14,6 +14,7 @@
 #include "engine/engine_priv.h"
 #include "engine/probe/host.h"
 #include "engine/privileges.h"
+#include "engine/shaping.h"
 
 static void on_answer(struct note *note, void *owner)
 {
@@ -164,6 +165,7 @@ enum err engine_create(struct conf *conf, struct engine **out, char **why)
     e->started_unix = clock_unix();
     e->shared.host_name = host_name_of(engine_conf(e));
     e->shared.limits = limits_create();
+    e->shared.shaping = shaping_create();
     e->shared.tls_client = tls_client_create();
     e->shared.dnssec = dnssec_watch_create();
     e->shared.probe_cache = probe_cache_create();
@@ -294,6 +296,7 @@ void engine_destroy(struct engine *e)
     dnssec_watch_destroy(e->shared.dnssec);
     probe_cache_destroy(e->shared.probe_cache);
     limits_destroy(e->shared.limits);
+    shaping_destroy(e->shared.shaping);
     mem_free(e->shared.host_name);
     mem_free(e->listeners);
     mem_free(e->workers);

@@ -40,6 +40,7 @@ struct shared {
     struct history *history;
     struct intake *intake; /* how messages came in: report submission-tls */
     struct limits *limits;
+    struct shaping *shaping; /* engine/shaping.h */
     struct tls_client *tls_client;
     struct dnssec_watch *dnssec; /* does the resolver validate? */
     struct probe_cache *probe_cache;

@@ -21,6 +21,7 @@
 #include "base/bytes.h"
 #include "base/err.h"
 #include "base/yaml.h"
+#include "policy/reply_rule.h"
 #include "policy/retry.h"
 #include "policy/tls_decide.h"
 
@@ -93,6 +94,8 @@ struct group {
     struct group_limits limits;
     enum pipelining_mode pipelining;
     struct retry_schedule retry;
+    struct reply_rule *replies; /* its own rules, in their order */
+    size_t reply_count;
     char *ehlo_name;             /* NULL: the daemon's host name */
     char *source_v4, *source_v6; /* addresses to bind, or NULL */
     struct {                     /* client-side timeouts, RFC 5321 §4.5.3.2, milliseconds */
@@ -135,6 +138,8 @@ struct policy_match policy_match_domain(const struct policy *p, struct bytes dom
 /* The group of the best-preference host that matches (exact host, longest suffix), else the default. */
 struct policy_match policy_match_mx(const struct policy *p, const struct bytes *hosts, size_t count);
 const char *match_how_name(enum match_how how);
+/* The rule for a reply to mail of that group: its own first, then the document's; NULL: none matches. */
+const struct reply_rule *policy_reply_rule(const struct policy *p, const struct group *g, const struct outcome *o);
 
 /*
  * The effective settings of a group, as YAML that policy_parse takes back as one group (for `explain`): every

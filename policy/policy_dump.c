@@ -16,7 +16,7 @@ static bool is_plain(struct bytes text)
 }
 
 /* A YAML scalar that reads back as `text`: plain, or in double quotes. */
-static void put_scalar(struct buf *out, struct bytes text)
+void policy_put_scalar(struct buf *out, struct bytes text)
 {
     if (is_plain(text)) {
         buf_put(out, text);
@@ -32,7 +32,7 @@ static void put_scalar(struct buf *out, struct bytes text)
 }
 
 /* Whole or with up to six decimals, without an exponent, which the reader would not take. */
-static void put_number(struct buf *out, double value)
+void policy_put_number(struct buf *out, double value)
 {
     buf_putf(out, "%.6f", value);
     while (out->at[out->len - 1] == '0')
@@ -43,7 +43,7 @@ static void put_number(struct buf *out, double value)
 
 static void put_frequency(struct buf *out, const struct frequency *f)
 {
-    put_number(out, f->count);
+    policy_put_number(out, f->count);
     if (f->count > 0)
         buf_puts(out, f->seconds == 1 ? "/s" : f->seconds == 60 ? "/m" : "/h");
 }
@@ -75,7 +75,7 @@ static void put_texts(struct buf *out, char *const *texts, size_t count)
     buf_putc(out, '[');
     for (size_t i = 0; i < count; i++) {
         buf_puts(out, i ? ", " : "");
-        put_scalar(out, bytes_of(texts[i]));
+        policy_put_scalar(out, bytes_of(texts[i]));
     }
     buf_putc(out, ']');
 }
@@ -112,6 +112,8 @@ static bool is_set(const struct policy_key *key, const struct group_draft *d, co
         return false;
     if (key->type == KEY_PINS)
         return d->g.tls_pin_count > 0;
+    if (key->type == KEY_REPLIES)
+        return d->g.reply_count > 0;
     if (key->type == KEY_HOSTS || !key->offset) /* `name` has the offset 0 */
         return true;
     return key->preset || string_at(key, field);
@@ -126,7 +128,7 @@ static void put_value(struct buf *out, const struct policy_key *key, const struc
     case KEY_BOOL: buf_puts(out, *(const bool *)field ? "true" : "false"); break;
     case KEY_COUNT: buf_putf(out, "%" PRIu32, *(const uint32_t *)field); break;
     case KEY_PORT: buf_putf(out, "%u", *(const uint16_t *)field); break;
-    case KEY_RATE: put_number(out, *(const double *)field); break;
+    case KEY_RATE: policy_put_number(out, *(const double *)field); break;
     case KEY_FREQUENCY: put_frequency(out, field); break;
     case KEY_MS: yaml_put_duration_ms(out, *(const uint32_t *)field); break;
     case KEY_SECONDS: yaml_put_duration_ms(out, *(const uint32_t *)field * UINT64_C(1000)); break;
@@ -140,12 +142,13 @@ static void put_value(struct buf *out, const struct policy_key *key, const struc
             buf_puts(out, key->words[d->g.tls_match]);
         break;
     case KEY_PINS: put_texts(out, d->g.tls_pins, d->g.tls_pin_count); break;
+    case KEY_REPLIES: policy_replies_put(out, d->g.replies, d->g.reply_count); break;
     case KEY_TEXT:
     case KEY_PATH:
     case KEY_DOMAIN:
     case KEY_IPV4:
     case KEY_IPV6:
-    case KEY_NAME: put_scalar(out, bytes_of(string_at(key, field))); break;
+    case KEY_NAME: policy_put_scalar(out, bytes_of(string_at(key, field))); break;
     case KEY_PATTERNS:
     case KEY_MX_PATTERNS: break;
     }
@@ -226,6 +229,7 @@ static void put_range(struct buf *out, const struct policy_key *key)
         buf_puts(out, "or a list of names");
         break;
     case KEY_PINS: buf_puts(out, "list of fingerprints"); break;
+    case KEY_REPLIES: buf_puts(out, "list of rules"); break;
     case KEY_NAME: buf_puts(out, "letters, digits, `-`, `_`, `.`"); break;
     case KEY_PATTERNS:
     case KEY_MX_PATTERNS: buf_puts(out, "list of domains"); break;
@@ -237,8 +241,10 @@ void policy_reference(struct buf *out)
     buf_puts(
         out,
         "# The policy document\n\n"
-        "One YAML document holds all destination groups.  It has two keys: `groups`, a list of groups, and\n"
-        "`defaults`, a map of the values that every group inherits.  A group lays its own keys over the\n"
+        "One YAML document holds all destination groups.  It has three keys: `groups`, a list of groups;\n"
+        "`defaults`, a map of the values that every group inherits; and `replies`, a list of rules about\n"
+        "replies that are asked after those of the group (see `replies` below).  A group lays its own keys "
+        "over the\n"
         "defaults, and those lie over the presets below.  Aliases, anchors and tags are refused.\n\n"
         "Durations: `250ms`, `30s`, `5m`, `2h`, `5d`.  A key `limits.connections` stands in the map "
         "`limits`:\n\n"

@@ -293,6 +293,21 @@ const struct policy_key policy_keys[] = {
      .max = 60 * DAY,
      .help = "Age at which the sender is told of the delay, once, if NOTIFY=DELAY asked for it (RFC 3461 "
              "§4.1); 0: never."},
+    {.name = "replies",
+     .type = KEY_REPLIES,
+     .offset = AT(g.replies),
+     .group_only = true,
+     .example = "[{code: 4xx, text: 'too many|rate', limit_connections: 2, for: 10m}]",
+     .help =
+         "Rules for what the receiver says when it refuses.  The first that matches decides, the group's own "
+         "before those of the document, where each may name one `group`.  When: `code` (421, 45x, 5xx), "
+         "`enhanced` (4.7.28; 4.7 for all of its kind), `text` (regular expression of PCRE2, case does not "
+         "count; in single quotes), `stage` (greeting, ehlo, auth, mail, rcpt, data, dot; one or a list).  "
+         "Then, for the recipient: `treat_as: permanent` or `temporary`, `retry_after: 30m` in place of the "
+         "schedule.  For all that goes to the same hosts, exact over all workers: `suspend: 10m` sends "
+         "nothing; `back_off: 5m` halves the connections, and doubles them again each time that it has "
+         "passed; `limit_connections: 2` and `slow_to: 0.5` messages a second hold for `for` (10m).  Never "
+         "asked about STARTTLS and TLS; mail never becomes permanent for want of TLS."},
     {.name = "ehlo_name",
      .type = KEY_DOMAIN,
      .offset = AT(g.ehlo_name),

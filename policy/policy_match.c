@@ -13,6 +13,9 @@ void policy_unref(struct policy *p)
 {
     if (!p || atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel) != 1)
         return;
+    for (size_t i = 0; i < p->count; i++)
+        policy_replies_fini(p->groups[i].replies, p->groups[i].reply_count);
+    policy_replies_fini(p->replies, p->reply_count);
     map_fini(&p->names);
     map_fini(&p->domains);
     map_fini(&p->mx);

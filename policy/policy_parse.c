@@ -223,8 +223,9 @@ static void read_groups(struct policy_reader *r, const struct group_draft *defau
 
 static void read_document(struct policy_reader *r, const struct yaml_node *root)
 {
-    static const char *const keys[] = {"defaults", "groups"};
+    static const char *const keys[] = {"defaults", "groups", "replies"};
     const struct yaml_node *defaults_map = yaml_find(root, "defaults");
+    const struct yaml_node *replies = yaml_find(root, "replies");
     struct group_draft defaults = {0};
 
     if (root->type != YAML_MAP) {
@@ -233,7 +234,8 @@ static void read_document(struct policy_reader *r, const struct yaml_node *root)
     }
     for (size_t i = 0; i < root->count; i++)
         if (!bytes_eq(root->keys[i]->text, bytes_of(keys[0])) &&
-            !bytes_eq(root->keys[i]->text, bytes_of(keys[1])))
+            !bytes_eq(root->keys[i]->text, bytes_of(keys[1])) &&
+            !bytes_eq(root->keys[i]->text, bytes_of(keys[2])))
             complain_unknown(r->errors, root->keys[i], "", keys, COUNT_OF(keys));
     r->draft = &defaults;
     set_presets(r);
@@ -246,6 +248,8 @@ static void read_document(struct policy_reader *r, const struct yaml_node *root)
         yaml_error(r->errors, defaults_map, "'defaults' holds keys of its own: expected a map");
     }
     read_groups(r, &defaults, yaml_find(root, "groups"));
+    if (replies)
+        (void)policy_replies_read(r, replies, false, &r->policy->replies, &r->policy->reply_count);
 }
 
 /* The tree of the document is about to go. */

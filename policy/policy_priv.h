@@ -37,6 +37,7 @@ enum key_type {
     KEY_MX_PATTERNS,
     KEY_TLS_NAMES, /* struct group: tls_match and, where it is a list, tls_names */
     KEY_PINS,      /* struct group: tls_pins */
+    KEY_REPLIES,   /* struct group: replies */
 };
 
 struct policy_key {
@@ -76,10 +77,12 @@ struct policy {
     struct arena arena;   /* owned: names, strings, patterns */
     struct group *groups; /* owned */
     size_t count, cap;
-    struct group *by_default; /* one of groups */
-    struct map names;         /* struct group */
-    struct map domains;       /* struct pattern */
-    struct map mx;            /* struct pattern */
+    struct group *by_default;   /* one of groups */
+    struct reply_rule *replies; /* of the whole document */
+    size_t reply_count;
+    struct map names;   /* struct group */
+    struct map domains; /* struct pattern */
+    struct map mx;      /* struct pattern */
 };
 
 /* One parse. */
@@ -112,3 +115,13 @@ bool policy_value_read(struct policy_reader *r, const struct policy_key *key, co
  * the group that is made because the document has no `default`.
  */
 void policy_check_group(struct policy_reader *r, const struct yaml_node *group);
+
+/* policy_dump.c */
+void policy_put_scalar(struct buf *out, struct bytes text);
+void policy_put_number(struct buf *out, double value);
+
+/* policy_replies.c: a list of rules into the arena, and back. */
+bool policy_replies_read(struct policy_reader *r, const struct yaml_node *n, bool in_group,
+                         struct reply_rule **rules, size_t *count);
+void policy_replies_fini(struct reply_rule *rules, size_t count); /* what lies outside of the arena */
+void policy_replies_put(struct buf *out, const struct reply_rule *rules, size_t count);

@@ -563,6 +563,7 @@ bool policy_value_read(struct policy_reader *r, const struct policy_key *key, co
     case KEY_MX_PATTERNS: return read_patterns(r, n, true);
     case KEY_TLS_NAMES: return read_tls_names(r, key, n);
     case KEY_PINS: return read_pins(r, n);
+    case KEY_REPLIES: return policy_replies_read(r, n, true, &r->draft->g.replies, &r->draft->g.reply_count);
     }
     return false;
 }

@@ -146,8 +146,10 @@ void deliver_call_back(struct deliver *d, char *const *domains, size_t count, bo
         dest_return_jobs(dest);
         if (retry) {
             dest->rest = (struct suspension){0};
-            if (dest->site)
+            if (dest->site) {
                 dest->site->rest = (struct suspension){0};
+                replies_clear(dest->site);
+            }
         }
         dest_kick_soon(dest);
     }
@@ -277,6 +279,7 @@ void deliver_status(struct deliver *d, json_t *groups)
             add(by, json_string_value(json_object_get(limited, "limit")), 1);
             json_decref(limited);
         }
+        replies_put_status(s, now, g);
         json_t *suspended = json_object_get(g, "suspended");
         if (s->rest.until_ms > now && json_array_size(suspended) < 20) {
             json_t *one = suspension_json(&s->rest, now);

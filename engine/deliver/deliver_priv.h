@@ -135,6 +135,7 @@ struct site {
     struct permit_waiter waiter, global_waiter;
     bool waits_for_permit; /* in one of the queues */
     struct suspension rest;
+    struct shaped *shaped; /* counted: what reply rules impose, over all workers */
     struct pace *messages, *connects;   /* borrowed, as the pools */
     struct pace_rule rules[PACE_RULES]; /* of messages */
     bool is_paced;                      /* one of them is a limit */
@@ -165,6 +166,7 @@ void site_on_alive(struct site *s);
 /* The next transaction for this link, or NULL: none, or not yet. */
 struct deliver_txn *site_take(struct site *s, struct link *link);
 bool site_is_resting(const struct site *s);
+uint64_t site_rest_until_ms(const struct site *s); /* may lie in the past */
 void site_set_alarm(struct site *s, uint64_t at_ms); /* unless it rings earlier anyhow */
 /* May it use clear_after_tls_failure: later? */
 bool job_clear_ok(const struct deliver *d, const struct job *job);
@@ -196,6 +198,23 @@ void failed_host_forget(struct deliver *d, const char *name, uint16_t port);
 uint64_t failed_host_left_ms(struct deliver *d, const char *name,
                              uint16_t port); /* 0: it is as good as any */
 void failed_hosts_fini(struct deliver *d);
+
+/* ---- replies.c: rules about replies ---- */
+void replies_init(struct site *s);
+void replies_fini(struct site *s);
+/* A recipient was refused: its outcome may change.  Seconds to wait for the next attempt; 0: by the schedule. */
+uint32_t replies_judge(const struct link *link, struct outcome *o);
+/* A host refused before any recipient: only what concerns the site. */
+void replies_on_failed_host(struct link *link, const struct outcome *o);
+bool replies_may_open(struct site *s); /* true: one connection is counted, until shaped_give_connection */
+bool replies_may_send(struct site *s); /* false: the alarm is set */
+bool replies_are_too_many(const struct site *s);
+bool replies_want_it_closed(const struct site *s); /* an idle link */
+void replies_on_alarm(struct site *s);
+void replies_rest(struct site *s);  /* it rests: to be woken at the end */
+void replies_clear(struct site *s); /* by hand */
+json_t *replies_json(const struct site *s, uint64_t now_ms); /* NULL: nothing in force */
+void replies_put_status(const struct site *s, uint64_t now_ms, json_t *group);
 
 /* ---- link.c, link_session.c, link_tls.c: one connection and its way there ---- */
 struct deliver_txn {

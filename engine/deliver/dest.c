@@ -482,7 +482,7 @@ void dest_kick(struct dest *dest)
         dest->page_due = true;
     }
     if (is_resting(dest)) {
-        uint64_t until = MAX_OF(dest->rest.until_ms, dest->site ? dest->site->rest.until_ms : 0);
+        uint64_t until = MAX_OF(dest->rest.until_ms, dest->site ? site_rest_until_ms(dest->site) : 0);
         set_alarm(dest, until);
         return;
     }

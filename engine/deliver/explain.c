@@ -225,6 +225,9 @@ static void explain_memory(struct deliver *d, const char *domain, json_t *facts)
         json_t *limited = shape_json(dest->site, now);
         if (limited)
             json_object_set_new(facts, "limited_by", limited);
+        json_t *imposed = replies_json(dest->site, now);
+        if (imposed)
+            json_object_set_new(facts, "reply_rules", imposed);
     }
     if (dest->rest.until_ms > now)
         json_object_set_new(facts, "suspended", suspension_json(&dest->rest, now));

@@ -13,6 +13,7 @@
 
 #include "base/mem.h"
 #include "engine/deliver/deliver_priv.h"
+#include "engine/shaping.h"
 
 #define STS_CHANGES_MS 600000 /* a policy that changes with every look stops nothing for ever */
 
@@ -184,6 +185,7 @@ void link_close(struct link *link)
     list_remove(&link->node);
     permit_give(s->pool);
     permit_give(s->global);
+    shaped_give_connection(s->shaped);
     mem_free(link->addresses);
     mem_free(link->order);
     mem_free(link->domain);
@@ -286,6 +288,7 @@ void link_host_failed(struct link *link, const struct outcome *o)
 {
     remember_failure(link, o);
     link->host_down |= o->stage == STAGE_CONNECT || o->stage == STAGE_GREETING || o->stage == STAGE_EHLO;
+    replies_on_failed_host(link, o);
     log_info(&link->log, "host.failed", LOG_STR("group", link->site->group->name),
              LOG_STR("mx", link->host ? link->host->name : "-"), LOG_STR("remote", link->remote),
              LOG_STR("stage", outcome_stage_name(o->stage)), LOG_STR("text", o->text));

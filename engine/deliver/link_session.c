@@ -140,7 +140,8 @@ bool link_has_room(const struct link *link)
     uint32_t most = link->site->group->limits.messages_per_connection;
 
     return !link->dead && link->ready && !link->quitting && !link->site->stale &&
-           (!most || link->messages < most) && smtp_client_room(link->client) > 0;
+           !replies_are_too_many(link->site) && (!most || link->messages < most) &&
+           smtp_client_room(link->client) > 0;
 }
 
 void link_quit(struct link *link)
@@ -172,7 +173,7 @@ static void rest_idle(struct link *link)
         s->waits_for_permit = false;
     }
     if (s->stale || link->d->draining || (most && link->messages >= most) || permit_has_waiters(s->pool) ||
-        permit_has_waiters(s->global) || shape_is_wanted(link)) {
+        permit_has_waiters(s->global) || shape_is_wanted(link) || replies_want_it_closed(s)) {
         link_quit(link);
         return;
     }

@@ -15,7 +15,7 @@ static bool wants_failure_dsn(struct worker *w, const struct message *m, const s
 }
 
 static void decide_then(struct dest *dest, const struct job *job, struct rcpt *rcpt, const struct link *link,
-                        struct attempt *a, bool dsn_not_passed_on)
+                        struct attempt *a, uint32_t retry_after_s, bool dsn_not_passed_on)
 {
     const struct message *m = job->message;
     struct deliver *d = dest->d;
@@ -37,7 +37,8 @@ static void decide_then(struct dest *dest, const struct job *job, struct rcpt *r
     case OUTCOME_DEFERRED:
         a->then = THEN_DEFER;
         /* Rounded up: to wait a little less than the schedule says would be a lie. */
-        a->due_unix = (clock_unix_ms() + 999) / 1000 + retry_wait_s(retry, rcpt->attempts, worker_random());
+        a->due_unix = (clock_unix_ms() + 999) / 1000 +
+                      (retry_after_s ? retry_after_s : retry_wait_s(retry, rcpt->attempts, worker_random()));
         int64_t last = m->accepted_unix + retry->lifetime_s + 1; /* one last try, or the bounce, in time */
         if (a->due_unix > last && last > now)
             a->due_unix = last;
@@ -125,6 +126,7 @@ void record_attempt(struct dest *dest, const struct link *link, const struct job
     a->group = arena_strdup(arena, group->name);
     a->match = match.how;
     a->match_pattern = arena_strdup(arena, match.pattern);
+    uint32_t retry_after_s = replies_judge(link, o);
     a->outcome = *o;
     a->attempts = rcpt->attempts;
     a->at_unix_ms = clock_unix_ms();
@@ -133,7 +135,7 @@ void record_attempt(struct dest *dest, const struct link *link, const struct job
     a->tls_why = TLS_WHY_RULE;
     if (link)
         put_transport(a, link, arena);
-    decide_then(dest, job, rcpt, link, a, dsn_not_passed_on);
+    decide_then(dest, job, rcpt, link, a, retry_after_s, dsn_not_passed_on);
     count(w, a->outcome.kind);
     shadow_judge(dest, link, a);
     log_attempt(w, a);

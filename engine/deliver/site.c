@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "engine/deliver/deliver_priv.h"
+#include "engine/shaping.h"
 
 #define JOBS_PER_OPENING 4     /* a link that is being opened counts as capacity for that many jobs */
 #define WALKERS_MAX      2     /* links that wait for connection_rate: each holds a permit */
@@ -67,6 +68,7 @@ static void on_alarm(struct alarm *a)
 
     if (s->cap && s->cap_until_ms <= now)
         s->cap = 0;
+    replies_on_alarm(s);
     if (s->cap) /* what is still ahead rings again */
         site_set_alarm(s, s->cap_until_ms);
     if (s->open_after_ms > now)
@@ -74,7 +76,7 @@ static void on_alarm(struct alarm *a)
     if (s->paced_until_ms > now)
         site_set_alarm(s, s->paced_until_ms);
     if (site_is_resting(s)) {
-        site_set_alarm(s, s->rest.until_ms);
+        site_set_alarm(s, site_rest_until_ms(s));
     } else {
         LIST_FOREACH_SAFE (node, &s->dests) { /* each pages what waits for it on disk */
             struct dest *dest = LIST_ENTRY(node, struct dest, site_node);
@@ -118,6 +120,7 @@ static struct site *create(struct deliver *d, char *key, const struct group *gro
     shape_init(s);
     permit_waiter_init(&s->waiter, &d->w->inbox, on_permit);
     permit_waiter_init(&s->global_waiter, &d->w->inbox, on_global_permit);
+    replies_init(s);
     list_push_back(&d->all_sites, &s->node);
     map_put(&d->sites, bytes_of(s->key), s);
     COUNT(d->w, sites);
@@ -148,7 +151,8 @@ void site_maybe_free(struct site *s)
 {
     struct deliver *d = s->d;
 
-    if (!list_is_empty(&s->dests) || s->link_count || (site_is_resting(s) && !s->stale && !d->closed))
+    if (!list_is_empty(&s->dests) || s->link_count ||
+        (s->rest.until_ms > worker_now_ms(d->w) && !s->stale && !d->closed))
         return;
     bool noted = permit_cancel(s->pool, &s->waiter);
     noted |= permit_cancel(s->global, &s->global_waiter);
@@ -159,6 +163,7 @@ void site_maybe_free(struct site *s)
         map_remove(&d->sites, bytes_of(s->key));
     list_remove(&s->node);
     UNCOUNT(d->w, sites);
+    replies_fini(s);
     for (size_t i = 0; i < s->host_count; i++)
         mem_free(s->hosts[i].name);
     mem_free(s->hosts);
@@ -213,14 +218,19 @@ void site_make_stale(struct site *s)
         dest_unbind(LIST_ENTRY(node, struct dest, site_node));
 }
 
+uint64_t site_rest_until_ms(const struct site *s)
+{
+    return MAX_OF(s->rest.until_ms, shaped_suspended_until_ms(s->shaped));
+}
+
 bool site_is_resting(const struct site *s)
 {
-    return s->rest.until_ms > worker_now_ms(s->d->w);
+    return site_rest_until_ms(s) > worker_now_ms(s->d->w);
 }
 
 void site_on_alive(struct site *s)
 {
-    bool rested = site_is_resting(s);
+    bool rested = s->rest.until_ms > worker_now_ms(s->d->w);
 
     s->rest = (struct suspension){0};
     if (!rested)
@@ -356,12 +366,20 @@ struct deliver_txn *site_take(struct site *s, struct link *link)
     struct deliver *d = s->d;
     struct outcome held;
 
-    if (s->stale || d->draining || d->closed || site_is_resting(s) || deliver_is_stalled(d))
+    if (s->stale || d->draining || d->closed || deliver_is_stalled(d))
         return NULL;
+    if (site_is_resting(s)) {
+        replies_rest(s);
+        return NULL;
+    }
     for (struct dest *dest; (dest = next_dest_for(s, link));) {
         uint64_t size_bytes = first_size(dest, link->class);
         if (!shape_take_message(s, size_bytes))
             return NULL;
+        if (!replies_may_send(s)) {
+            shape_give_message(s, size_bytes);
+            return NULL;
+        }
         if (link_holds_back(link, dest, &held)) {
             shape_give_message(s, size_bytes);
             struct walk_failure f = {d, link->class, true};
@@ -447,8 +465,12 @@ static bool open_links(struct site *s, enum job_class class)
         struct dest *dest = next_dest_of(s, class);
         if (!dest)
             return true;
-        if (!take_permits(s))
+        if (!replies_may_open(s))
             return false;
+        if (!take_permits(s)) {
+            shaped_give_connection(s->shaped);
+            return false;
+        }
         struct job *job = LIST_ENTRY(list_first(&dest->jobs[class]), struct job, node);
         link_open(s, class, dest->domain, job_clear_ok(s->d, job));
     }
@@ -459,8 +481,12 @@ void site_kick(struct site *s)
 {
     struct deliver *d = s->d;
 
-    if (s->stale || d->draining || d->closed || site_is_resting(s) || deliver_is_stalled(d))
+    if (s->stale || d->draining || d->closed || deliver_is_stalled(d))
         return;
+    if (site_is_resting(s)) {
+        replies_rest(s);
+        return;
+    }
     LIST_FOREACH_SAFE (node, &s->idle) {
         if (list_is_empty(&s->ready))
             return;
@@ -495,7 +521,7 @@ static void rest(struct site *s, const struct outcome *o)
 {
     uint64_t now = worker_now_ms(s->d->w);
 
-    if (site_is_resting(s)) /* links that were opened together fail together: that is one failure */
+    if (s->rest.until_ms > now) /* links that were opened together fail together: that is one failure */
         return;
     site_set_alarm(s, suspension_start(&s->rest, o, &s->group->retry, now));
     log_warn(&s->d->w->log, "site.suspended", LOG_STR("group", s->group->name),

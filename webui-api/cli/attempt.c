@@ -167,3 +167,21 @@ void attempt_table(struct buf *out, const struct cli *cli, const json_t *attempt
     table_print(&t, &cli->term, out);
     table_fini(&t);
 }
+
+void attempt_put_reply_rule(struct buf *out, const json_t *rule)
+{
+    const char *what = field_text(rule, "what");
+    double value = json_number_value(json_object_get(rule, "value"));
+
+    if (strcmp(what, "connections") == 0)
+        buf_putf(out, "at most %.0f connection%s", value, value > 1 ? "s" : "");
+    else if (strcmp(what, "messages_per_second") == 0)
+        buf_putf(out, "at most %g messages a second", value);
+    else
+        buf_puts(out, "suspended");
+    buf_puts(out, " for ");
+    format_span(out, field_int(rule, "seconds_left"));
+    buf_putf(out, ", by the rule in line %llu, after %llu: ", (unsigned long long)field_count(rule, "line"),
+             (unsigned long long)field_count(rule, "code"));
+    format_safe(out, bytes_of(field_text(rule, "text")));
+}

@@ -153,6 +153,19 @@ static void put_hosts(struct buf *out, const struct cli *cli, const json_t *e)
     put_host_remarks(out, cli, hosts);
 }
 
+static void put_reply_rules(struct buf *out, const struct cli *cli, const json_t *rules)
+{
+    json_t *one;
+    size_t i;
+
+    json_array_foreach((json_t *)(uintptr_t)rules, i, one)
+    {
+        put_label(out, cli, "by reply");
+        attempt_put_reply_rule(out, one);
+        buf_putc(out, '\n');
+    }
+}
+
 static void put_suspension(struct buf *out, const struct cli *cli, const json_t *s)
 {
     BUF_LOCAL(text);
@@ -223,6 +236,7 @@ static void put_queue(struct buf *out, const struct cli *cli, const json_t *e)
         buf_putc(out, '\n');
     }
     put_suspension(out, cli, json_object_get(e, "suspended"));
+    put_reply_rules(out, cli, json_object_get(e, "reply_rules"));
 }
 
 static void put_settings(struct buf *out, const struct cli *cli, const json_t *e)

@@ -1,7 +1,7 @@
 /* How the daemon is. */
 #include <stdio.h>
 
-#include "webui-api/cli/cli.h"
+#include "webui-api/cli/attempt.h"
 
 #define BACKLOG_WORRIES 100000 /* attempts not yet on record */
 
@@ -269,6 +269,14 @@ static void put_suspensions(struct buf *out, const struct cli *cli, const json_t
             if (field_count(s, "code"))
                 buf_putf(&text, " %llu", (unsigned long long)field_count(s, "code"));
             buf_putf(&text, " %s", field_text(s, "text"));
+            put_alarm(out, cli, STYLE_WARN, buf_str(&text));
+        }
+        json_array_foreach(json_object_get(group, "reply_rules"), i, s)
+        {
+            BUF_LOCAL(text);
+            const char *mx = field_text(s, "mx");
+            buf_putf(&text, "group %s%s%s: ", name, *mx ? ", " : "", mx);
+            attempt_put_reply_rule(&text, s);
             put_alarm(out, cli, STYLE_WARN, buf_str(&text));
         }
     }
