@@ -245,9 +245,10 @@ void site_on_alive(struct site *s)
 bool job_clear_ok(const struct deliver *d, const struct job *job)
 {
     int64_t age_s = clock_unix() - job->message->accepted_unix;
+    int64_t after_ms = (int64_t)worker_conf(d->w)->delivery.clear_fallback_after_ms;
 
-    return job->rcpts[0].attempts >= 1 &&
-           age_s * 1000 >= (int64_t)worker_conf(d->w)->delivery.clear_fallback_after_ms;
+    /* Acceptance is known to the second: what is certainly that old. */
+    return job->rcpts[0].attempts >= 1 && (age_s - (after_ms > 0)) * 1000 >= after_ms;
 }
 
 /* May this link carry the first job of the destination that is of its class? */
@@ -533,9 +534,10 @@ static void rest(struct site *s, const struct outcome *o)
 
 /* A REQUIRETLS walk that met somebody and ended for want of proof says nothing about the site: others may do
  * without. */
-static bool speaks_for_site(const struct link *link)
+static bool speaks_for_site(const struct link *link, const struct outcome *o)
 {
-    return link->class == CLASS_NORMAL || !link->reached;
+    return link->class == CLASS_NORMAL ||
+           (!link->reached && (o->stage == STAGE_CONNECT || o->stage == STAGE_GREETING));
 }
 
 static void settle_one(struct link *link, const struct outcome *o, struct walk_failure *f)
@@ -567,7 +569,7 @@ void site_on_walk_failed(struct site *s, struct link *link, const struct outcome
         dest_settle_all(LIST_ENTRY(node, struct dest, site_node), o, link, concerns, &f);
     /* What is left may go in clear: it is served, or gets a walk of its own, before the site rests. */
     if (o->kind == OUTCOME_DEFERRED && list_is_empty(&s->ready) && !has_live_link(s, link->class, true) &&
-        speaks_for_site(link)) {
+        speaks_for_site(link, o)) {
         rest(s, o);
         return;
     }
