@@ -33,13 +33,22 @@ def test_five_connections_are_never_six_at_any_number_of_workers(world, workers)
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_connections_per_source_span_all_hosts_and_workers(world, workers):
+@pytest.mark.parametrize("limit", [1, 3])
+def test_connections_per_source_span_all_hosts_and_workers(world, workers, limit):
     for i in range(4):
         world.receiver(f"s{i}", f"d{i}.test", delay_s=0.02)
-    daemon = world.daemon(group("default", limits={"connections": 50, "connections_per_source": 1}), workers=workers)
+    together, connected = [], world.seen.connected
+
+    def count(name):
+        connected(name)
+        together.append(sum(world.seen.open.values()))
+
+    world.seen.connected = count
+    daemon = world.daemon(group("default", limits={"connections": 50, "connections_per_source": limit}), workers=workers)
     submit_many(daemon, [f"r{i}@d{i % 4}.test" for i in range(60)])
     world.got(60, 60)
-    assert {world.seen.peak[f"s{i}"] for i in range(4)} == {1}
+    assert max(together) <= limit, "over all hosts together"
+    assert len(together) >= 4, "and every host had its turn"
 
 
 @pytest.mark.serial
@@ -47,12 +56,11 @@ def test_connections_per_source_span_all_hosts_and_workers(world, workers):
 def test_a_hundred_a_second_over_all_workers(world, workers):
     world.receiver("rate", *[f"d{i}.test" for i in range(8)])
     daemon = world.daemon(group("default", limits={"messages_per_second": 100}), workers=workers)
-    submit_many(daemon, [f"r{i}@d{i % 8}.test" for i in range(500)])
-    world.got(500, 60)
+    submit_many(daemon, [f"r{i}@d{i % 8}.test" for i in range(1150)])
+    world.got(1150, 60)
     t = times(world)
-    span = t[-1] - t[0]
-    assert 500 / 1.05 / 100 <= span + 0.06, "never more than allowed"
-    assert span <= 500 / 100 * 1.05 + 0.5, "and no less"
+    ten_seconds = [x for x in t if t[0] + 0.5 <= x < t[0] + 10.5]
+    assert 950 <= len(ten_seconds) <= 1050
 
 
 def test_a_rate_by_the_minute_with_a_burst_binds_and_is_told(world):
