@@ -4,7 +4,7 @@
  *
  * Thread    writing by notes to the store thread, like everything in queue/store.h; reading by keep_read (any thread, its own
  *           read-only connection: not on a worker but at start).
- * Size      values up to 256 KiB.  Kinds are short words: "sts", "tls-seen", "downgrade", "tlsrpt", "shadow", "campaign".
+ * Size      values up to 256 KiB.  Kinds are short words: "sts", "tls-seen", "downgrade", "tlsrpt", "shadow", "campaign", "unclean-end".
  */
 #pragma once
 
@@ -12,6 +12,10 @@
 #include "queue/store.h"
 
 #define KEEP_VALUE_MAX (256 * 1024)
+
+/* One for each run that was cut short, for 90 days; key: when that was found, 20 digits.  Lines: started UNIX, first N
+ * (recipients that were with a worker and had no attempt on record), waiting N (all others that waited). */
+#define KEEP_UNCLEAN_END "unclean-end"
 
 struct store_keep {
     struct store_request req;

@@ -164,6 +164,8 @@ struct report_which {
     uint32_t rcpt_no;
     const char *address; /* borrowed, or NULL; compared without case in ASCII */
     const char *domain;  /* borrowed, or NULL; normalised */
+    bool in_doubt;       /* only those that the peer may have taken without our knowing */
+    const char *campaign; /* borrowed; NULL any, "" those without */
     int64_t since_unix;  /* ended at or after; 0: any */
     size_t newest;       /* at most that many, the newest; 0: 100 */
     uint32_t timeout_ms; /* 0: none; what was found until then is returned, `cut_short` set */

@@ -64,6 +64,10 @@ static void put_range_sql(struct buf *sql, const struct report_which *w)
         buf_puts(sql, " AND (SELECT text FROM word WHERE id = s.domain) = ?6");
     if (w->since_unix)
         buf_puts(sql, " AND a.at_ms >= ?7");
+    if (w->in_doubt)
+        buf_puts(sql, " AND a.in_doubt");
+    if (w->campaign)
+        buf_puts(sql, " AND coalesce((SELECT text FROM word WHERE id = s.campaign), '') = ?9");
     buf_puts(sql, " ORDER BY a.id DESC LIMIT ?8");
 }
 
@@ -74,6 +78,7 @@ static void bind_fixed(sqlite3_stmt *s, const struct report_which *w)
     report_bind_text(s, 5, w->address);
     report_bind_text(s, 6, w->domain);
     sqlite3_bind_int64(s, 7, w->since_unix * 1000);
+    report_bind_text(s, 9, w->campaign);
 }
 
 static void add_record(struct search *s)

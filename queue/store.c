@@ -148,6 +148,8 @@ static enum err catch_up(struct store *s, char **why)
     enum err e = store_replay(s, why);
 
     if (!e)
+        e = store_note_start(s);
+    if (!e)
         e = store_commit_quietly(s);
     if (!e)
         e = store_remove_orphans(s);
@@ -325,6 +327,7 @@ void store_close(struct store *s)
     doorbell_ring(&s->bell);
     pthread_join(s->thread, NULL);
     store_drop_unanswered(s);
+    store_note_end(s);
     int rc = sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
     if (rc != SQLITE_OK && rc != SQLITE_BUSY)
         log_warn(NULL, "store.checkpoint", LOG_ERR(sql_err(rc)));

@@ -307,6 +307,10 @@ bool store_is_paused(const struct store *s, const char *campaign); /* NULL is fi
 void store_campaign_changed(struct store *s, const struct store_keep *keep); /* was committed */
 void store_settle_campaigns(struct store *s); /* at start */
 
+/* store_end.c */
+MUST_CHECK enum err store_note_start(struct store *s); /* in the first transaction */
+void store_note_end(struct store *s);
+
 /* store_admin.c */
 void store_post_admin(struct store *s, struct store_request *r, enum request_type type);
 void store_apply_admins(struct store *s);

@@ -47,6 +47,7 @@ const struct route routes[] = {
      "since until by sort limit account source listener auth format", false},
     {HTTP_GET, "/api/v1/reports/shadow", get_report_shadow, SHADOW, false},
     {HTTP_GET, "/api/v1/reports/reconcile", get_report_reconcile, "campaign by", false},
+    {HTTP_GET, "/api/v1/audit", get_audit, "campaign limit", false},
 
     {HTTP_GET, "/api/v1/tls/downgrades", get_downgrades, "domain state format", false},
     {HTTP_POST, "/api/v1/tls/downgrades", post_downgrades, "op domain mx all", false},

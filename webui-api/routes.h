@@ -62,6 +62,7 @@ void get_report_shadow(struct request *r);
 void get_report_delivery(struct request *r);
 void get_report_tls(struct request *r);
 void get_report_reconcile(struct request *r);
+void get_audit(struct request *r);
 /* route_submission.c */
 void get_report_submission_tls(struct request *r);
 /* route_tls.c */

@@ -132,3 +132,64 @@ def test_what_is_no_campaign_is_refused_in_words(world):
     assert "no campaigns" in daemon.hayauma("campaign", "list")
     daemon.hayauma("campaign", "pause", "spring")
     assert daemon.json("campaign", "list", "--active")["campaigns"][0]["is_paused"]
+
+
+# ---- the audit ----
+
+def test_the_audit_accounts_for_every_recipient_by_campaign(world):
+    world.receiver("home", "origin.example")
+    world.receiver("p", "p.test")
+    world.receiver("later", "later.test", replies={"RCPT": "450 4.2.0 later"})
+    daemon = world.daemon(group("default", retry=HOURLY))
+    for i in range(5):
+        daemon.send(f"a{i}@p.test", f"unknown{i}@p.test", f"c{i}@later.test", headers=SPRING)
+    daemon.send("d@p.test", "e@later.test", headers=AUTUMN)
+    wait_until(lambda: daemon.totals("spring")["delivered"] == 5 and daemon.totals("spring")["bounced"] == 5
+               and daemon.totals("autumn")["delivered"] == 1, what="everything settled")
+    daemon.hayauma("campaign", "pause", "autumn")
+    wait_until(lambda: daemon.json("audit")["exact"], what="a still moment")
+    audit = daemon.json("audit")
+    rows = {r["campaign"]: r for r in audit["rows"]}
+    keys = ("accepted", "delivered", "bounced", "waiting", "difference")
+    assert [rows["spring"][k] for k in keys] == [15, 5, 5, 5, 0]
+    assert [rows["autumn"][k] for k in keys] == [2, 1, 0, 1, 0]
+    assert audit["attempts"] == [] and audit["unclean_ends"] == []
+    text = daemon.hayauma("audit", "--campaign", "spring")
+    assert "15 accepted = 5 delivered + 5 bounced + 5 waiting" in text and "exact" in text and "autumn" not in text
+
+
+def test_the_audit_names_attempts_in_doubt(world):
+    world.receiver("doubt", "doubt.test", close_after="taken")
+    world.receiver("p", "p.test")
+    daemon = world.daemon(group("default", retry=HOURLY))
+    daemon.send("a@doubt.test", headers=SPRING)
+    daemon.send("b@p.test", headers=AUTUMN)
+    wait_until(lambda: daemon.json("audit")["attempts"], what="the attempt's record")
+    (attempt,) = daemon.json("audit")["attempts"]
+    assert attempt["address"] == "a@doubt.test" and attempt["in_doubt"] and attempt["then"] == "retry"
+    assert len(daemon.json("audit", "--campaign", "spring")["attempts"]) == 1
+    assert daemon.json("audit", "--campaign", "autumn")["attempts"] == []
+    text = daemon.hayauma("audit")
+    assert "1 attempt was left in doubt" in text and "a@doubt.test" in text
+
+
+def test_the_audit_tells_of_a_run_that_was_cut_short_and_of_no_other(world):
+    world.receiver("slow", "slow.test", delay_s=3)
+    daemon = world.daemon(group("default", retry=HOURLY))
+    daemon.stop()
+    daemon.start()
+    assert daemon.json("audit")["unclean_ends"] == []
+    for i in range(3):
+        daemon.send(f"a{i}@slow.test", headers=SPRING)
+    world.receivers.change("slow", delay_s=0)
+    daemon.kill()
+    daemon.start()
+    (end,) = daemon.json("audit")["unclean_ends"]
+    assert (end["first_attempts"], end["waiting"]) == (3, 0)
+    assert "3 recipients with the workers" in daemon.hayauma("audit")
+    wait_until(lambda: not daemon.queued(), what="an empty queue")
+    audit = daemon.json("audit")
+    assert audit["exact"] and audit["totals"]["delivered"] == 3
+    daemon.stop()
+    daemon.start()
+    assert len(daemon.json("audit")["unclean_ends"]) == 1

@@ -70,6 +70,7 @@ int cmd_queue_list(struct cli *cli);
 int cmd_queue_summary(struct cli *cli);
 int cmd_queue_show(struct cli *cli);
 int cmd_queue_op(struct cli *cli);
+int cmd_audit(struct cli *cli);
 int cmd_campaign_list(struct cli *cli);
 int cmd_campaign_show(struct cli *cli);
 int cmd_campaign_op(struct cli *cli);

@@ -153,8 +153,7 @@ static void put_term(struct buf *out, const char *sign, uint64_t n, const char *
     buf_putf(out, " %s", name);
 }
 
-/* "20,000 accepted = 19,000 delivered + …", without what is zero. */
-static void put_sum(struct buf *out, const json_t *sum)
+void report_put_sum(struct buf *out, const json_t *sum)
 {
     static const char *const parts[] = {"bounced", "expired", "cancelled", "waiting"};
 
@@ -206,106 +205,8 @@ int cmd_report_delivery(struct cli *cli)
     report_put_table(cli, report, columns, COUNT_OF(columns), put_delivery_row, &out);
     if (field_known(totals, "accepted") && field_known(totals, "waiting")) {
         buf_putc(&out, '\n');
-        put_sum(&out, totals);
+        report_put_sum(&out, totals);
         buf_putc(&out, '\n');
     }
     return cli_write(buf_bytes(&out));
-}
-
-/* ---- reconciliation ---- */
-
-static void put_verdict(struct cli *cli, const json_t *root, struct buf *out)
-{
-    const json_t *totals = json_object_get(root, "totals");
-    int64_t difference = field_int(totals, "difference"), since = field_int(root, "since_unix");
-
-    if (field_bool(root, "exact")) {
-        put_styled(out, cli, STYLE_GOOD, "exact: every accepted recipient is accounted for");
-    } else if (field_bool(root, "in_motion")) {
-        put_styled(out, cli, STYLE_WARN, "not decided: mail flows, and no still moment was found; ask again");
-    } else {
-        BUF_LOCAL(text);
-        put_plural(&text, (uint64_t)(difference < 0 ? -difference : difference), "recipient", "recipients");
-        buf_puts(&text, difference < 0 ? " more on the right side than were accepted" : " not accounted for");
-        buf_puts(&text, ": NOT EXACT");
-        put_styled(out, cli, STYLE_BAD, buf_str(&text));
-    }
-    buf_putc(out, '\n');
-    if (since) {
-        buf_puts(out, "counted is mail accepted since ");
-        report_put_moment(out, since);
-        buf_puts(out, "; of older mail the records are no longer whole\n");
-    }
-}
-
-static void put_sum_row(struct table *t, const json_t *row)
-{
-    int64_t difference = field_int(row, "difference");
-
-    table_count(t, STYLE_PLAIN, field_count(row, "accepted_messages"));
-    table_count(t, STYLE_PLAIN, field_count(row, "accepted"));
-    table_count(t, STYLE_GOOD, field_count(row, "delivered"));
-    table_count(t, STYLE_BAD, field_count(row, "bounced"));
-    table_count(t, STYLE_BAD, field_count(row, "expired"));
-    table_count(t, STYLE_WARN, field_count(row, "cancelled"));
-    table_count(t, STYLE_PLAIN, field_count(row, "waiting"));
-    buf_putf(table_cell(t, difference ? STYLE_BAD : STYLE_DIM), "%lld", (long long)difference);
-}
-
-static void put_campaigns(struct cli *cli, const json_t *root, struct buf *out)
-{
-    static const struct column columns[] = {
-        {"CAMPAIGN", COLUMN_LEFT},
-        {"MESSAGES", COLUMN_RIGHT},
-        {"ACCEPTED", COLUMN_RIGHT},
-        {"DELIVERED", COLUMN_RIGHT},
-        {"BOUNCED", COLUMN_RIGHT},
-        {"EXPIRED", COLUMN_RIGHT | COLUMN_OPTIONAL},
-        {"CANCELLED", COLUMN_RIGHT | COLUMN_OPTIONAL},
-        {"WAITING", COLUMN_RIGHT},
-        {"DIFFERENCE", COLUMN_RIGHT},
-    };
-    struct table t;
-    json_t *row;
-    size_t i;
-
-    table_init(&t, columns, COUNT_OF(columns));
-    json_array_foreach(json_object_get(root, "rows"), i, row)
-    {
-        const char *campaign = field_text(row, "campaign");
-        table_text(&t, *campaign ? STYLE_PLAIN : STYLE_DIM, *campaign ? campaign : "(none)");
-        put_sum_row(&t, row);
-    }
-    table_rule(&t);
-    table_text(&t, STYLE_STRONG, "total");
-    put_sum_row(&t, json_object_get(root, "totals"));
-    table_print(&t, &cli->term, out);
-    table_fini(&t);
-    buf_putc(out, '\n');
-}
-
-int cmd_report_reconcile(struct cli *cli)
-{
-    JSON_LOCAL(root);
-    BUF_LOCAL(url);
-    BUF_LOCAL(out);
-
-    url_path(&url, "/api/v1/reports/reconcile");
-    url_param(&url, "campaign", cli_text(cli, "campaign"));
-    url_param(&url, "by", cli_text(cli, "by"));
-    int code = client_call_json(cli->client, "GET", &url, (struct bytes){0}, &root);
-    if (code)
-        return code;
-    bool wrong = !field_bool(root, "exact") && !field_bool(root, "in_motion");
-    if (cli->json) {
-        code = cli_write_tree(cli, root);
-        return code ? code : wrong ? CLI_REFUSED : CLI_DONE;
-    }
-    if (cli_has(cli, "by"))
-        put_campaigns(cli, root, &out);
-    put_sum(&out, json_object_get(root, "totals"));
-    buf_puts(&out, "\n");
-    put_verdict(cli, root, &out);
-    code = cli_write(buf_bytes(&out));
-    return code ? code : wrong ? CLI_REFUSED : CLI_DONE;
 }

@@ -108,6 +108,12 @@ static const struct command_option campaign_cancel[] = {
     LAST,
 };
 
+static const struct command_option audit_options[] = {
+    TEXT("campaign", "ID", "Only this campaign; '' is mail without one"),
+    COUNT("limit", "At most so many attempts in doubt, the newest.  Preset: 100"),
+    LAST,
+};
+
 #define SELECT_HELP "All options given must hold; without any, --all is needed."
 
 /* ---- policy ---- */
@@ -321,6 +327,11 @@ const struct command commands[] = {
      "What was held otherwise, by 'queue hold', stays held.", NULL, cmd_campaign_op},
     {"campaign cancel", "ID", 1, 1, "Give up all that waits of it, and tell nobody",
      "On a terminal it asks first.", campaign_cancel, cmd_campaign_op},
+
+    {"audit", "", 0, 0, "Whether every accepted recipient is accounted for, and who may have got something twice",
+     "'report reconcile' by campaign, the attempts whose connection was lost after the final dot, and the runs that were "
+     "cut short in the last 90 days.  Exit status 1 when the sums differ.",
+     audit_options, cmd_audit},
 
     {"policy show", "", 0, 0, "The policy in force, or another version", NULL, policy_show, cmd_policy_show},
     {"policy check", "FILE", 1, 1, "Every error of a policy document, changing nothing", "FILE - is stdin.",

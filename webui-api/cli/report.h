@@ -15,6 +15,8 @@ void report_put_moment(struct buf *out, int64_t unix_seconds); /* local, without
 void report_put_span(struct buf *out, const struct cli *cli, const json_t *report);
 void report_put_skipped(struct buf *out, const struct cli *cli, const json_t *report);
 const char *report_key_title(const json_t *report); /* the name of the first column */
+/* "20,000 accepted = 19,000 delivered + …", without what is zero. */
+void report_put_sum(struct buf *out, const json_t *sum);
 void report_put_left_out(struct buf *out, const json_t *report, size_t shown);
 /* Rows, then below a line the totals (unless put_row is to count rows only); nothing but the head when there is
  * nothing. */
