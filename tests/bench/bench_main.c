@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "tests/bench/profile.h"
 #include "tests/bench/run.h"
 #include "tests/bench/sink.h"
 #include "tests/bench/source.h"
@@ -80,12 +81,16 @@ static int set_opt(const struct opt *opt, const char *value)
     return EXIT_USAGE;
 }
 
-static int read_opts(const char *command, int argc, char **argv, const struct opt *opts, size_t count)
+/* `more` is what --help says behind the options; may be NULL. */
+static int read_opts(const char *command, int argc, char **argv, const struct opt *opts, size_t count,
+                     void (*more)(FILE *))
 {
     for (int i = 0; i < argc; i++) {
         const struct opt *found = NULL;
         if (strcmp(argv[i], "--help") == 0) {
             print_opts(command, opts, count);
+            if (more)
+                more(stdout);
             exit(EXIT_WELL);
         }
         for (size_t k = 0; k < count && strncmp(argv[i], "--", 2) == 0; k++)
@@ -151,7 +156,7 @@ static int cmd_source(int argc, char **argv)
 
     o.messages = 10000;
     o.body_bytes = 10240;
-    int e = read_opts("source", argc, argv, opts, COUNT_OF(opts));
+    int e = read_opts("source", argc, argv, opts, COUNT_OF(opts), NULL);
     if (!e && to.ip.family == 0)
         e = complain("--to", "is needed");
     if (!e && (o.user != NULL) != (password_file != NULL))
@@ -193,7 +198,7 @@ static int cmd_sink(int argc, char **argv)
         {"chunking", OPT_FLAG, &o.chunking, 0, 0, "offer BDAT"},
         {"json", OPT_FLAG, &o.json, 0, 0, "one JSON object instead of key=value"},
     };
-    int e = read_opts("sink", argc, argv, opts, COUNT_OF(opts));
+    int e = read_opts("sink", argc, argv, opts, COUNT_OF(opts), NULL);
 
     if (!e && at.ip.family == 0)
         e = complain("--listen", "is needed");
@@ -229,8 +234,10 @@ static void own_build(char out[PATH_MAX])
 static int cmd_run(int argc, char **argv)
 {
     char build[PATH_MAX];
-    struct run_opts o = {.build = build, .repeat = 1, .sessions = 50, .rcpts = 1, .domains = 1};
+    struct run_opts o = {.build = build, .repeat = 1, .sessions = 50, .rcpts = 1, .kills = 3};
     const struct opt opts[] = {
+        {"profile", OPT_TEXT, &o.profile, 0, 0,
+         "relay, tls, distant, backlog, domains or crash, as below; prints a table"},
         {"workload", OPT_TEXT, &o.workload, 0, 0, "W1 plain, W4 100 ms away, W5 TLS out, W6 TLS in and out"},
         {"build", OPT_TEXT, &o.build, 0, 0, "where hayaumad is (this program's build folder)"},
         {"repeat", OPT_COUNT, &o.repeat, 1, 1000, "runs, each with a fresh daemon (1)"},
@@ -238,14 +245,19 @@ static int cmd_run(int argc, char **argv)
         {"bytes", OPT_COUNT, &o.bytes, 1, 1 << 30, "of the body (10240)"},
         {"sessions", OPT_COUNT, &o.sessions, 1, 10000, "submitting at once (50)"},
         {"rcpts", OPT_COUNT, &o.rcpts, 1, 1000, "recipients of each message (1)"},
-        {"domains", OPT_COUNT, &o.domains, 1, UINT32_MAX, "recipient domains (1)"},
-        {"json", OPT_FLAG, &o.json, 0, 0, "one JSON object a run instead of key=value"},
+        {"domains", OPT_COUNT, &o.domains, 1, UINT32_MAX, "recipient domains, other than the profile's"},
+        {"json", OPT_FLAG, &o.json, 0, 0, "one JSON object a run instead of a table or key=value"},
+        {"kills", OPT_COUNT, &o.kills, 1, 1000, "of profile crash (3)"},
         {"keep", OPT_FLAG, &o.keep, 0, 0, "leave log and data behind"},
     };
 
     own_build(build);
-    int e = read_opts("run", argc, argv, opts, COUNT_OF(opts));
-    if (!e && (!o.workload || !run_is_workload(o.workload)))
+    int e = read_opts("run", argc, argv, opts, COUNT_OF(opts), profile_explain);
+    if (!e && (o.profile != NULL) == (o.workload != NULL))
+        e = complain("--profile or --workload", "one of them is needed");
+    if (!e && o.profile && !profile_find(o.profile))
+        e = complain("--profile", "is one of relay, tls, distant, backlog, domains, crash");
+    if (!e && o.workload && !run_is_workload(o.workload))
         e = complain("--workload", "is one of W1, W4, W5, W6");
     if (e)
         return e;
@@ -257,7 +269,7 @@ static const struct command {
     int (*run)(int argc, char **argv);
     const char *help;
 } commands[] = {
-    {"run", cmd_run, "measure a daemon of its own with one workload"},
+    {"run", cmd_run, "measure a daemon of its own: a profile or a workload"},
     {"source", cmd_source, "submit numbered messages to a server that runs"},
     {"sink", cmd_sink, "take messages and count them"},
 };

@@ -65,15 +65,19 @@ static bool write_config(const struct daemon *d, const struct daemon_opts *opts)
              "listeners:\n  - address: 127.0.0.1:%u\n    tls: %s\n    auth: none\n    require_tls: false\n"
              "    trusted_networks: [127.0.0.0/8]\n"
              "tls:\n  certificate: %s/cert.pem\n  key: %s/key.pem\n"
-             "dns:\n  servers: [127.0.0.1:9]\napi:\n  socket: %s/api.sock\n",
+             "dns:\n  servers: [127.0.0.1:%u]\napi:\n  socket: %s/api.sock\n",
              d->folder, d->folder, d->port, opts->tls_in ? "starttls" : "none", d->folder, d->folder,
-             d->folder);
+             opts->dns_port ? opts->dns_port : 9U, d->folder);
+    buf_putf(&policy, "groups:\n  - name: default\n    starttls: %s\n", opts->tls_out ? "require" : "off");
+    if (opts->dns_port)
+        buf_putf(&policy, "    dane: off\n    mta_sts: off\n    port: %u\n", opts->sink_port);
+    else
+        buf_putf(&policy, "    route:\n      smarthost: [\"127.0.0.1:%u\"]\n", opts->sink_port);
     buf_putf(&policy,
-             "groups:\n  - name: default\n    starttls: %s\n    route:\n      smarthost: [\"127.0.0.1:%u\"]\n"
-             "    limits: {connections: 100, connections_per_host: 100, messages_per_connection: 0,"
+             "    limits: {connections: %u, connections_per_host: %u, messages_per_connection: 0,"
              " recipients_per_transaction: 50}\n"
              "    retry: {schedule: [2s, 5s, 10s], jitter: \"10%%\"}\n",
-             opts->tls_out ? "require" : "off", opts->sink_port);
+             DAEMON_CONNECTIONS, DAEMON_CONNECTIONS);
     return write_file(d, "hayauma.yaml", &conf) && write_file(d, "policy.yaml", &policy);
 }
 
@@ -126,7 +130,7 @@ bool daemon_start(struct daemon *d, const struct daemon_opts *opts)
 {
     uint64_t until_ms = clock_now_ms() + START_LIMIT_MS;
 
-    if (!choose_port(&d->port) || !write_config(d, opts)) {
+    if ((d->port == 0 && !choose_port(&d->port)) || !write_config(d, opts)) {
         fprintf(stderr, "hayauma-bench: no configuration in %s: %s\n", d->folder, strerror(errno));
         return false;
     }
@@ -214,6 +218,65 @@ bool daemon_stop(struct daemon *d)
     }
     d->pid = 0;
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+void daemon_kill(struct daemon *d)
+{
+    if (d->pid <= 0)
+        return;
+    kill(d->pid, SIGKILL);
+    waitpid(d->pid, NULL, 0);
+    d->pid = 0;
+}
+
+/* Runs BUILD/name and reads the beginning of what it prints.  True when it ended with status 0. */
+static bool run_program(const char *build, const char *name, char *const args[], char *out, size_t size)
+{
+    char program[4096];
+    int ends[2], status = 0;
+    size_t have = 0;
+    ssize_t n;
+
+    snprintf(program, sizeof program, "%s/%s", build, name);
+    if (pipe2(ends, O_CLOEXEC))
+        return false;
+    pid_t pid = fork();
+    if (pid == 0) {
+        dup2(ends[1], STDOUT_FILENO);
+        execv(program, args);
+        _exit(127);
+    }
+    close(ends[1]);
+    do {
+        char more[512];
+        n = read(ends[0], more, sizeof more);
+        size_t used = n > 0 ? MIN_OF((size_t)n, size - 1 - have) : 0;
+        memcpy(out + have, more, used);
+        have += used;
+    } while (n > 0);
+    out[have] = 0;
+    close(ends[0]);
+    return pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+bool daemon_retry_all(const struct daemon *d, const char *build)
+{
+    char name[] = "hayauma", option[] = "--socket", queue[] = "queue", retry[] = "retry", all[] = "--all";
+    char socket_path[160], said[256];
+    char *const args[] = {name, option, socket_path, queue, retry, all, NULL};
+
+    snprintf(socket_path, sizeof socket_path, "%s/api.sock", d->folder);
+    return run_program(build, name, args, said, sizeof said);
+}
+
+void daemon_version(const char *build, char *out, size_t size)
+{
+    char name[] = "hayaumad", option[] = "--version";
+    char *const args[] = {name, option, NULL};
+
+    if (!run_program(build, name, args, out, size) || !out[0])
+        snprintf(out, size, "unknown");
+    out[strcspn(out, "\n")] = 0;
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)

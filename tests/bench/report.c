@@ -3,15 +3,34 @@
 static void start(struct report *r, const char *key)
 {
     if (r->json)
-        buf_putf(&r->text, "%s\"%s\":", r->text.len ? "," : "{", key);
+        buf_putf(&r->text, "%s%s\"%s\":", r->text.len ? "" : "{", r->begun ? "," : "", key);
+    else if (r->table)
+        buf_putf(&r->text, "%s%-28s ", r->in_section ? "  " : "", key);
     else
         buf_putf(&r->text, "%s=", key);
+    r->begun = true;
 }
 
 static void finish(struct report *r)
 {
     if (!r->json)
         buf_putc(&r->text, '\n');
+}
+
+void report_section(struct report *r, const char *key)
+{
+    if (r->json && r->in_section) {
+        buf_putc(&r->text, '}');
+        r->begun = true;
+    }
+    if (r->json) {
+        start(r, key);
+        buf_putc(&r->text, '{');
+        r->begun = false;
+    } else if (r->table) {
+        buf_putf(&r->text, "%s\n", key);
+    }
+    r->in_section = true;
 }
 
 void report_count(struct report *r, const char *key, uint64_t value)
@@ -60,8 +79,9 @@ void report_times(struct report *r, const char *key, const struct hist *h)
 void report_end(struct report *r, FILE *to)
 {
     if (r->json)
-        buf_puts(&r->text, r->text.len ? "}\n" : "{}\n");
+        buf_puts(&r->text, r->text.len == 0 ? "{}\n" : r->in_section ? "}}\n" : "}\n");
     fwrite(r->text.at, 1, r->text.len, to);
     fflush(to);
     buf_fini(&r->text);
+    r->in_section = r->begun = false;
 }

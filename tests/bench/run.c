@@ -11,41 +11,26 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "tests/bench/daemon.h"
-#include "tests/bench/sink.h"
-#include "tests/bench/source.h"
+#include "tests/bench/nameserver.h"
+#include "tests/bench/profile.h"
+#include "tests/bench/run_priv.h"
 #include "tests/bench/wire.h"
 
 #define WARM_UP         200   /* messages before the clock starts */
 #define IDLE_LIMIT_MS   45000 /* no new delivery for so long: the rest counts as lost */
 #define SAMPLE_MS       250
-#define SETTLE_MS       1000 /* late copies, log lines, clean-up */
+#define WATCH_MS        20
 #define SOURCE_LIMIT_MS 60000
 
-static const struct workload {
-    const char *name;
-    uint64_t messages, delay_ms;
-    bool tls_in, tls_out;
-} workloads[] = {
-    {"W1", 10000, 0, false, false},
-    {"W4", 5000, 100, false, false},
-    {"W5", 10000, 0, false, true},
-    {"W6", 10000, 0, true, true},
-};
+static bool measure(struct run *run, unsigned no);
 
-/* What the children write and we read.  Counters are words; a torn sum is read again. */
-struct board {
-    struct sink_counts sink;
-    struct source_result source;
-};
+#define WORKLOAD(...) .bytes = 10240, .domains = 1, .measure = measure, __VA_ARGS__
 
-struct run {
-    const struct run_opts *opts; /* borrowed */
-    const struct workload *workload;
-    struct daemon daemon;
-    struct board *board; /* shared memory */
-    pid_t sink;
-    uint64_t pss_peak;
+static const struct workload workloads[] = {
+    {WORKLOAD(.name = "W1", .messages = 10000)},
+    {WORKLOAD(.name = "W4", .messages = 5000, .delay_ms = 100)},
+    {WORKLOAD(.name = "W5", .messages = 10000, .tls_out = true)},
+    {WORKLOAD(.name = "W6", .messages = 10000, .tls_in = true, .tls_out = true)},
 };
 
 static volatile sig_atomic_t interrupted;
@@ -69,20 +54,73 @@ bool run_is_workload(const char *name)
     return workload_find(name) != NULL;
 }
 
-static pid_t fork_child(void)
+bool run_interrupted(void)
+{
+    return interrupted;
+}
+
+uint64_t run_messages(const struct run *run)
+{
+    return run->opts->messages ? run->opts->messages : run->workload->messages;
+}
+
+uint64_t run_bytes(const struct run *run)
+{
+    return run->opts->bytes ? run->opts->bytes : run->workload->bytes;
+}
+
+uint64_t run_domains(const struct run *run)
+{
+    return run->opts->domains ? run->opts->domains : run->workload->domains;
+}
+
+uint64_t run_first(const struct run *run)
+{
+    return (uint64_t)WARM_UP * run->opts->rcpts;
+}
+
+pid_t run_fork(void)
 {
     fflush(stdout);
     pid_t pid = fork();
-    if (pid == 0)
+    if (pid == 0) {
+        signal(SIGTERM, SIG_DFL); /* on_interrupt() is for us alone */
+        signal(SIGINT, SIG_DFL);
         prctl(PR_SET_PDEATHSIG, SIGTERM);
+    }
     return pid;
 }
 
-static bool start_sink(struct run *run, uint16_t *port)
+/* An MX must not have our own address (RFC 5321 §5.1), so the sink has another there. */
+static struct ip sink_ip(const struct run *run)
+{
+    return (struct ip){4, {127, 0, 0, run->workload->by_dns ? 2 : 1}};
+}
+
+static bool start_nameserver(struct run *run)
+{
+    struct ip ip = sink_ip(run);
+    struct in_addr mx;
+    int fd = nameserver_listen(&run->how.dns_port);
+
+    if (fd < 0)
+        return false;
+    memcpy(&mx, ip.octets, sizeof mx);
+    run->nameserver = run_fork();
+    if (run->nameserver == 0)
+        nameserver_run(fd, mx, &run->board->dns_queries);
+    close(fd);
+    return run->nameserver > 0;
+}
+
+bool run_start_sink(struct run *run, uint16_t *port)
 {
     char cert[160], key[160];
-    struct ip ip = {4, {127, 0, 0, 1}};
-    struct sink_opts opts = {.listener = wire_listen(&ip, port), .delay_ms = run->workload->delay_ms};
+    struct ip ip = sink_ip(run);
+    struct sink_opts opts = {.listener = wire_listen(&ip, port),
+                             .delay_ms = run->workload->delay_ms,
+                             .marks = run->marks,
+                             .mark_count = run->mark_count};
 
     if (opts.listener < 0)
         return false;
@@ -92,7 +130,7 @@ static bool start_sink(struct run *run, uint16_t *port)
         opts.cert_file = cert;
         opts.key_file = key;
     }
-    run->sink = fork_child();
+    run->sink = run_fork();
     if (run->sink == 0) {
         sink_run(&opts, &run->board->sink);
         _exit(0);
@@ -101,7 +139,27 @@ static bool start_sink(struct run *run, uint16_t *port)
     return run->sink > 0;
 }
 
-static void sample(struct run *run)
+static void stop_child(pid_t *pid)
+{
+    if (*pid > 0) {
+        kill(*pid, SIGTERM);
+        waitpid(*pid, NULL, 0);
+    }
+    *pid = 0;
+}
+
+void run_stop_sink(struct run *run)
+{
+    stop_child(&run->sink);
+}
+
+bool run_start(struct run *run)
+{
+    return (!run->workload->by_dns || start_nameserver(run)) && run_start_sink(run, &run->how.sink_port) &&
+           daemon_start(&run->daemon, &run->how);
+}
+
+void run_sample(struct run *run)
 {
     struct daemon_usage u;
 
@@ -109,40 +167,61 @@ static void sample(struct run *run)
         run->pss_peak = MAX_OF(run->pss_peak, u.pss_bytes);
 }
 
-/* Submits in a process of its own, so that the sampling here takes nothing from it. */
-static bool submit(struct run *run, uint64_t first, uint64_t messages)
+bool run_start_source(struct run *run, uint64_t first, uint64_t messages, pid_t *pid)
 {
     const struct run_opts *o = run->opts;
     struct source_opts opts = {.ip = {4, {127, 0, 0, 1}},
                                .port = run->daemon.port,
                                .sessions = (unsigned)o->sessions,
                                .rcpts = (unsigned)o->rcpts,
-                               .domains = (unsigned)o->domains,
+                               .domains = (unsigned)run_domains(run),
                                .messages = messages,
-                               .body_bytes = o->bytes ? o->bytes : 10240,
+                               .body_bytes = run_bytes(run),
                                .first = first,
                                .idle_ms = SOURCE_LIMIT_MS,
                                .starttls = run->workload->tls_in,
-                               .sender = "sender@source.example"};
-    pid_t pid = fork_child();
+                               .sender = "sender@source.example",
+                               .connect_tries = run->connect_tries,
+                               .marks = run->marks};
 
-    if (pid == 0) {
+    *pid = run_fork();
+    if (*pid == 0) {
         source_run(&opts, &run->board->source);
         _exit(0);
     }
-    int status = 0;
-    while (pid > 0 && waitpid(pid, &status, WNOHANG) == 0 && !interrupted) {
-        sample(run);
-        usleep(SAMPLE_MS * 1000);
-    }
-    if (interrupted && pid > 0) {
-        kill(pid, SIGTERM);
-        waitpid(pid, &status, 0);
-    }
-    return pid > 0 && !interrupted && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    return *pid > 0;
 }
 
-static void await_deliveries(struct run *run, uint64_t want)
+bool run_await_source(struct run *run, pid_t pid, bool (*meanwhile)(struct run *, void *), void *arg)
+{
+    uint64_t sampled_ms = 0;
+    int status = 0;
+    bool going = true;
+
+    while (going && waitpid(pid, &status, WNOHANG) == 0) {
+        if (clock_now_ms() - sampled_ms >= SAMPLE_MS) {
+            run_sample(run);
+            sampled_ms = clock_now_ms();
+        }
+        usleep(WATCH_MS * 1000);
+        going = !interrupted && (!meanwhile || meanwhile(run, arg));
+    }
+    if (!going) {
+        stop_child(&pid);
+        return false;
+    }
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/* In a process of its own, so that the sampling here takes nothing from it. */
+bool run_submit(struct run *run, uint64_t first, uint64_t messages)
+{
+    pid_t pid;
+
+    return run_start_source(run, first, messages, &pid) && run_await_source(run, pid, NULL, NULL);
+}
+
+void run_await_deliveries(struct run *run, uint64_t want)
 {
     const volatile struct sink_counts *n = &run->board->sink;
     uint64_t before = 0, moved_ms = clock_now_ms(), sampled_ms = 0;
@@ -156,26 +235,26 @@ static void await_deliveries(struct run *run, uint64_t want)
         if (now_ms - moved_ms > IDLE_LIMIT_MS)
             return;
         if (now_ms - sampled_ms >= SAMPLE_MS) {
-            sample(run);
+            run_sample(run);
             sampled_ms = now_ms;
         }
-        usleep(20000);
+        usleep(WATCH_MS * 1000);
     }
 }
 
-static bool warm_up(struct run *run)
+bool run_warm_up(struct run *run)
 {
-    uint64_t want = (uint64_t)WARM_UP * run->opts->rcpts;
+    uint64_t want = run_first(run);
 
-    if (!submit(run, 0, WARM_UP))
+    if (!run_submit(run, 0, WARM_UP))
         return false;
-    await_deliveries(run, want);
+    run_await_deliveries(run, want);
     if (run->board->sink.unique != want) {
         fprintf(stderr, "hayauma-bench: warm-up: %llu of %llu delivered\n",
                 (unsigned long long)run->board->sink.unique, (unsigned long long)want);
         return false;
     }
-    usleep(SETTLE_MS * 1000);
+    usleep(RUN_SETTLE_MS * 1000);
     kill(run->sink, SIGUSR2);
     for (unsigned i = 0; i < 100 && ((volatile struct sink_counts *)&run->board->sink)->messages; i++)
         usleep(10000);
@@ -191,7 +270,7 @@ static bool print_run(struct run *run, unsigned no, const struct daemon_usage *b
     struct report r = {.json = run->opts->json};
     uint64_t deliveries = MAX_OF(sink->unique, UINT64_C(1));
     uint64_t cpu_us = after->user_us - before->user_us + after->system_us - before->system_us;
-    uint64_t messages = run->opts->messages ? run->opts->messages : run->workload->messages;
+    uint64_t messages = run_messages(run);
     double end_to_end = sink->last_us > src->began_us ? (double)(sink->last_us - src->began_us) / 1e6 : 0;
     uint64_t lost = src->accepted_rcpts > sink->unique ? src->accepted_rcpts - sink->unique : 0;
     bool exact = src->accepted == messages && lost == 0 && sink->duplicates == 0 && ended_well &&
@@ -223,16 +302,14 @@ static bool print_run(struct run *run, unsigned no, const struct daemon_usage *b
 static bool measure(struct run *run, unsigned no)
 {
     struct daemon_usage before, after;
-    uint64_t messages = run->opts->messages ? run->opts->messages : run->workload->messages;
-    uint64_t first = (uint64_t)WARM_UP * run->opts->rcpts;
 
-    if (!warm_up(run) || !daemon_usage(&run->daemon, &before))
+    if (!run_start(run) || !run_warm_up(run) || !daemon_usage(&run->daemon, &before))
         return false;
     run->pss_peak = before.pss_bytes;
-    if (!submit(run, first, messages))
+    if (!run_submit(run, run_first(run), run_messages(run)))
         return false;
-    await_deliveries(run, run->board->source.accepted_rcpts);
-    usleep(SETTLE_MS * 1000);
+    run_await_deliveries(run, run->board->source.accepted_rcpts);
+    usleep(RUN_SETTLE_MS * 1000);
     if (!daemon_usage(&run->daemon, &after)) {
         fprintf(stderr, "hayauma-bench: hayaumad is gone; its log is %s/hayauma.log\n", run->daemon.folder);
         return false;
@@ -241,23 +318,43 @@ static bool measure(struct run *run, unsigned no)
     return print_run(run, no, &before, &after, ended_well);
 }
 
+static bool make_marks(struct run *run)
+{
+    uint64_t count = run_first(run) + run_messages(run) * run->opts->rcpts;
+    void *at = count > SEEN_MAX ? MAP_FAILED
+                                : mmap(NULL, count * sizeof *run->marks, PROT_READ | PROT_WRITE,
+                                       MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (at == MAP_FAILED) {
+        fprintf(stderr, "hayauma-bench: too many deliveries to keep count of\n");
+        return false;
+    }
+    run->marks = at;
+    run->mark_count = count;
+    return true;
+}
+
 static bool run_once(const struct run_opts *opts, struct board *board, unsigned no)
 {
-    struct run run = {.opts = opts, .workload = workload_find(opts->workload), .board = board};
-    struct daemon_opts how = {
-        .build = opts->build, .tls_in = run.workload->tls_in, .tls_out = run.workload->tls_out};
+    const struct workload *workload =
+        opts->profile ? profile_find(opts->profile) : workload_find(opts->workload);
+    struct run run = {
+        .opts = opts,
+        .workload = workload,
+        .board = board,
+        .how = {.build = opts->build, .tls_in = workload->tls_in, .tls_out = workload->tls_out}};
     bool exact = false;
 
     memset(board, 0, sizeof *board);
-    if (daemon_prepare(&run.daemon) && start_sink(&run, &how.sink_port) && daemon_start(&run.daemon, &how))
-        exact = measure(&run, no);
+    if ((!opts->profile || make_marks(&run)) && daemon_prepare(&run.daemon))
+        exact = workload->measure(&run, no);
     if (run.daemon.pid > 0)
         daemon_stop(&run.daemon);
-    if (run.sink > 0) {
-        kill(run.sink, SIGTERM);
-        waitpid(run.sink, NULL, 0);
-    }
-    if (opts->keep || (!exact && !interrupted))
+    stop_child(&run.sink);
+    stop_child(&run.nameserver);
+    if (run.marks)
+        munmap(run.marks, run.mark_count * sizeof *run.marks);
+    if (run.daemon.folder[0] && (opts->keep || (!exact && !interrupted)))
         fprintf(stderr, "hayauma-bench: the run's files are in %s\n", run.daemon.folder);
     else
         daemon_remove(&run.daemon);

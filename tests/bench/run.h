@@ -8,15 +8,20 @@
 #include <stdint.h>
 
 struct run_opts {
-    const char *workload; /* W1, W4, W5 or W6 */
+    const char *workload; /* W1, W4, W5 or W6; NULL: a profile */
+    const char *profile;  /* relay, tls, distant, backlog, domains or crash; NULL: a workload */
     const char *build;    /* folder of hayaumad */
     uint64_t repeat;
     uint64_t messages; /* 0: as the workload says */
     uint64_t bytes;    /* the same */
-    uint64_t sessions, rcpts, domains;
-    bool json, keep; /* keep: leave the folder with log and data, and print where it is */
+    uint64_t sessions, rcpts;
+    uint64_t domains; /* 0: as the workload says */
+    uint64_t kills;   /* of profile crash */
+    bool json, keep;  /* keep: leave the folder with log and data, and print where it is */
 };
 
 bool run_is_workload(const char *name);
-/* True when every run was exact: all accepted, each delivered once, the daemon ended well. */
+/* True when every run was exact: all accepted, each delivered once, the daemon ended well.  Profile crash
+ * only wants that nothing is lost: what was in doubt when the daemon was killed comes twice, as SMTP has it.
+ */
 bool run_workload(const struct run_opts *opts);

@@ -97,6 +97,16 @@ static bool refused(struct client *c, enum refuse_at at)
     return true;
 }
 
+static void mark_taken(struct sink *sink, uint64_t number)
+{
+    if (number >= sink->opts->mark_count)
+        return;
+    struct mark *m = &sink->opts->marks[number];
+    m->taken++;
+    if (m->taken == 1 && m->dot_us)
+        hist_add(&sink->counts->delivery_us, sink->counts->last_us - m->dot_us);
+}
+
 static void count_message(struct client *c)
 {
     struct sink_counts *n = c->sink->counts;
@@ -107,6 +117,7 @@ static void count_message(struct client *c)
     n->messages++;
     n->recipients += c->rcpts;
     for (unsigned i = 0; i < c->rcpts; i++) {
+        mark_taken(c->sink, c->numbers[i]);
         switch (c->numbers[i] == UNNUMBERED ? SEEN_TOO_LARGE : seen_add(&c->sink->seen, c->numbers[i])) {
         case SEEN_FIRST: n->unique++; break;
         case SEEN_AGAIN: n->duplicates++; break;

@@ -18,6 +18,8 @@ struct sink_opts {
     bool chunking;     /* offers BDAT */
     bool json;
     struct refuse refuse;
+    struct mark *marks; /* by delivery number; NULL: none.  Borrowed */
+    uint64_t mark_count;
 };
 
 /* Times are of clock_now_us(), 0: never.  No pointer: the struct may lie in memory shared with a reader. */
@@ -26,6 +28,7 @@ struct sink_counts {
     uint64_t connections, connections_now, connections_max, tls, tls_resumed, tls_failed;
     uint64_t refused, bad_commands, lost_in_message; /* lost: the connection went inside the content */
     uint64_t first_us, last_us;                      /* first and last message taken */
+    struct hist delivery_us; /* the source's final dot to the sink's; with marks only */
 };
 
 void sink_run(struct sink_opts *opts, struct sink_counts *counts);

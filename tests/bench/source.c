@@ -20,7 +20,7 @@
 #include "tests/bench/wire.h"
 
 #define REPLY_MAX       8192 /* a reply line longer than this ends the session */
-#define CONNECT_TRIES   5    /* in a row, then the session ends */
+#define CONNECT_TRIES   5    /* in a row, then the session ends, unless the options say otherwise */
 #define CONNECT_WAIT_MS 200
 
 enum state { BANNER, EHLO, STARTTLS, SHAKING, AUTH, MAIL, RCPT, DATA, DOT, RSET, RESTING, WAITING, ENDED };
@@ -79,6 +79,7 @@ static bool in_message(const struct session *s)
 /* The connection is gone; what was in flight has no answer, and a later message takes a new connection. */
 static void lose_session(struct session *s)
 {
+    const struct source_opts *o = s->source->opts;
     struct source_result *r = s->source->result;
 
     if (in_message(s)) {
@@ -91,7 +92,8 @@ static void lose_session(struct session *s)
     if (s->state == RESTING)
         list_remove(&s->node);
     close_wire(s);
-    if (s->failures >= CONNECT_TRIES || s->source->given >= s->source->opts->messages) {
+    if (s->failures >= (o->connect_tries ? o->connect_tries : CONNECT_TRIES) ||
+        s->source->given >= o->messages) {
         end_session(s);
         return;
     }
@@ -221,6 +223,19 @@ static void next_message(struct session *s)
     s->state = say_mail(s);
 }
 
+/* Which of several recipients were refused is not kept: marks are for runs in which none is. */
+static void mark_accepted(const struct session *s)
+{
+    for (unsigned i = 0; i < s->taken; i++)
+        s->source->opts->marks[s->number + i].accepted = 1;
+}
+
+static void mark_dot(const struct session *s)
+{
+    for (unsigned i = 0; i < s->source->opts->rcpts; i++)
+        s->source->opts->marks[s->number + i].dot_us = s->dot_us;
+}
+
 static void count_answer(struct session *s, unsigned code)
 {
     struct source_result *r = s->source->result;
@@ -233,6 +248,8 @@ static void count_answer(struct session *s, unsigned code)
     }
     r->accepted++;
     r->accepted_rcpts += s->taken;
+    if (s->source->opts->marks)
+        mark_accepted(s);
     r->ended_us = now_us;
     hist_add(&r->ack_us, now_us - s->dot_us);
     hist_add(&r->message_us, now_us - s->mail_us);
@@ -319,6 +336,8 @@ static enum state on_data(struct session *s, unsigned code)
     else
         put_body(s);
     s->dot_us = clock_now_us();
+    if (s->source->opts->marks)
+        mark_dot(s);
     return DOT;
 }
 

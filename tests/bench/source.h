@@ -18,14 +18,16 @@ struct source_opts {
     uint16_t port;
     unsigned sessions, rcpts, domains;
     uint64_t messages, body_bytes;
-    uint64_t first;     /* the first delivery number */
-    uint64_t rate;      /* messages per second in all; 0: no limit */
-    uint64_t reconnect; /* messages per connection; 0: no limit */
-    uint64_t idle_ms;   /* a session that hears nothing so long is given up */
+    uint64_t first;         /* the first delivery number */
+    uint64_t rate;          /* messages per second in all; 0: no limit */
+    uint64_t reconnect;     /* messages per connection; 0: no limit */
+    uint64_t connect_tries; /* in a row and 200 ms apart, then a session ends; 0: 5 */
+    uint64_t idle_ms;       /* a session that hears nothing so long is given up */
     bool starttls;
     const char *user, *password; /* NULL: no AUTH.  Borrowed */
     const char *campaign;        /* NULL: none.  Borrowed */
     const char *sender;          /* borrowed */
+    struct mark *marks;          /* by delivery number, for all of them; NULL: none.  Borrowed */
 };
 
 /* Times are of clock_now_us(); the struct holds no pointer, so it may lie in shared memory. */

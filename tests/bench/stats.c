@@ -78,3 +78,16 @@ void seen_clear(struct seen *s)
     mem_free(s->words);
     *s = (struct seen){0};
 }
+
+struct mark_counts marks_count(const struct mark *marks, uint64_t first, uint64_t count)
+{
+    struct mark_counts c = {0};
+
+    for (uint64_t i = first; i < first + count; i++) {
+        c.accepted += marks[i].accepted != 0;
+        c.lost += marks[i].accepted && !marks[i].taken;
+        c.duplicates += marks[i].taken ? marks[i].taken - 1 : 0;
+        c.unanswered_taken += !marks[i].accepted && marks[i].taken;
+    }
+    return c;
+}

@@ -39,3 +39,22 @@ enum seen_mark { SEEN_FIRST, SEEN_AGAIN, SEEN_TOO_LARGE };
 
 enum seen_mark seen_add(struct seen *s, uint64_t number);
 void seen_clear(struct seen *s); /* frees; the set is empty and usable */
+
+/*
+ * What is known of one delivery number, in memory that source and sink share.  Each writes its own members;
+ * whoever reads them while both work reads what was so a moment ago.
+ */
+struct mark {
+    uint64_t dot_us;   /* the source sent the final dot.  clock_now_us(); 0: not yet */
+    uint32_t accepted; /* the source heard 250 for it */
+    uint32_t taken;    /* how often the sink took it */
+};
+
+struct mark_counts {
+    uint64_t accepted;
+    uint64_t lost;             /* accepted and never taken */
+    uint64_t duplicates;       /* taken again */
+    uint64_t unanswered_taken; /* taken, though the source never heard 250: the connection broke before it */
+};
+
+struct mark_counts marks_count(const struct mark *marks, uint64_t first, uint64_t count);

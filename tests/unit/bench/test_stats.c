@@ -157,6 +157,27 @@ static void the_dice_refuse_the_share_that_was_asked_for(void **state)
     }
 }
 
+static void marks_tell_lost_from_unanswered_and_from_taken_twice(void **state)
+{
+    (void)state;
+    const struct mark marks[] = {
+        {.accepted = 1},             /* before the range */
+        {.accepted = 1, .taken = 1}, /* as it should be */
+        {.accepted = 1},             /* lost */
+        {.accepted = 1, .taken = 3}, /* twice too often */
+        {.taken = 1},                /* no 250 was heard */
+        {.taken = 2},                /* nor here, and it came again */
+        {0},                         /* not accepted, not delivered: nobody's fault */
+        {.accepted = 1},             /* behind the range */
+    };
+    struct mark_counts c = marks_count(marks, 1, 6);
+
+    assert_int_equal(c.accepted, 3);
+    assert_int_equal(c.lost, 1);
+    assert_int_equal(c.duplicates, 3);
+    assert_int_equal(c.unanswered_taken, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -168,6 +189,7 @@ int main(void)
         cmocka_unit_test(a_number_is_first_once_and_again_ever_after),
         cmocka_unit_test(rules_are_stage_code_and_percent),
         cmocka_unit_test(the_dice_refuse_the_share_that_was_asked_for),
+        cmocka_unit_test(marks_tell_lost_from_unanswered_and_from_taken_twice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
