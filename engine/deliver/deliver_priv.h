@@ -135,6 +135,8 @@ struct site {
     struct permit_waiter waiter, global_waiter;
     bool waits_for_permit; /* in one of the queues */
     struct suspension rest;
+    uint64_t storm_since_ms;          /* outcomes of this worker are counted from here for a while */
+    uint32_t storm_seen, storm_slowed; /* all; those that asked us to slow down */
     struct shaped *shaped; /* counted: what reply rules impose, over all workers */
     struct pace *messages, *connects;   /* borrowed, as the pools */
     struct pace_rule rules[PACE_RULES]; /* of messages */
@@ -202,7 +204,7 @@ void failed_hosts_fini(struct deliver *d);
 /* ---- replies.c: rules about replies ---- */
 void replies_init(struct site *s);
 void replies_fini(struct site *s);
-/* A recipient was refused: its outcome may change.  Seconds to wait for the next attempt; 0: by the schedule. */
+/* Every outcome of a conversation comes here; that of a refused recipient may change.  Seconds to wait for the next attempt; 0: by the schedule. */
 uint32_t replies_judge(const struct link *link, struct outcome *o);
 /* A host refused before any recipient: only what concerns the site. */
 void replies_on_failed_host(struct link *link, const struct outcome *o);

@@ -7,7 +7,10 @@
 #include "engine/deliver/deliver_priv.h"
 #include "policy/classify.h"
 
-#define STATUS_MAX 20 /* of one group */
+#define STATUS_MAX       20 /* of one group */
+#define STORM_MS         10000
+#define STORM_LEAST      10
+#define STORM_BACK_OFF_S 60
 
 static const char *const what_names[SHAPED_WHATS] = {"suspended", "connections", "messages_per_second"};
 
@@ -62,15 +65,43 @@ void replies_on_failed_host(struct link *link, const struct outcome *o)
         shape(s, rule, o);
 }
 
+/*
+ * Without a rule: when most of what a receiver says within a while is "421" or "slow down", half of the
+ * connections are enough, and they come back in steps.  A share, because a large receiver says it now and
+ * then of single mailboxes. Refused connections have the site's own cap.
+ */
+static void watch_for_storm(struct site *s, const struct outcome *o)
+{
+    static const struct reply_rule halve = {.back_off_s = STORM_BACK_OFF_S};
+    uint64_t now_ms = worker_now_ms(s->d->w);
+
+    if (o->stage < STAGE_MAIL || !o->remote)
+        return;
+    if (s->storm_since_ms + STORM_MS < now_ms) {
+        s->storm_since_ms = now_ms;
+        s->storm_seen = s->storm_slowed = 0;
+    }
+    s->storm_seen++;
+    if (o->kind != OUTCOME_DEFERRED || (o->code != 421 && classify_outcome(o) != CLASS_RATE_LIMITED))
+        return;
+    s->storm_slowed++;
+    if (s->storm_slowed < STORM_LEAST || s->storm_slowed * 2 < s->storm_seen)
+        return;
+    s->storm_since_ms = 0;
+    shape(s, &halve, o);
+}
+
 uint32_t replies_judge(const struct link *link, struct outcome *o)
 {
     const struct reply_rule *rule;
 
-    if (!link || !o->remote || o->kind == OUTCOME_DELIVERED)
+    if (!link)
         return 0;
     rule = policy_reply_rule(link->site->policy, link->site->group, o);
-    if (!rule)
+    if (!rule) {
+        watch_for_storm(link->site, o);
         return 0;
+    }
     if (reply_rule_shapes(rule))
         shape(link->site, rule, o);
     enum outcome_class class = classify_outcome(o);

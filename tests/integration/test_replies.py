@@ -113,3 +113,28 @@ def test_a_slowed_receiver_gets_its_rate_and_no_more(world):
     times = sorted(d.time for d in world.seen.deliveries)
     rate = 60 / (times[-1] - times[0])
     assert 8 <= rate <= 10.5, rate
+
+
+def test_a_storm_of_421_halves_the_connections_without_any_rule(world):
+    world.receiver("r", "r.test", delay_s=0.05, replies={"RCPT": "451 4.7.0 rate limit exceeded, slow down"})
+    world.receiver("fine", "fine.test")
+    daemon = world.daemon(group("r", ["r.test", "fine.test"], retry={"schedule": ["2s"], "jitter": "0%", "lifetime": "1h"}))
+    submit_many(daemon, [f"x{i}@r.test" for i in range(60)])
+    wait_until(lambda: daemon.json("status")["groups"]["r"].get("reply_rules"), what="the halving")
+    (one,) = daemon.json("status")["groups"]["r"]["reply_rules"]
+    assert one["what"] == "connections" and one["line"] == 0 and "slow down" in one["text"]
+    assert 1 <= one["value"] <= world.seen.peak["r"] / 2 + 1
+    assert "after 451" in daemon.hayauma("explain", "r.test")
+    submit_many(daemon, [f"x{i}@fine.test" for i in range(20)])
+    wait_until(lambda: len(world.seen.at("fine")) == 20, what="the mail of others")
+    world.receivers.change("r", replies={})
+    world.got(80, 60)
+
+
+def test_single_mailboxes_that_are_asked_to_slow_down_halve_nothing(world):
+    world.receiver("r", "r.test", replies={"RCPT": lambda s, a: "450 4.7.0 rate limit exceeded" if "<slow" in a else None})
+    daemon = world.daemon(group("r", ["r.test"], retry={"schedule": ["1h"], "jitter": "0%", "lifetime": "2d"}))
+    submit_many(daemon, [f"{'slow' if i % 4 == 3 else 'x'}{i}@r.test" for i in range(80)])
+    world.got(60, 30)
+    wait_until(lambda: len(world.seen.refusals) == 20, what="the refusals")
+    assert "reply_rules" not in daemon.json("status")["groups"]["r"]

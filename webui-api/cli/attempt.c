@@ -181,7 +181,8 @@ void attempt_put_reply_rule(struct buf *out, const json_t *rule)
         buf_puts(out, "suspended");
     buf_puts(out, " for ");
     format_span(out, field_int(rule, "seconds_left"));
-    buf_putf(out, ", by the rule in line %llu, after %llu: ", (unsigned long long)field_count(rule, "line"),
-             (unsigned long long)field_count(rule, "code"));
+    if (field_count(rule, "line"))
+        buf_putf(out, ", by the rule in line %llu", (unsigned long long)field_count(rule, "line"));
+    buf_putf(out, ", after %llu: ", (unsigned long long)field_count(rule, "code"));
     format_safe(out, bytes_of(field_text(rule, "text")));
 }
