@@ -258,6 +258,15 @@ const struct conf_key conf_keys[] = {
     {"store.history_days", CONF_INT, AT(store.history_days), "90", "1", "3650", CONF_RESTART,
      .help = "Days for which delivery records are kept, one file a day."},
 
+    {"campaigns.guard_after", CONF_INT, AT(guard.after), "0", "0", "1000000", CONF_LIVE,
+     .help = "Attempts of a campaign after which, each time, it is asked whether too many met an unknown user or a "
+             "block; then the campaign is paused, and no other, until \"hayauma campaign resume\". 0: never."},
+    {"campaigns.guard_unknown", CONF_INT, AT(guard.unknown_percent), "10", "0", "100", CONF_LIVE,
+     .help = "Percent of these attempts that may not meet an unknown user or domain. 0: as many as there are."},
+    {"campaigns.guard_blocked", CONF_INT, AT(guard.blocked_percent), "20", "0", "100", CONF_LIVE,
+     .help = "Percent of these attempts that may not be refused as spam or for a bad reputation, for good or for "
+             "now. 0: as many as there are."},
+
     {"api.socket", CONF_PATH, AT(api.socket), .max = "107", .reload = CONF_RESTART,
      .help = "Unix-domain socket of the HTTP API that the command line uses. Not set: hayauma.sock in "
              "data_dir."},

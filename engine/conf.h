@@ -102,6 +102,9 @@ struct conf {
         int64_t history_days;
     } store;
     struct {
+        int64_t after, unknown_percent, blocked_percent; /* engine/campaign_guard.h; 0: not looked at */
+    } guard;
+    struct {
         char *socket;
         char *listen; /* "127.0.0.1:8025" or NULL */
     } api;

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "engine/deliver/final.h"
+#include "engine/campaign_guard.h"
 #include "engine/dnssec_watch.h"
 #include "engine/dkim/dkim.h"
 #include "engine/engine_priv.h"
@@ -166,6 +167,7 @@ enum err engine_create(struct conf *conf, struct engine **out, char **why)
     e->shared.host_name = host_name_of(engine_conf(e));
     e->shared.limits = limits_create();
     e->shared.shaping = shaping_create();
+    e->shared.guard = campaign_guard_create();
     e->shared.tls_client = tls_client_create();
     e->shared.dnssec = dnssec_watch_create();
     e->shared.probe_cache = probe_cache_create();
@@ -297,6 +299,7 @@ void engine_destroy(struct engine *e)
     probe_cache_destroy(e->shared.probe_cache);
     limits_destroy(e->shared.limits);
     shaping_destroy(e->shared.shaping);
+    campaign_guard_destroy(e->shared.guard);
     mem_free(e->shared.host_name);
     mem_free(e->listeners);
     mem_free(e->workers);
@@ -349,6 +352,7 @@ enum err engine_reload(struct engine *e, struct conf *conf, struct buf *notes)
 void engine_watch(struct engine *e)
 {
     engine_watch_certificates(e);
+    engine_watch_campaigns(e);
     for (unsigned i = 0; i < e->worker_count; i++) {
         unsigned long beats = atomic_load_explicit(&e->workers[i]->counters.loop_beats, memory_order_relaxed);
         if (beats != e->beats_seen[i]) {

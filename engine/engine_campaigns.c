@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "engine/campaign_guard.h"
 #include "engine/engine_priv.h"
 #include "engine/smtp/schedule.h"
 #include "queue/campaigns.h"
@@ -62,4 +63,19 @@ enum err engine_campaign_resume(struct engine *e, const char *id, uint64_t *chan
     if (!err)
         log_info(NULL, "campaign.resumed", LOG_STR("campaign", id), LOG_INT("rcpts", *changed));
     return err;
+}
+
+void engine_watch_campaigns(struct engine *e)
+{
+    char why[GUARD_WHY_BYTES];
+    uint64_t changed;
+    char *id;
+
+    while ((id = campaign_guard_take(e->shared.guard, why))) {
+        log_warn(NULL, "campaign.guard", LOG_STR("campaign", id), LOG_STR("why", why));
+        enum err err = engine_campaign_pause(e, id, "the guard", why, &changed);
+        if (err)
+            log_error(NULL, "campaign.guard", LOG_STR("campaign", id), LOG_ERR(err));
+        mem_free(id);
+    }
 }

@@ -24,6 +24,7 @@
 #include "queue/intake.h"
 #include "queue/store.h"
 
+struct campaign_guard;
 struct deliver;
 struct dnssec_watch;
 struct probe_cache;
@@ -41,6 +42,7 @@ struct shared {
     struct intake *intake; /* how messages came in: report submission-tls */
     struct limits *limits;
     struct shaping *shaping; /* engine/shaping.h */
+    struct campaign_guard *guard;
     struct tls_client *tls_client;
     struct dnssec_watch *dnssec; /* does the resolver validate? */
     struct probe_cache *probe_cache;

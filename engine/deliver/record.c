@@ -2,6 +2,7 @@
  */
 #include "base/clock.h"
 #include "base/mem.h"
+#include "engine/campaign_guard.h"
 #include "engine/deliver/deliver_priv.h"
 #include "engine/shadow.h"
 
@@ -137,6 +138,7 @@ void record_attempt(struct dest *dest, const struct link *link, const struct job
         put_transport(a, link, arena);
     decide_then(dest, job, rcpt, link, a, retry_after_s, dsn_not_passed_on);
     count(w, a->outcome.kind);
+    campaign_guard_note(w->shared->guard, worker_conf(w), a->campaign, &a->outcome);
     shadow_judge(dest, link, a);
     log_attempt(w, a);
 }

@@ -193,3 +193,45 @@ def test_the_audit_tells_of_a_run_that_was_cut_short_and_of_no_other(world):
     daemon.stop()
     daemon.start()
     assert len(daemon.json("audit")["unclean_ends"]) == 1
+
+
+# ---- the guard ----
+
+def test_the_guard_pauses_a_campaign_with_too_many_unknown_users_and_no_other(world):
+    world.receiver("home", "origin.example")
+    world.receiver("p", "p.test")
+    daemon = world.daemon(group("default", retry=HOURLY), campaigns={"guard_after": 20, "guard_unknown": 25})
+    for i in range(15):
+        daemon.send(f"a{i}@p.test", headers=AUTUMN)
+    for i in range(5):  # one in four is enough: 5 of 20
+        daemon.send(f"unknown{i}@p.test", headers=SPRING)
+    for i in range(14):
+        daemon.send(f"b{i}@p.test", headers=SPRING)
+    wait_until(lambda: (lambda t: t["delivered"] + t["bounced"] == 19)(daemon.totals("spring")), what="19 attempts")
+    time.sleep(1.5)
+    assert not show(daemon, "spring")["is_paused"]  # not before the 20th
+    daemon.send("c@p.test", headers=SPRING)
+    wait_until(lambda: show(daemon, "spring")["is_paused"], what="the pause")
+    assert show(daemon, "spring")["paused_by"] == "the guard"
+    assert "of its last 20 attempts 5 met an unknown user" in daemon.hayauma("campaign", "show", "spring")
+    daemon.send("late@p.test", headers=SPRING)
+    daemon.send("late@p.test", headers=AUTUMN)
+    wait_until(lambda: daemon.totals("autumn")["delivered"] == 16, what="the other campaign")
+    assert states(daemon, "spring")["paused"] == 1 and not show(daemon, "autumn")["is_paused"]
+    daemon.hayauma("campaign", "resume", "spring")
+    wait_until(lambda: states(daemon, "spring")["delivered"] == 16, what="the rest")
+
+
+def test_the_guard_counts_blocks_and_leaves_a_good_list_alone(world):
+    world.receiver("p", "p.test")
+    world.receiver("b", "blocking.test", replies={"RCPT": "554 5.7.1 blocked by a block list"})
+    daemon = world.daemon(group("default", retry=HOURLY), campaigns={"guard_after": 10, "guard_blocked": 50, "guard_unknown": 0})
+    for i in range(30):
+        daemon.send(f"a{i}@p.test", headers=AUTUMN)
+    for i in range(10):
+        daemon.send(f"a{i}@blocking.test", headers=SPRING, sender="")
+    wait_until(lambda: show(daemon, "spring")["is_paused"], what="the pause")
+    assert "a block" in show(daemon, "spring")["paused_why"]
+    wait_until(lambda: daemon.totals("autumn")["delivered"] == 30, what="the other campaign")
+    time.sleep(1.2)
+    assert not show(daemon, "autumn")["is_paused"]

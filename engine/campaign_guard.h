@@ -1,0 +1,22 @@
+/*
+ * Watches over campaigns: of every N attempts of one, how many met an unknown user or a block?  Too many, and the campaign
+ * is to be paused, and no other.
+ *
+ * Thread   any; counts lie under one lock.  Workers note attempts; main's thread asks once a second what tripped, because
+ *          pausing waits for the store.
+ * Bounds   10,000 campaigns at a time; when there are more all counts begin anew.
+ */
+#pragma once
+
+#include "engine/conf.h"
+#include "policy/outcome.h"
+
+#define GUARD_WHY_BYTES 160
+
+struct campaign_guard;
+struct campaign_guard *campaign_guard_create(void);
+void campaign_guard_destroy(struct campaign_guard *g); /* NULL is fine */
+/* One recipient's attempt.  What says nothing of the list (network, DNS, a busy peer) is not counted. */
+void campaign_guard_note(struct campaign_guard *g, const struct conf *conf, const char *campaign, const struct outcome *o);
+/* The next campaign that is to be paused, or NULL (mem_free); its counts begin anew. */
+char *campaign_guard_take(struct campaign_guard *g, char why[GUARD_WHY_BYTES]);
