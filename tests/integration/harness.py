@@ -128,6 +128,7 @@ class Daemon:
             up = net.wait_for_port(self.address, self.open_port, 20 * PATIENCE, lambda: self.process.poll() is None)
             assert up, "hayaumad did not start:\n" + self.log()[-3000:]
             self.wait_for_api()
+            assert self.process.poll() is None, "hayaumad ended, and somebody else has its port:\n" + self.log()[-3000:]
         return self
 
     @property

@@ -23,7 +23,12 @@ class Net:
             try:
                 fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Its last holder may have removed the file between our two steps: then the lock is on nothing.
+                held = os.fstat(fd).st_ino == os.stat(path).st_ino
             except OSError:
+                continue
+            if not held:
+                os.close(fd)
                 continue
             self._fd, self._path, self.prefix = fd, path, f"127.{a}.{b}"
             self._a, self._b = a, b
