@@ -5,7 +5,7 @@ No mail is ever sent by it.
 
 import pytest
 
-from harness import World, group
+from harness import World, group, wait_until
 
 RECEIVERS = {
     "good": dict(),
@@ -119,3 +119,14 @@ def test_a_list_is_added_up_before_it_is_sent(probed, tmp_path):
         "nothing.test": (1, "unreachable")}
     text = probed.daemon1.hayauma("tls", "probe", "--file", str(tmp_path / "list"))
     assert "69.3 %" in text and "self-signed.test" in text
+
+
+def test_what_waits_of_a_campaign_is_added_up(probed):
+    daemon = probed.daemon1
+    daemon.send("a@no-starttls.test", "b@no-starttls.test", "c@broken.test", headers=["X-Campaign: spring"])
+    daemon.send("d@self-signed.test", headers=["X-Campaign: autumn"])
+    wait_until(lambda: len(daemon.queued(campaign="spring")) == 3 and all(r["attempts"] for r in daemon.queued()),
+               what="all to wait for TLS")
+    got = probe(probed, "--from-queue", "spring")
+    assert {d["domain"]: (d["recipients"], d["would_go"]) for d in got["domains"]} == {
+        "no-starttls.test": (2, "blocked"), "broken.test": (1, "blocked")}
