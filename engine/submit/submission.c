@@ -145,6 +145,11 @@ void submission_open(struct submit *s, struct listener *l, int fd, const struct 
         turn_away(s, fd, "421 4.3.2 the server is shutting down\r\n");
         return;
     }
+    if (fd >= s->fd_limit) {
+        log_warn(&w->log, "client.limited", LOG_STR("why", "too few file descriptors are left"));
+        turn_away(s, fd, "421 4.3.1 too many connections, try again later\r\n");
+        return;
+    }
     struct permit_pool *all =
         permit_pool(w->shared->limits, "in", (uint32_t)worker_conf(w)->submission.connections);
     if (!permit_take(all, NULL)) {

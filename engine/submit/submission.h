@@ -19,6 +19,7 @@ struct submit {
     struct worker *w; /* borrowed */
     struct list ears, clients;
     size_t client_count;
+    int fd_limit; /* clients with this descriptor or above are turned away: the rest is for ourselves */
     bool draining;
     /* Passwords that were right lately: keyed hash of name, password and accounts generation. */
     struct map passwords;

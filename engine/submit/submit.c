@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <gnutls/crypto.h>
+#include <limits.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -11,6 +13,7 @@
 #include "engine/submit/submission.h"
 
 #define ACCEPTS_PER_WAKE 64
+#define FDS_KEPT         16  /* for the API, the spool, DNS and deliveries */
 #define PAUSE_MS         100 /* after EMFILE: the backlog waits, the loop does not spin */
 
 struct ear { /* one listening socket */
@@ -70,11 +73,22 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     }
 }
 
+/* The lowest free descriptor is taken first, so its number says how many are in use. */
+static int fd_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT_MAX)
+        return INT_MAX;
+    return (int)limit.rlim_cur - FDS_KEPT;
+}
+
 struct submit *submit_create(struct worker *w)
 {
     struct submit *s = MEM_NEW(struct submit);
 
     s->w = w;
+    s->fd_limit = fd_limit();
     list_init(&s->ears);
     list_init(&s->clients);
     if (gnutls_rnd(GNUTLS_RND_KEY, s->cache_secret, sizeof(s->cache_secret)) < 0)
