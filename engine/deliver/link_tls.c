@@ -184,7 +184,9 @@ void link_start_tls(struct link *link)
     struct tls_client_options options = {
         .level = rule.facts.level,
         .priority = group->tls_priority,
-        .min_version = group->tls_min_version,
+        /* An older one is better than clear text, and no proof of anything: RFC 8461 §3, RFC 7672 §5. */
+        .min_version = rule.facts.level > TLS_STS_TESTING ? MAX_OF(group->tls_min_version, TLS_VERSION_1_2)
+                                                          : group->tls_min_version,
         .ca_file = group->ca_file,
         .certificate = group->tls_certificate,
         .key = group->tls_key,

@@ -413,6 +413,20 @@ static void count_intake(struct intake *intake, const struct pending_accept *p)
                  m->rcpt_total, m->body->size_bytes);
 }
 
+/* What became of the message, if there is still somebody to tell; the pending is gone afterwards. */
+static void answer(struct pending_accept *p, enum err e, struct worker *w)
+{
+    struct submission *c = p->client;
+
+    store_accept_destroy(&p->accept); /* frees the whole: the accept is its first member */
+    if (!c)
+        return;
+    submission_enter(c);
+    c->pending = NULL;
+    smtp_server_accept_done(c->server, e, worker_now_ms(w));
+    submission_leave(c);
+}
+
 static void on_accepted(struct note *note, void *owner)
 {
     struct pending_accept *p = CONTAINER_OF(note, struct pending_accept, accept.req.note);
@@ -435,34 +449,14 @@ static void on_accepted(struct note *note, void *owner)
     } else {
         log_error(c ? &c->log : &w->log, "accept.failed", LOG_ERR(e));
     }
-    store_accept_destroy(&p->accept); /* frees the whole: the accept is its first member */
-    if (!c)
-        return;
-    submission_enter(c);
-    c->pending = NULL;
-    smtp_server_accept_done(c->server, e, worker_now_ms(w));
-    submission_leave(c);
-}
-
-/* It comes not as far as the store: 451, if there is still somebody to tell. */
-static void answer_unqueued(struct pending_accept *p, enum err e, struct worker *w)
-{
-    struct submission *c = p->client;
-
-    store_accept_destroy(&p->accept);
-    if (!c)
-        return;
-    submission_enter(c);
-    c->pending = NULL;
-    smtp_server_accept_done(c->server, e, worker_now_ms(w));
-    submission_leave(c);
+    answer(p, e, w);
 }
 
 static void give_up(struct pending_accept *p, enum err e, struct worker *w)
 {
     if (p->client)
         log_error(&p->client->log, "accept.not_signed", LOG_ERR(e));
-    answer_unqueued(p, e, w);
+    answer(p, e, w);
 }
 
 static void on_signed(struct note *note, void *owner)
@@ -499,7 +493,7 @@ static void on_reports_taken(void *arg, enum err e)
 
     if (!rest) {
         dkim_signing_destroy(p->signing.signing);
-        answer_unqueued(p, e, w);
+        answer(p, e, w);
         return;
     }
     message_unref(p->accept.message);
