@@ -77,8 +77,8 @@ def test_every_message_is_counted_by_how_it_came(daemon):
         r = report(daemon, by=by)
         assert {x[by] for x in r["rows"]} == keys and sum(x["messages"] for x in r["rows"]) == 10, by
         assert r["totals"] == totals
-    (hour,) = report(daemon, by="hour")["rows"]
-    assert hour["hour_unix"] % 3600 == 0 and hour["messages"] == 10
+    hours = report(daemon, by="hour")["rows"]  # two, when the clock strikes meanwhile
+    assert len(hours) <= 2 and all(h["hour_unix"] % 3600 == 0 for h in hours) and sum(h["messages"] for h in hours) == 10
 
     assert [r["account"] for r in report(daemon, sort="clear")["rows"]] == ["", "shop", "bank"]
     assert [r["account"] for r in report(daemon, sort="old")["rows"]] == ["", "shop", "bank"]
