@@ -37,6 +37,7 @@ struct attempt {
     const char *mx;     /* host name tried, or NULL */
     const char *remote; /* "192.0.2.1:25", or NULL */
     const char *source; /* local address, or NULL */
+    const char *ehlo_name; /* that we gave, or NULL */
     bool reused;        /* not the first message of its connection */
     /* what came of it */
     struct outcome outcome;

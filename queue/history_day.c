@@ -37,8 +37,8 @@ static const char *const texts[STATEMENTS] = {
     [ADD_SHAPE] =
         "INSERT INTO shape(grp, domain, mx, campaign, tls_version, tls_cipher, accepted_day, outcome, next,"
         " wanted, effective, why, verify, resumed, offered, fallback, tls_failed, dane, sts, failure,"
-        " expires_day, shadow, tls_kx, shadow_group)"
-        " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        " expires_day, shadow, tls_kx, shadow_group, source, ehlo)"
+        " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [ADD_ROLLUP] = "INSERT INTO rollup VALUES(?,?,?,?,?) ON CONFLICT(hour, shape) DO UPDATE SET"
                    " attempts = attempts + excluded.attempts, bytes = bytes + excluded.bytes,"
                    " duration_ms = duration_ms + excluded.duration_ms",
@@ -182,6 +182,8 @@ static enum err add_shape(struct day *d, const struct shape_key *k, uint64_t has
         sqlite3_bind_int(s, ++at, numbers[i]);
     bind_word(s, ++at, k->tls_kx);
     bind_word(s, ++at, k->shadow_group);
+    bind_word(s, ++at, k->source);
+    bind_word(s, ++at, k->ehlo);
     enum err e = run(d, ADD_SHAPE);
     if (!e)
         *out = knowns_put(&d->shapes, hash, (uint32_t)sqlite3_last_insert_rowid(d->db));
@@ -223,6 +225,10 @@ static enum err shape_of(struct day *d, const struct attempt *a, struct known **
         e = intern(d, a->tls_kx, &k.tls_kx);
     if (!e)
         e = intern(d, a->shadow_group, &k.shadow_group);
+    if (!e)
+        e = intern(d, a->source, &k.source);
+    if (!e)
+        e = intern(d, a->ehlo_name, &k.ehlo);
     if (e)
         return e;
     uint64_t hash = known_hash(bytes_make(&k, sizeof(k)));
@@ -349,10 +355,9 @@ static enum err put_attempt(struct day *d, const struct attempt *a, int64_t id)
         e = bind_loose(d, ++at, a->match_pattern);
     if (!e)
         e = bind_loose(d, ++at, a->remote);
-    if (!e)
-        e = bind_loose(d, ++at, a->source);
     if (e)
         return e;
+    sqlite3_bind_null(s, ++at); /* source: of the shape */
     sqlite3_bind_int(s, ++at, a->reused);
     sqlite3_bind_int(s, ++at, a->attempts);
     if (a->then == THEN_DEFER)

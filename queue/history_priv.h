@@ -13,7 +13,7 @@
 #include "queue/history.h"
 
 #define HISTORY_APPLICATION_ID 0x48794869 /* "HyHi" */
-#define HISTORY_USER_VERSION   2
+#define HISTORY_USER_VERSION   3
 
 #define MS_PER_HOUR  3600000
 #define MS_PER_DAY   86400000
@@ -86,14 +86,15 @@ bool seen_before(struct seen *s, uint64_t hash);
 
 /* Everything about an attempt that reports count by; written once as a row of `shape`. */
 struct shape_key { /* no padding: hashed as octets */
-    uint32_t grp, domain, mx, campaign, tls_version, tls_cipher, tls_kx, shadow_group; /* words; 0: none */
+    uint32_t grp, domain, mx, campaign, tls_version, tls_cipher, tls_kx, shadow_group, source,
+        ehlo; /* words; 0: none */
     int32_t accepted_day, expires_day;
     uint8_t outcome, then, wanted, effective, why, verify;
     uint8_t flags; /* enum shape_flags */
     uint8_t dane, sts, failure, shadow;
     uint8_t unused;
 };
-_Static_assert(sizeof(struct shape_key) == 52, "octets that nobody sets would tell shapes apart");
+_Static_assert(sizeof(struct shape_key) == 60, "octets that nobody sets would tell shapes apart");
 enum shape_flags {
     SHAPE_RESUMED = 1,
     SHAPE_OFFERED = 2,
@@ -119,8 +120,8 @@ struct day;
  * ERR_IO, ERR_DENIED: try again.
  */
 MUST_CHECK enum err day_open(const char *path, struct day **out);
-/* One transaction with all attempts and sessions of `batches` batches; ids of attempts count up from first_id.
- * After any error the day is good only for day_close. */
+/* One transaction with all attempts and sessions of `batches` batches; ids of attempts count up from
+ * first_id. After any error the day is good only for day_close. */
 MUST_CHECK enum err day_write(struct day *d, struct attempt_batch *first, size_t batches, int64_t first_id,
                               int64_t wall_ms, bool roll_up);
 size_t day_pending_rollups(const struct day *d);

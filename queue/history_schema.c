@@ -1,5 +1,5 @@
 /*
- * What a day file looks like: version 2.  WAL while it is written, synchronous=FULL, 0600.
+ * What a day file looks like: version 3.  WAL while it is written, synchronous=FULL, 0600.
  *
  *   word(id, text)          Texts that repeat.  In the other tables a text column holds the id of a
  *                           word, or the text itself where it has not repeated yet (typeof() tells),
@@ -23,9 +23,10 @@
  * never looks anything up; with a hundred thousand domains a unique index on the texts doubled the
  * cost of a record.
  *
- * Version 1 had neither sessions nor the last seven columns of shape.  The writer brings such a file up to
- * date when it goes on with it; a reader lays temporary views over the tables instead, which show what was
- * not known as "off", "none" and NULL, so that every query speaks of version 2.
+ * Version 1 had neither sessions nor the nine columns of shape from tls_kx on, version 2 not the last two of
+ * them: there the source address stood in attempt, where it is read still.  The writer brings such a file up
+ * to date when it goes on with it; a reader lays temporary views over the tables instead, which show what was
+ * not known as "off", "none" and NULL, so that every query speaks of version 3.
  */
 #include "queue/history_priv.h"
 
@@ -35,6 +36,7 @@
     "tls_kx INTEGER, dane INTEGER NOT NULL DEFAULT 0, sts INTEGER NOT NULL DEFAULT 0,"                       \
     " failure INTEGER NOT NULL DEFAULT 0, expires_day INTEGER NOT NULL DEFAULT 0,"                           \
     " shadow INTEGER NOT NULL DEFAULT 0, shadow_group INTEGER"
+#define ONLY_IN_3 "source INTEGER, ehlo INTEGER"
 #define SESSION_COLUMNS                                                                                      \
     "session(id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, policy INTEGER NOT NULL, grp INTEGER,"          \
     " domain INTEGER NOT NULL, mx INTEGER, remote INTEGER, source INTEGER, helo INTEGER,"                    \
@@ -50,7 +52,7 @@ static const char schema[] =
     " campaign INTEGER, tls_version INTEGER, tls_cipher INTEGER, accepted_day INTEGER NOT NULL,"
     " outcome INTEGER NOT NULL, next INTEGER NOT NULL, wanted INTEGER NOT NULL, effective INTEGER NOT NULL,"
     " why INTEGER NOT NULL, verify INTEGER NOT NULL, resumed INTEGER NOT NULL, offered INTEGER NOT NULL,"
-    " fallback INTEGER NOT NULL, tls_failed INTEGER NOT NULL, " ONLY_IN_2 ");"
+    " fallback INTEGER NOT NULL, tls_failed INTEGER NOT NULL, " ONLY_IN_2 ", " ONLY_IN_3 ");"
     "CREATE TABLE attempt(id INTEGER PRIMARY KEY, shape INTEGER NOT NULL, message INTEGER NOT NULL,"
     " rcpt INTEGER NOT NULL, at_ms INTEGER NOT NULL, duration_ms INTEGER NOT NULL, size INTEGER NOT NULL,"
     " accepted INTEGER NOT NULL, address TEXT NOT NULL, account, sender, policy INTEGER NOT NULL,"
@@ -73,13 +75,19 @@ static const char from_1_to_2[] = "ALTER TABLE shape ADD COLUMN tls_kx INTEGER;"
                                   "ALTER TABLE shape ADD COLUMN shadow INTEGER NOT NULL DEFAULT 0;"
                                   "ALTER TABLE shape ADD COLUMN shadow_group INTEGER;"
                                   "CREATE TABLE " SESSION_COLUMNS ";";
+static const char from_2_to_3[] =
+    "ALTER TABLE shape ADD COLUMN source INTEGER; ALTER TABLE shape ADD COLUMN ehlo INTEGER;";
 
 static const char views_over_1[] =
     "PRAGMA temp_store = MEMORY;"
     "CREATE TEMP VIEW shape AS SELECT id, grp, domain, mx, campaign, tls_version, tls_cipher, accepted_day,"
     " outcome, next, wanted, effective, why, verify, resumed, offered, fallback, tls_failed, NULL AS tls_kx,"
-    " 0 AS dane, 0 AS sts, 0 AS failure, 0 AS expires_day, 0 AS shadow, NULL AS shadow_group FROM main.shape;"
+    " 0 AS dane, 0 AS sts, 0 AS failure, 0 AS expires_day, 0 AS shadow, NULL AS shadow_group, NULL AS source,"
+    " NULL AS ehlo FROM main.shape;"
     "CREATE TEMP TABLE " SESSION_COLUMNS ";";
+static const char views_over_2[] =
+    "PRAGMA temp_store = MEMORY;"
+    "CREATE TEMP VIEW shape AS SELECT *, NULL AS source, NULL AS ehlo FROM main.shape;";
 
 static enum err run(sqlite3 *db, const char *sql)
 {
@@ -114,10 +122,14 @@ enum err history_schema_write(sqlite3 *db)
 
     if (e)
         return e;
-    if (application == HISTORY_APPLICATION_ID && (version == HISTORY_USER_VERSION || version == 1)) {
+    if (application == HISTORY_APPLICATION_ID && version >= 1 && version <= HISTORY_USER_VERSION) {
         if (!tables)
             return ERR_CORRUPT;
-        return version == 1 ? in_transaction(db, from_1_to_2) : OK;
+        if (version == HISTORY_USER_VERSION)
+            return OK;
+        BUF_LOCAL(changes);
+        buf_putf(&changes, "%s %s", version == 1 ? from_1_to_2 : "", from_2_to_3);
+        return in_transaction(db, buf_str(&changes));
     }
     if (tables || application || version)
         return ERR_VERSION;
@@ -133,9 +145,9 @@ enum err history_schema_read(sqlite3 *db)
         return e;
     if (!tables)
         return ERR_AGAIN;
-    if (application != HISTORY_APPLICATION_ID || (version != HISTORY_USER_VERSION && version != 1))
+    if (application != HISTORY_APPLICATION_ID || version < 1 || version > HISTORY_USER_VERSION)
         return ERR_VERSION;
-    if (version == 1)
-        e = run(db, views_over_1);
+    if (version < HISTORY_USER_VERSION)
+        e = run(db, version == 1 ? views_over_1 : views_over_2);
     return e ? e : run(db, "PRAGMA query_only = 1");
 }

@@ -29,6 +29,7 @@ enum report_key {
     REPORT_BY_MX,
     REPORT_BY_CAMPAIGN,
     REPORT_BY_HOUR,
+    REPORT_BY_SOURCE, /* local address; "": no connection, or recorded by a version without this */
     /* How it travelled: */
     REPORT_BY_LEVEL,  /* effective */
     REPORT_BY_WANTED, /* the group's */

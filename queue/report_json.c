@@ -82,6 +82,7 @@ void report_attempt_json(const struct report_attempt *r, struct buf *out)
     json_put_text(out, "mx", a->mx);
     json_put_text(out, "remote", a->remote);
     json_put_text(out, "source", a->source);
+    json_put_text(out, "ehlo_name", a->ehlo_name);
     json_put_bool(out, "reused", a->reused);
     put_outcome(out, &a->outcome);
     json_put_count(out, "attempts", a->attempts);

@@ -10,15 +10,23 @@
     ") ELSE a." column " END"
 #define WORD(column) "(SELECT text FROM word WHERE id = s." column ")"
 
-const char record_select[] =
-    "SELECT a.id, a.message, a.rcpt, a.at_ms, a.duration_ms, a.size, a.accepted, a.policy, a.match, a.reused,"
-    " a.tries, a.due, a.stage, a.code, a.said, a.in_doubt," /* 0 … 15 */
-    " s.outcome, s.next, s.wanted, s.effective, s.why, s.verify, s.resumed, s.offered, s.fallback," /* … 24 */
-    " a.address, a.enhanced, " LOOSE("account") ", " LOOSE("sender") ", " LOOSE("pattern") ", " LOOSE(
-        "remote") ", " /* … 30 */
-    LOOSE("source") ", " LOOSE("text") ", " WORD("grp") ", " WORD("domain") ", " WORD("mx") ", " WORD(
-        "campaign") ", " WORD("tls_version") ", " WORD("tls_cipher") ", "                       /* … 38 */
-    WORD("tls_kx") ", s.dane, s.sts, s.failure, s.expires_day, s.shadow, " WORD("shadow_group") /* … 45 */
+const char
+    record_select[] =
+        "SELECT a.id, a.message, a.rcpt, a.at_ms, a.duration_ms, a.size, a.accepted, a.policy, a.match, "
+        "a.reused,"
+        " a.tries, a.due, a.stage, a.code, a.said, a.in_doubt," /* 0 … 15 */
+        " s.outcome, s.next, s.wanted, s.effective, s.why, s.verify, s.resumed, s.offered, s.fallback," /* …
+                                                                                                           24
+                                                                                                         */
+        " a.address, a.enhanced, " LOOSE("account") ", " LOOSE("sender") ", " LOOSE("pattern") ", " LOOSE(
+            "remote") ", " /* … 30 */
+                      "ifnull(" WORD("source") ", " LOOSE("source") "), " LOOSE("text") ", " WORD(
+                          "grp") ", " WORD("domain") ", " WORD("mx") ", " WORD("campaign") ", " WORD("tls_"
+                                                                                                     "versio"
+                                                                                                     "n") ","
+                                                                                                          " " WORD("tls_cipher") ", " /* … 38 */
+    WORD("tls_kx") ", s.dane, s.sts, s.failure, s.expires_day, s.shadow, " WORD("shadow_group") ", " WORD(
+        "ehlo") /* … 46 */
     " FROM attempt a CROSS JOIN shape s ON s.id = a.shape ";
 
 static const char *text_at(sqlite3_stmt *s, int column, struct arena *arena)
@@ -96,6 +104,7 @@ void record_from_row(sqlite3_stmt *s, struct arena *arena, struct report_attempt
     a->cert_expires_unix = sqlite3_column_int64(s, 43) * SECS_PER_DAY;
     a->shadow = (uint8_t)sqlite3_column_int(s, 44);
     a->shadow_group = text_at(s, 45, arena);
+    a->ehlo_name = text_at(s, 46, arena);
 }
 
 static int past_deadline(void *arg)

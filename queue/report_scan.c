@@ -52,6 +52,7 @@ static const struct {
     [REPORT_BY_MX] = {"mx", "mx", NULL},
     [REPORT_BY_CAMPAIGN] = {"campaign", "campaign", NULL},
     [REPORT_BY_HOUR] = {"hour", "NULL", NULL},
+    [REPORT_BY_SOURCE] = {"source", "source", NULL},
     [REPORT_BY_LEVEL] = {"level", "effective", name_of_level},
     [REPORT_BY_WANTED] = {"wanted", "wanted", name_of_level},
     [REPORT_BY_WHY] = {"why", "why", name_of_why},

@@ -77,13 +77,13 @@ static bool read_question(struct request *r, bool tls, struct question *q)
 {
     /* By enum report_key, report_sort and report_only; of delivery the first BY_DELIVERY and SORT_DELIVERY.
      */
-    static const char *const by_words[] = {"group", "domain", "mx",   "campaign", "hour",
-                                           "level", "wanted", "why",  "version",  "cipher",
-                                           "kx",    "verify", "dane", "sts",      "failure"};
+    static const char *const by_words[] = {"group",  "domain", "mx",  "campaign", "hour",   "source",
+                                           "level",  "wanted", "why", "version",  "cipher", "kx",
+                                           "verify", "dane",   "sts", "failure"};
     static const char *const sort_words[] = {"volume", "key", "failed", "waiting", "clear", "weak"};
     static const char *const format_words[] = {"json", "csv"};
     static const char *const only_words[] = {"all", "clear", "weak"};
-    enum { BY_DELIVERY = REPORT_BY_HOUR + 1, SORT_DELIVERY = REPORT_SORT_WAITING + 1 };
+    enum { BY_DELIVERY = REPORT_BY_SOURCE + 1, SORT_DELIVERY = REPORT_SORT_WAITING + 1 };
     int by = 0, sort = 0, format = 0, only = 0;
     uint64_t limit = 0;
     const char *domain = param_text(r, "domain");

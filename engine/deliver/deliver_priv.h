@@ -298,6 +298,7 @@ void link_feed(struct link *link);  /* as long as it has room and the site has w
 void link_quit(struct link *link);  /* after what it carries */
 void link_close(struct link *link); /* now; open transactions go back as not sent */
 bool link_has_room(const struct link *link);
+const char *link_ehlo_name(const struct link *link);
 
 /* link_session.c */
 extern const struct smtp_client_events link_client_events;

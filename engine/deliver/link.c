@@ -528,11 +528,18 @@ static enum smtp_pipelining pipelining(const struct link *link)
     return most;
 }
 
+const char *link_ehlo_name(const struct link *link)
+{
+    const struct group *group = link->site->group;
+
+    return group->ehlo_name ? group->ehlo_name : link->d->w->shared->host_name;
+}
+
 static void start_client(struct link *link)
 {
     const struct group *group = link->site->group;
     struct smtp_client_config config = {
-        .ehlo_name = group->ehlo_name ? group->ehlo_name : link->d->w->shared->host_name,
+        .ehlo_name = link_ehlo_name(link),
         .timeouts = {.greeting_ms = group->timeouts.greeting_ms,
                      .ehlo_ms = group->timeouts.ehlo_ms,
                      .mail_ms = group->timeouts.mail_ms,

@@ -73,6 +73,7 @@ static void put_transport(struct attempt *a, const struct link *link, struct are
     a->mx = link->host ? arena_strdup(arena, link->host->name) : NULL;
     a->remote = link->remote[0] ? arena_strdup(arena, link->remote) : NULL;
     a->source = link->source[0] ? arena_strdup(arena, link->source) : NULL;
+    a->ehlo_name = link->source[0] ? arena_strdup(arena, link_ehlo_name(link)) : NULL;
     a->reused = link->messages > 1;
     a->tls_effective = t->effective;
     a->tls_why = t->why;
@@ -97,7 +98,7 @@ static void log_attempt(const struct worker *w, const struct attempt *a)
              LOG_STR("to", a->address), LOG_STR("result", outcome_kind_name(a->outcome.kind)),
              LOG_INT("code", a->outcome.code), LOG_STR("enhanced", a->outcome.enhanced),
              LOG_STR("group", a->group), LOG_STR("mx", a->mx ? a->mx : "-"),
-             LOG_STR("remote", a->remote ? a->remote : "-"),
+             LOG_STR("remote", a->remote ? a->remote : "-"), LOG_STR("source", a->source ? a->source : "-"),
              LOG_STR("tls", a->tls_version ? a->tls_version : "clear"),
              LOG_STR("verify", tls_verify_name(a->tls_verify)), LOG_INT("ms", a->duration_ms),
              LOG_INT("attempts", a->attempts), LOG_STR("text", a->outcome.text));

@@ -85,7 +85,7 @@ const char *report_key_title(const json_t *report)
         {"group", "GROUP"},   {"domain", "DOMAIN"},    {"mx", "MX"},          {"campaign", "CAMPAIGN"},
         {"level", "LEVEL"},   {"wanted", "ASKED FOR"}, {"why", "WHY"},        {"version", "VERSION"},
         {"cipher", "CIPHER"}, {"kx", "KEY EXCHANGE"},  {"verify", "VERDICT"}, {"dane", "DANE"},
-        {"sts", "MTA-STS"},   {"failure", "FAILURE"},
+        {"sts", "MTA-STS"},   {"failure", "FAILURE"},  {"source", "SOURCE"},
     };
     static char hour[32] = "HOUR";
     time_t now = time(NULL);

@@ -173,7 +173,7 @@ static const struct command_option report_shadow[] = {SHADOW_OPTIONS("since the 
         COUNT("limit", "At most so many lines; the totals count everything"),                                \
         FLAG("csv", "As CSV (RFC 4180), for spreadsheets")
 
-#define REPORT_KEYS "group|domain|mx|campaign|hour"
+#define REPORT_KEYS "group|domain|mx|campaign|hour|source"
 static const struct command_option report_delivery[] = {
     REPORT_OPTIONS(REPORT_KEYS, "volume|key|failed|waiting"), LAST};
 static const struct command_option report_tls[] = {

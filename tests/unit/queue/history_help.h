@@ -203,8 +203,11 @@ static inline int64_t ask(const struct world *w, int64_t day, unsigned number, c
     return n;
 }
 
-/* As the first release left it. */
+/* As earlier releases left it. */
+#define BACK_TO_VERSION_2                                                                                    \
+    "ALTER TABLE shape DROP COLUMN source; ALTER TABLE shape DROP COLUMN ehlo; PRAGMA user_version = 2;"
 #define BACK_TO_VERSION_1                                                                                    \
+    BACK_TO_VERSION_2                                                                                        \
     "DROP TABLE session; ALTER TABLE shape DROP COLUMN tls_kx; ALTER TABLE shape DROP COLUMN dane;"          \
     "ALTER TABLE shape DROP COLUMN sts; ALTER TABLE shape DROP COLUMN failure;"                              \
     "ALTER TABLE shape DROP COLUMN expires_day; ALTER TABLE shape DROP COLUMN shadow;"                       \

@@ -338,19 +338,18 @@ static void assert_records(const struct world *w, size_t count)
     report_tls_fini(&t);
 }
 
-static void a_file_of_version_1_is_read_as_it_is_and_written_on_after_an_update(void **state)
+static void read_and_write_on(struct world *w, const char *back, int version)
 {
-    struct world *w = *state;
     char *path = history_file_path(w->dir, DAY0, 0);
 
     world_open(w, 0);
     post_and_wait(w, batch_of(1, 100));
     history_close(w->h, 5000);
     w->h = NULL;
-    sql_on(path, BACK_TO_VERSION_1);
+    sql_on(path, back);
     assert_records(w, 100);
     assert_int_equal(ask(w, DAY0, 0, "SELECT count(*) FROM session"), 0);
-    assert_int_equal(ask(w, DAY0, 0, "PRAGMA user_version"), 1); /* reading changes nothing */
+    assert_int_equal(ask(w, DAY0, 0, "PRAGMA user_version"), version); /* reading changes nothing */
     world_open(w, 0);
     post_and_wait(w, batch_of(200, 50));
     assert_int_equal(ask(w, DAY0, 0, "PRAGMA user_version"), HISTORY_USER_VERSION);
@@ -358,6 +357,16 @@ static void a_file_of_version_1_is_read_as_it_is_and_written_on_after_an_update(
     assert_records(w, 150);
     assert_rollups_are_exact(w, DAY0);
     mem_free(path);
+}
+
+static void a_file_of_version_1_is_read_as_it_is_and_written_on_after_an_update(void **state)
+{
+    read_and_write_on(*state, BACK_TO_VERSION_1, 1);
+}
+
+static void a_file_of_version_2_is_read_as_it_is_and_written_on_after_an_update(void **state)
+{
+    read_and_write_on(*state, BACK_TO_VERSION_2, 2);
 }
 
 static void a_file_that_breaks_while_in_use_is_left_and_nothing_is_lost(void **state)
@@ -478,6 +487,7 @@ int main(void)
         IN_WORLD(old_files_go_once_the_clock_has_been_steady_for_an_hour),
         IN_WORLD(a_file_that_cannot_be_used_is_left_alone_and_mail_goes_on_in_another),
         IN_WORLD(a_file_of_version_1_is_read_as_it_is_and_written_on_after_an_update),
+        IN_WORLD(a_file_of_version_2_is_read_as_it_is_and_written_on_after_an_update),
         IN_WORLD(a_file_that_breaks_while_in_use_is_left_and_nothing_is_lost),
         IN_WORLD(a_file_deleted_under_us_is_made_anew),
         IN_WORLD(a_full_disk_delays_and_loses_nothing),

@@ -574,6 +574,7 @@ static void every_field_of_a_record_comes_back(void **state)
         .mx = "mx.x.example",
         .remote = "[::1]:25",
         .source = "127.0.0.2",
+        .ehlo_name = "out.x.example",
         .reused = true,
         .outcome = {.kind = OUTCOME_DEFERRED,
                     .stage = STAGE_DATA,
@@ -607,7 +608,8 @@ static void every_field_of_a_record_comes_back(void **state)
 
     *a = full;
     a = add_attempt(b, 5);
-    a->campaign = a->account = a->mx = a->remote = a->source = a->tls_version = a->tls_cipher = NULL;
+    a->campaign = a->account = a->mx = a->remote = a->source = a->ehlo_name = a->tls_version = a->tls_cipher =
+        NULL;
     a->outcome.text[0] = a->outcome.enhanced[0] = '\0';
     world_open(w, 0);
     post_and_wait(w, b);
@@ -627,6 +629,7 @@ static void every_field_of_a_record_comes_back(void **state)
     assert_string_equal(a->mx, full.mx);
     assert_string_equal(a->remote, full.remote);
     assert_string_equal(a->source, full.source);
+    assert_string_equal(a->ehlo_name, full.ehlo_name);
     assert_memory_equal(&a->outcome, &full.outcome, sizeof(full.outcome));
     assert_true(a->attempts == full.attempts && a->at_unix_ms == full.at_unix_ms &&
                 a->duration_ms == full.duration_ms);
@@ -642,11 +645,21 @@ static void every_field_of_a_record_comes_back(void **state)
     assert_int_equal(a->shadow, full.shadow);
     assert_string_equal(a->shadow_group, full.shadow_group);
     a = &r.rows[1].attempt;
-    assert_true(!a->campaign && !a->account && !a->mx && !a->remote && !a->source && !a->tls_version &&
-                !a->tls_cipher && !a->tls_kx && !a->shadow_group);
+    assert_true(!a->campaign && !a->account && !a->mx && !a->remote && !a->source && !a->ehlo_name &&
+                !a->tls_version && !a->tls_cipher && !a->tls_kx && !a->shadow_group);
     assert_true(a->dane == DANE_RESULT_OFF && a->sts == STS_RESULT_OFF && !a->tls_failure &&
                 !a->cert_expires_unix && !a->shadow);
     assert_string_equal(a->outcome.text, "");
+    struct report_delivery by_source;
+    assert_int_equal(report_delivery(w->dir,
+                                     &(struct report_query){.by = REPORT_BY_SOURCE, .sort = REPORT_SORT_KEY},
+                                     &by_source),
+                     OK);
+    assert_int_equal(by_source.count, 2);
+    assert_string_equal(by_source.rows[0].key, "");
+    assert_string_equal(by_source.rows[1].key, "127.0.0.2");
+    assert_int_equal(by_source.rows[1].attempts, 1);
+    report_delivery_fini(&by_source);
     BUF_LOCAL(json);
     report_attempt_json(&r.rows[0], &json);
     json_t *parsed = json_loads(buf_str(&json), JSON_REJECT_DUPLICATES, NULL);
