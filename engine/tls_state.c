@@ -143,10 +143,11 @@ static struct tls_downgrade *new_entry(struct tls_state *s, const char *mx, int6
 
 /* ---- judging ---- */
 
-enum tls_reached tls_state_expects(const struct tls_state *s, const char *mx)
+enum tls_reached tls_state_expects(const struct tls_state *s, const struct tls_watched *what)
 {
-    size_t host = host_place(s, mx), entry = entry_place(s, mx);
-    enum tls_reached expected = host < s->host_count ? s->hosts[host].best : s->best;
+    size_t host = host_place(s, what->mx), entry = entry_place(s, what->mx);
+    enum tls_reached of_others = what->smarthost ? TLS_REACHED_NOTHING : s->best;
+    enum tls_reached expected = host < s->host_count ? s->hosts[host].best : of_others;
 
     if (entry < s->entry_count && s->entries[entry].state == DOWNGRADE_APPROVED)
         expected = MIN_OF(expected, s->entries[entry].to);
@@ -225,7 +226,7 @@ static void judge_good(struct tls_state *s, const struct tls_watched *what, int6
         set_host(s, what->mx, what->reached);
         v->seen_changed = true;
     }
-    if (what->reached > s->best) {
+    if (!what->smarthost && what->reached > s->best) {
         s->best = what->reached;
         v->seen_changed = true;
     }
@@ -234,7 +235,7 @@ static void judge_good(struct tls_state *s, const struct tls_watched *what, int6
 struct tls_verdict tls_state_judge(struct tls_state *s, const struct tls_watched *what, int64_t now_unix)
 {
     struct tls_verdict v = {.says = TLS_WATCH_OK};
-    enum tls_reached expected = tls_state_expects(s, what->mx);
+    enum tls_reached expected = tls_state_expects(s, what);
 
     if (what->reached < expected)
         judge_worse(s, what, expected, now_unix, &v);

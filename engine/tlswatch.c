@@ -10,9 +10,8 @@
 #include "engine/tls_state.h"
 #include "queue/keep.h"
 
-#define KIND_SEEN      "tls-seen"
-#define KIND_DOWNGRADE "downgrade"
 #define COUNTS_EVERY_S 60
+#define SEEN_EVERY_S   (30 * 86400) /* written anew, so that it does not look forgotten: queue/keep.h */
 
 struct tls_watch {
     struct store *store; /* borrowed */
@@ -32,8 +31,8 @@ struct known {
     struct tls_state state;
     struct list handles; /* struct tls_dest */
     struct list put_off_node;
-    int64_t written_unix;
-    unsigned requests; /* under way */
+    int64_t written_unix, seen_unix; /* entries; what was seen */
+    unsigned requests;               /* under way */
 };
 
 struct tls_dest {
@@ -72,15 +71,16 @@ static void write_entries(struct known *k)
     if (k->w->ended)
         return;
     if (k->state.entry_count)
-        put(k, KIND_DOWNGRADE, tls_state_format_entries(&k->state));
+        put(k, KEEP_DOWNGRADE, tls_state_format_entries(&k->state));
     else
-        store_keep_drop(k->w->store, KIND_DOWNGRADE, k->domain);
+        store_keep_drop(k->w->store, KEEP_DOWNGRADE, k->domain);
 }
 
 static void write_seen(struct known *k)
 {
+    k->seen_unix = clock_unix();
     if (!k->w->ended)
-        put(k, KIND_SEEN, tls_state_format_seen(&k->state));
+        put(k, KEEP_TLS_SEEN, tls_state_format_seen(&k->state));
 }
 
 static void write_soon(struct known *k)
@@ -205,6 +205,9 @@ static void on_seen(struct note *note, void *owner)
     struct known *k = a->known;
     enum err e = a->keep.req.result;
     bool has_entries = false;
+
+    (void)owner;
+    k->seen_unix = a->keep.at_unix;
     if (!e)
         e = tls_state_parse_seen(&k->state, buf_bytes(&a->keep.value), &has_entries);
     store_keep_destroy(&a->keep);
@@ -214,7 +217,7 @@ static void on_seen(struct note *note, void *owner)
     if (e && e != ERR_NOT_FOUND) {
         read_failed(k, e);
     } else if (has_entries) {
-        ask(k, KIND_DOWNGRADE, on_entries);
+        ask(k, KEEP_DOWNGRADE, on_entries);
     } else {
         k->phase = KNOWN;
         tell_all(k, OK);
@@ -292,7 +295,7 @@ static struct tls_dest *look_up(struct tls_watch *w, const char *domain, tls_wat
     list_push_back(&k->handles, &d->node);
     if (k->phase == UNREADABLE && !w->ended) {
         k->phase = READING;
-        ask(k, KIND_SEEN, on_seen);
+        ask(k, KEEP_TLS_SEEN, on_seen);
     } else if (k->phase != READING && fn) {
         if (w->ended)
             k->why = ERR_CLOSED;
@@ -336,22 +339,23 @@ enum tls_watch_says tls_watch_session(struct tls_dest *d, const struct tls_watch
 
     if (k->phase != KNOWN)
         return TLS_WATCH_UNKNOWN;
-    struct tls_verdict v = tls_state_judge(&k->state, what, clock_unix());
+    int64_t now = clock_unix();
+    struct tls_verdict v = tls_state_judge(&k->state, what, now);
     if (v.open_change)
         atomic_fetch_add(k->w->open, v.open_change);
     if (v.entries_changed)
         write_entries(k);
     else if (v.entries_counted)
         write_soon(k);
-    if (v.seen_changed || v.entries_changed)
+    if (v.seen_changed || v.entries_changed || now - k->seen_unix > SEEN_EVERY_S)
         write_seen(k);
     log_event(k, &v);
     return v.says;
 }
 
-enum tls_reached tls_watch_expects(const struct tls_dest *d, const char *mx)
+enum tls_reached tls_watch_expects(const struct tls_dest *d, const struct tls_watched *what)
 {
-    return d->known->phase == KNOWN ? tls_state_expects(&d->known->state, mx) : TLS_REACHED_NOTHING;
+    return d->known->phase == KNOWN ? tls_state_expects(&d->known->state, what) : TLS_REACHED_NOTHING;
 }
 
 void tls_watch_text(const struct tls_dest *d, const struct tls_watched *what, struct buf *out)
@@ -359,7 +363,7 @@ void tls_watch_text(const struct tls_dest *d, const struct tls_watched *what, st
     static const char *const had[] = {"nothing", "clear text", "TLS", "authenticated TLS"};
     static const char *const has[] = {"nothing", "no TLS", "TLS without a certificate that holds", "TLS"};
 
-    buf_putf(out, "%s had %s before and now has %s", what->mx, had[tls_watch_expects(d, what->mx)],
+    buf_putf(out, "%s had %s before and now has %s", what->mx, had[tls_watch_expects(d, what)],
              has[what->reached]);
     if (what->evidence && *what->evidence)
         buf_putf(out, " (%.200s)", what->evidence);
@@ -410,7 +414,7 @@ static void write_change(struct change *c)
 
     write_entries(k);
     w->change = c;
-    w->keep.kind = mem_strdup(KIND_SEEN);
+    w->keep.kind = mem_strdup(KEEP_TLS_SEEN);
     w->keep.key = mem_strdup(k->domain);
     w->keep.remove = !k->state.entry_count && !k->state.host_count;
     w->keep.req.reply_to = k->w->inbox;
@@ -488,7 +492,7 @@ static bool list_kept(void *arg, const struct kept *kept)
 enum err tls_downgrades_list(const char *data_dir, const char *domain, json_t **out)
 {
     struct listing l = {.list = json_array(), .domain = domain};
-    enum err e = keep_read(data_dir, KIND_DOWNGRADE, NULL, list_kept, &l);
+    enum err e = keep_read(data_dir, KEEP_DOWNGRADE, NULL, list_kept, &l);
 
     if (e) {
         json_decref(l.list);
@@ -501,7 +505,7 @@ enum err tls_downgrades_list(const char *data_dir, const char *domain, json_t **
 long tls_downgrades_count(const char *data_dir)
 {
     struct listing l = {0};
-    enum err e = keep_read(data_dir, KIND_DOWNGRADE, NULL, list_kept, &l);
+    enum err e = keep_read(data_dir, KEEP_DOWNGRADE, NULL, list_kept, &l);
 
     if (e)
         log_warn(&watch_log, "tls.downgrades_unreadable", LOG_ERR(e));

@@ -13,6 +13,13 @@
 
 #define KEEP_VALUE_MAX (256 * 1024)
 
+/* By domain (engine/tlswatch.h).  What was not put for KEEP_SEEN_DAYS, or as long as history is kept where that is longer,
+ * is dropped, a bounded step at a time; not where history is kept for ever, and not of a domain that the register
+ * of downgrades has entries of. */
+#define KEEP_TLS_SEEN  "tls-seen"
+#define KEEP_DOWNGRADE "downgrade"
+#define KEEP_SEEN_DAYS 400
+
 /* One for each run that was cut short, for 90 days; key: when that was found, 20 digits.  Lines: started UNIX, first N
  * (recipients that were with a worker and had no attempt on record), waiting N (all others that waited). */
 #define KEEP_UNCLEAN_END "unclean-end"

@@ -40,9 +40,15 @@ enum report_key {
     REPORT_BY_VERIFY,
     REPORT_BY_DANE,
     REPORT_BY_STS,
-    REPORT_BY_FAILURE, /* "": nothing failed */
+    REPORT_BY_FAILURE,  /* "": nothing failed */
+    REPORT_BY_SESSION,  /* "resumed", "new"; "": no TLS */
+    REPORT_BY_FALLBACK, /* "fallback": in clear after TLS had failed; "none" */
+    REPORT_BY_EXPIRY,   /* of the receiver's certificate, seen from the end of the span: "expired", "<14d",
+                         * "<30d", "<90d",   "later"; "": none was seen */
+    REPORT_BY_EXPIRES,  /* its last day, "2027-01-31"; "" */
 };
-const char *report_key_name(enum report_key key); /* "group", "domain", …, "level", …: the words above in small */
+const char *
+report_key_name(enum report_key key); /* "group", "domain", …, "level", …: the words above in small */
 bool report_key_parse(struct bytes name, enum report_key *out);
 
 enum report_sort {
@@ -69,7 +75,7 @@ struct report_query {
     int64_t until_unix; /* exclusive; 0: to the newest */
     enum report_key by;
     enum report_sort sort;
-    size_t limit; /* rows; 0: all.  The total always counts everything. */
+    size_t limit;          /* rows; 0: all.  The total always counts everything. */
     enum report_only only; /* report_tls */
     /* Filters, borrowed: NULL any; "" those without (no campaign; no MX known) */
     const char *group, *domain, *mx, *campaign;
@@ -124,10 +130,10 @@ struct report_tls_row {
     uint64_t resumed;
     /* What RFC 9325 §3 and §4 want no more: delivered with any of them, and with each. */
     uint64_t weak;
-    uint64_t weak_version;     /* below TLS 1.2 */
-    uint64_t weak_cipher;      /* less than 128 bits, or broken */
-    uint64_t weak_kx;          /* static RSA, small DH groups, anonymous */
-    uint64_t weak_certificate; /* key or signature */
+    uint64_t weak_version;      /* below TLS 1.2 */
+    uint64_t weak_cipher;       /* less than 128 bits, or broken */
+    uint64_t weak_kx;           /* static RSA, small DH groups, anonymous */
+    uint64_t weak_certificate;  /* key or signature */
     uint64_t clear_by_choice;   /* the level was off */
     uint64_t clear_by_lack;     /* STARTTLS not offered, or refused */
     uint64_t clear_not_offered; /* of these: not offered */
@@ -163,13 +169,13 @@ struct report_which {
     uint64_t message_id; /* 0: any */
     bool one_rcpt;       /* with message_id: only rcpt_no */
     uint32_t rcpt_no;
-    const char *address; /* borrowed, or NULL; compared without case in ASCII */
-    const char *domain;  /* borrowed, or NULL; normalised */
-    bool in_doubt;       /* only those that the peer may have taken without our knowing */
+    const char *address;  /* borrowed, or NULL; compared without case in ASCII */
+    const char *domain;   /* borrowed, or NULL; normalised */
+    bool in_doubt;        /* only those that the peer may have taken without our knowing */
     const char *campaign; /* borrowed; NULL any, "" those without */
-    int64_t since_unix;  /* ended at or after; 0: any */
-    size_t newest;       /* at most that many, the newest; 0: 100 */
-    uint32_t timeout_ms; /* 0: none; what was found until then is returned, `cut_short` set */
+    int64_t since_unix;   /* ended at or after; 0: any */
+    size_t newest;        /* at most that many, the newest; 0: 100 */
+    uint32_t timeout_ms;  /* 0: none; what was found until then is returned, `cut_short` set */
 };
 struct report_attempt {
     uint64_t id;            /* ascending in the order of recording, over all files */

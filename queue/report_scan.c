@@ -43,6 +43,42 @@ static const char *name_of_failure(unsigned n)
     return tls_failure_name((enum tls_failure)n);
 }
 
+static const char *name_of_session(unsigned n)
+{
+    static const char *const names[] = {"", "new", "resumed"};
+
+    return names[MIN_OF(n, COUNT_OF(names) - 1)];
+}
+static const char *name_of_fallback(unsigned n)
+{
+    return n ? "fallback" : "none";
+}
+
+/* ---- certificates' ends ---- */
+
+static const struct {
+    const char *name;
+    int32_t days; /* fewer are left */
+} expiries[] = {{"", INT32_MIN}, {"expired", 0}, {"<14d", 14},
+                {"<30d", 30},    {"<90d", 90},   {"later", INT32_MAX}};
+
+static const char *name_of_expiry(unsigned n)
+{
+    return expiries[MIN_OF(n, COUNT_OF(expiries) - 1)].name;
+}
+
+/* Only the day is kept: a certificate that ends today is not yet called expired. */
+static uint32_t expiry_of(int64_t expires_day, int64_t today)
+{
+    uint32_t i = 1;
+
+    if (!expires_day)
+        return 0;
+    while (i < COUNT_OF(expiries) - 1 && expires_day - today >= expiries[i].days)
+        i++;
+    return i;
+}
+
 static const struct {
     const char *name, *column;
     const char *(*value)(unsigned n); /* of a column that holds an enumerator; NULL: it holds a word's id */
@@ -63,6 +99,11 @@ static const struct {
     [REPORT_BY_DANE] = {"dane", "dane", name_of_dane},
     [REPORT_BY_STS] = {"sts", "sts", name_of_sts},
     [REPORT_BY_FAILURE] = {"failure", "failure", name_of_failure},
+    [REPORT_BY_SESSION] = {"session", "CASE WHEN tls_version IS NULL THEN 0 ELSE 1 + resumed END",
+                           name_of_session},
+    [REPORT_BY_FALLBACK] = {"fallback", "fallback", name_of_fallback},
+    [REPORT_BY_EXPIRY] = {"expiry", "expires_day", name_of_expiry},
+    [REPORT_BY_EXPIRES] = {"expires", "expires_day", NULL},
 };
 
 const char *report_key_name(enum report_key key)
@@ -108,6 +149,7 @@ struct scan {
     struct map by_key;
     struct arena arena;
     int64_t hour;
+    int64_t today; /* the last day of the span */
     sqlite3_stmt *word;
 };
 
@@ -172,6 +214,8 @@ static struct group_key key_from_row(const struct scan *s, sqlite3_stmt *row)
         .tls_failed = (uint8_t)sqlite3_column_int(row, 4),
     };
 
+    if (s->what->query->by == REPORT_BY_EXPIRY)
+        k.key = expiry_of(sqlite3_column_int64(row, 1), s->today);
     if (!s->what->tls)
         return k;
     k.version = (uint32_t)sqlite3_column_int64(row, 5);
@@ -253,9 +297,21 @@ static struct bytes text_of_word(struct scan *s, uint32_t id, struct arena *aren
     return text;
 }
 
+static struct bytes key_text(struct scan *s, uint32_t key, char text[CLOCK_TEXT_BYTES], struct arena *texts)
+{
+    enum report_key by = s->what->query->by;
+
+    if (by == REPORT_BY_HOUR)
+        return bytes_of(clock_format_utc(s->hour * 3600, text));
+    if (by == REPORT_BY_EXPIRES)
+        return key ? bytes_first(bytes_of(clock_format_utc((int64_t)key * SECS_PER_DAY, text)), 10)
+                   : BYTES("");
+    return keys[by].value ? bytes_of(keys[by].value(key)) : text_of_word(s, key, texts);
+}
+
 static enum err give_cell(struct scan *s, const struct sums *sums)
 {
-    char hour[CLOCK_TEXT_BYTES];
+    char text[CLOCK_TEXT_BYTES];
     struct arena texts = {0};
     const struct group_key *k = &sums->key;
     struct report_cell c = {
@@ -279,14 +335,8 @@ static enum err give_cell(struct scan *s, const struct sums *sums)
         .cipher = text_of_word(s, k->cipher, &texts),
         .kx = text_of_word(s, k->kx, &texts),
     };
-    const char *(*value)(unsigned n) = keys[s->what->query->by].value;
 
-    if (s->what->query->by == REPORT_BY_HOUR)
-        c.key = bytes_of(clock_format_utc(c.hour * 3600, hour));
-    else if (value)
-        c.key = bytes_of(value(k->key));
-    else
-        c.key = text_of_word(s, k->key, &texts);
+    c.key = key_text(s, k->key, text, &texts);
     enum err e = s->what->on_cell(s->what->arg, &c);
     arena_fini(&texts);
     return e;
@@ -450,6 +500,8 @@ enum err report_scan(const char *dir, const struct report_scan *what, struct rep
 
     if (e)
         return e;
+    int64_t now = floor_div(history_clock.wall_ms(), 1000);
+    s.today = floor_div(q->until_unix ? MIN_OF(q->until_unix, now) : now, SECS_PER_DAY);
     s.exact = is_short(q, &files);
     if (!s.exact) {
         s.span.since_unix = floor_div(q->since_unix, 3600) * 3600;

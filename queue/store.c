@@ -181,6 +181,7 @@ static void destroy(struct store *s)
     store_forget_tally(s);
     store_forget_campaigns(s);
     map_fini(&s->segments);
+    buf_fini(&s->prune_after);
     leases_fini(&s->leases);
     spool_close(s->spool);
     accounts_unref(s->accounts);

@@ -24,7 +24,7 @@ bool store_has_background(const struct store *s)
 {
     if (!atomic_load(&s->started))
         return false;
-    return !s->fresh_done || !s->domains_done || s->clock_pass.under_way || s->forget_wanted ||
+    return !s->fresh_done || !s->domains_done || s->clock_pass.under_way || s->forget_wanted || s->prune_wanted ||
            !list_is_empty(&s->ops) || (s->mover && !spool_is_full(s->spool));
 }
 
@@ -177,6 +177,7 @@ void store_housekeeping(struct store *s)
     store_checkpoint(s);
     check_space(s);
     store_mover_look(s);
+    store_keep_look(s);
     s->forget_wanted = s->domains_done && s->fresh_done &&
                        (!s->forgot_all_ms || now - s->forgot_all_ms > s->forget_every_ms);
 }

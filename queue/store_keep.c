@@ -3,8 +3,12 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "queue/store_priv.h"
+
+#define PRUNE_ROWS     500 /* looked at in one step, once a second */
+#define PRUNE_EVERY_MS (3600 * 1000)
 
 void store_post_keep_put(struct store *s, struct store_keep *k)
 {
@@ -93,6 +97,76 @@ enum err store_apply_keep(struct store *s, struct store_request *r)
     struct store_keep *k = CONTAINER_OF(r, struct store_keep, req);
 
     return r->type == REQ_KEEP_PUT ? put(s, k) : get(s, k);
+}
+
+/* ---- what nobody asked about for long ---- */
+
+void store_keep_look(struct store *s)
+{
+    s->prune_wanted =
+        s->config.history_days && s->domains_done && s->fresh_done &&
+        (s->prune_after.len || !s->pruned_all_ms || clock_now_ms() - s->pruned_all_ms > PRUNE_EVERY_MS);
+}
+
+/* Most pages have nothing that is old enough: they are read, and nothing is written. */
+static enum err read_page(struct store *s, struct buf *last, size_t *count, int64_t *oldest)
+{
+    sqlite3_stmt *st = s->st[ST_KEEP_PAGE];
+    bool row;
+
+    sql_bind_text(st, 1, KEEP_TLS_SEEN);
+    sql_bind_text(st, 2, buf_str(&s->prune_after));
+    sql_bind_int(st, 3, PRUNE_ROWS);
+    enum err e = sql_step(st, &row);
+    if (e || !row)
+        return e;
+    *count = (size_t)sqlite3_column_int64(st, 1);
+    *oldest = sqlite3_column_int64(st, 2);
+    if (*count)
+        buf_puts(last, sql_text(st, 0));
+    (void)sqlite3_reset(st);
+    return OK;
+}
+
+static enum err prune_page(struct store *s, const char *last, int64_t before)
+{
+    sqlite3_stmt *st = s->st[ST_KEEP_PRUNE];
+
+    store_begin(s);
+    if (s->failed)
+        return OK;
+    sql_bind_text(st, 1, KEEP_TLS_SEEN);
+    sql_bind_text(st, 2, buf_str(&s->prune_after));
+    sql_bind_text(st, 3, last);
+    sql_bind_int(st, 4, before);
+    sql_bind_text(st, 5, KEEP_DOWNGRADE);
+    return sql_run(st);
+}
+
+void store_keep_prune_step(struct store *s)
+{
+    int64_t before = s->now_unix - (int64_t)MAX_OF(s->config.history_days, KEEP_SEEN_DAYS) * 86400,
+            oldest = 0;
+    size_t count = 0;
+    BUF_LOCAL(last);
+
+    if (!s->prune_wanted)
+        return;
+    s->prune_wanted = false;
+    enum err e = read_page(s, &last, &count, &oldest);
+    if (!e && count && oldest < before)
+        e = prune_page(s, buf_str(&last), before);
+    if (e) {
+        store_fail(s, e);
+        return;
+    }
+    if (s->failed)
+        return;
+    buf_clear(&s->prune_after);
+    if (count == PRUNE_ROWS)
+        buf_put(&s->prune_after, buf_bytes(&last));
+    else
+        s->pruned_all_ms = clock_now_ms();
 }
 
 /* ---- reading ---- */

@@ -36,7 +36,7 @@ enum statement {
     ST_OP_BY_MESSAGE, ST_OP_BY_DOMAIN, ST_OP_OTHER, ST_OP_ALL, ST_RCPT_OP_DUE,
     ST_POLICY_CURRENT, ST_POLICY_ADD,
     ST_ACCOUNT_PUT, ST_ACCOUNT_DELETE, ST_ACCOUNT_ALL,
-    ST_KEEP_PUT, ST_KEEP_DROP, ST_KEEP_GET,
+    ST_KEEP_PUT, ST_KEEP_DROP, ST_KEEP_GET, ST_KEEP_PAGE, ST_KEEP_PRUNE,
     ST_DOMAIN_AFTER, ST_DOMAIN_IS_READY, ST_DOMAIN_OTHERS, ST_DOMAIN_DELETE,
     ST_COUNT
 };
@@ -184,6 +184,9 @@ struct store {
     int64_t forget_after_id;
     uint64_t forget_every_ms; /* an hour */
     uint64_t forgot_all_ms; /* when the last round ended; 0: none yet */
+    bool prune_wanted;      /* a step of dropping what was kept long enough is due */
+    struct buf prune_after; /* its last key */
+    uint64_t pruned_all_ms; /* when the last round ended; 0: none yet */
     struct map segments;    /* id → store_segment */
     struct map campaigns;   /* id → struct campaign_entry: what is kept of them, as committed */
     size_t paused_campaigns;
@@ -298,6 +301,8 @@ void store_ops_destroy(struct store *s);
 
 /* store_keep.c */
 MUST_CHECK enum err store_apply_keep(struct store *s, struct store_request *r);
+void store_keep_look(struct store *s);       /* is a step of pruning due? */
+void store_keep_prune_step(struct store *s); /* in, or before, a transaction */
 
 /* store_campaigns.c */
 struct store_keep;

@@ -96,6 +96,10 @@ static const char *const texts[ST_COUNT] = {
                     " ON CONFLICT(kind, key) DO UPDATE SET at = ?3, value = ?4",
     [ST_KEEP_DROP] = "DELETE FROM keep WHERE kind = ?1 AND key = ?2",
     [ST_KEEP_GET] = "SELECT at, value FROM keep WHERE kind = ?1 AND key = ?2",
+    [ST_KEEP_PAGE] = "SELECT max(key), count(*), min(at) FROM"
+                     " (SELECT key, at FROM keep WHERE kind = ?1 AND key > ?2 ORDER BY key LIMIT ?3)",
+    [ST_KEEP_PRUNE] = "DELETE FROM keep WHERE kind = ?1 AND key > ?2 AND key <= ?3 AND at < ?4"
+                      " AND NOT EXISTS (SELECT 1 FROM keep d WHERE d.kind = ?5 AND d.key = keep.key)",
     [ST_DOMAIN_AFTER] = "SELECT id, name FROM domain WHERE id > ?1 ORDER BY id LIMIT ?2",
     [ST_DOMAIN_IS_READY] = "SELECT 1 FROM rcpt WHERE state = 1 AND domain_id = ?1 LIMIT 1",
     [ST_DOMAIN_OTHERS] = "SELECT DISTINCT domain_id FROM rcpt WHERE state <> 1 ORDER BY domain_id",

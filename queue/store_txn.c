@@ -273,6 +273,8 @@ static void apply_rest(struct store *s)
     if (!s->failed)
         store_domains_forget_step(s);
     if (!s->failed)
+        store_keep_prune_step(s);
+    if (!s->failed)
         store_mover_step(s);
 }
 

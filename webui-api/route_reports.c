@@ -77,9 +77,10 @@ static bool read_question(struct request *r, bool tls, struct question *q)
 {
     /* By enum report_key, report_sort and report_only; of delivery the first BY_DELIVERY and SORT_DELIVERY.
      */
-    static const char *const by_words[] = {"group",  "domain", "mx",  "campaign", "hour",   "source",
-                                           "level",  "wanted", "why", "version",  "cipher", "kx",
-                                           "verify", "dane",   "sts", "failure"};
+    static const char *const by_words[] = {"group",   "domain",  "mx",       "campaign", "hour",
+                                           "source",  "level",   "wanted",   "why",      "version",
+                                           "cipher",  "kx",      "verify",   "dane",     "sts",
+                                           "failure", "session", "fallback", "expiry",   "expires"};
     static const char *const sort_words[] = {"volume", "key", "failed", "waiting", "clear", "weak"};
     static const char *const format_words[] = {"json", "csv"};
     static const char *const only_words[] = {"all", "clear", "weak"};

@@ -439,7 +439,7 @@ static bool may_go(struct dest *dest)
 {
     const struct group *group = dest->site->group;
 
-    if (group->starttls == TLS_OFF || group->route == ROUTE_SMARTHOST)
+    if (group->starttls == TLS_OFF)
         return true;
     if (!dest->tls)
         dest->tls = tls_watch_lookup(dest->d->w->tls_watch, dest->domain, on_tls_known, dest);

@@ -16,10 +16,10 @@ json_t *sts_json(const struct sts_answer *answer)
                         json_string(p                 ? sts_policy_mode_name(p->mode)
                                     : answer->failure ? "failed"
                                                       : "none"));
-    if (answer->failure) {
+    if (answer->failure)
         json_object_set_new(json, "failure", json_string(tls_failure_name(answer->failure)));
+    if (answer->failure || (answer->why && *answer->why))
         json_object_set_new(json, "why", json_string(answer->why ? answer->why : ""));
-    }
     if (p) {
         json_t *mx = json_array();
         for (size_t i = 0; i < p->mx_count; i++)

@@ -10,16 +10,23 @@ struct dest *link_opened_for(const struct link *link)
 
 static bool is_watched(const struct link *link, const struct dest *dest)
 {
-    return dest && dest->tls && link->class != CLASS_TLS_OPTIONAL && link->site->group->starttls != TLS_OFF &&
-           link->site->group->route == ROUTE_MX;
+    return dest && dest->tls && link->class != CLASS_TLS_OPTIONAL && link->site->group->starttls != TLS_OFF;
+}
+
+static struct tls_watched watched(const struct link *link)
+{
+    return (struct tls_watched){.mx = link->host->name,
+                                .remote = link->remote,
+                                .smarthost = link->site->group->route == ROUTE_SMARTHOST};
 }
 
 /* The table refused the host: that it has less than it had is worth knowing all the same. */
 void link_watch_refused(struct link *link, enum tls_event event, const struct outcome *o)
 {
     struct dest *dest = link_opened_for(link);
-    struct tls_watched what = {.mx = link->host->name, .remote = link->remote, .evidence = o->text};
+    struct tls_watched what = watched(link);
 
+    what.evidence = o->text;
     if (event == TLS_EVENT_NOT_OFFERED || event == TLS_EVENT_REFUSED)
         what.reached = TLS_REACHED_CLEAR;
     else if (event == TLS_EVENT_CERT_BAD || event == TLS_EVENT_TLSA_MISMATCH)
@@ -33,7 +40,7 @@ void link_watch_refused(struct link *link, enum tls_event event, const struct ou
 bool link_holds_back(struct link *link, struct dest *dest, struct outcome *o)
 {
     uint64_t *seen = &link->watched[dest->serial % COUNT_OF(link->watched)];
-    struct tls_watched what = {.mx = link->host->name, .remote = link->remote};
+    struct tls_watched what = watched(link);
     BUF_LOCAL(text);
 
     if (*seen == dest->serial || !is_watched(link, dest))

@@ -118,7 +118,7 @@ void sts_entry_free(struct sts *s, struct sts_entry *e)
 static bool holds_something(const struct sts *s, const struct sts_entry *e)
 {
     return e->policy || e->job || s->setup.now_unix() < e->failed_until_unix ||
-           (e->failure && uv_now(s->setup.loop) < e->txt_until_ms);
+           ((e->failure || e->txt_refused) && uv_now(s->setup.loop) < e->txt_until_ms);
 }
 
 void sts_entry_settle(struct sts *s, struct sts_entry *e)

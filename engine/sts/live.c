@@ -221,12 +221,18 @@ static void plan_retry(struct sts_job *j, int64_t at_unix)
         j->entry->refresh_unix = at_unix;
 }
 
+/* §3.1: a record that is malformed, or one of several, is as good as none: there is no policy that could
+ * fail, and TLSRPT must not be told of one. */
 static void on_no_id(struct sts_job *j, const char *wrong)
 {
-    if (wrong)
-        note_failure(j, TLS_FAILURE_STS_POLICY_INVALID, wrong);
-    else
-        j->entry->failure = TLS_FAILURE_NONE;
+    struct sts_entry *e = j->entry;
+
+    if (wrong) {
+        note_failure(j, TLS_FAILURE_NONE, wrong);
+        e->txt_refused = true;
+        log_info(j->s->setup.log, "sts.txt_refused", LOG_STR("domain", e->domain), LOG_STR("why", wrong));
+    }
+    e->failure = TLS_FAILURE_NONE;
     plan_retry(j, j->s->setup.now_unix() + STS_REFRESH_S); /* given up, it seems: then max_age ends it */
     finish(j);
 }
@@ -277,6 +283,7 @@ static void on_txt(void *arg, const struct dns_rrset *set)
     const char *why = "";
 
     j->dns = NULL;
+    j->entry->txt_refused = false;
     j->entry->txt_until_ms = uv_now(j->s->setup.loop) + ttl_s * 1000;
     switch (set->status) {
     case DNS_OK: break;

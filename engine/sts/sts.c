@@ -159,7 +159,7 @@ void sts_query_answer(struct sts_query *q, const struct sts_entry *entry)
     if (sts_entry_in_force(s, entry))
         q->policy = sts_policy_ref(entry->policy);
     q->failure = entry->failure;
-    q->why = entry->failure ? mem_strdup(entry->why) : NULL;
+    q->why = entry->failure || entry->txt_refused ? mem_strdup(entry->why) : NULL;
     list_remove(&q->node);
     list_push_back(&s->ready, &q->node);
     uv_idle_start(&s->idle, on_idle);

@@ -25,7 +25,7 @@ struct sts_answer {
     struct sts_policy *policy; /* borrowed: the callback takes a reference; NULL: there is none to apply */
     enum tls_failure failure; /* of the last live lookup: fetch error, invalid, webpki; NONE when it went well
                                  or found nothing */
-    const char *why;          /* failure, for people; "" */
+    const char *why;          /* failure, or why the TXT record does not count, for people; "" */
 };
 typedef void (*sts_fn)(void *arg, const struct sts_answer *answer);
 /* The policy of a recipient domain (or of a smart host's own domain).  From the cache at once in the next

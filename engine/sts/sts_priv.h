@@ -58,6 +58,7 @@ struct sts_entry {
     int64_t used_unix;
     int64_t refresh_unix;     /* 0: none */
     enum tls_failure failure; /* of the last live lookup */
+    bool txt_refused;         /* what TXT says last does not count: malformed, or several; as good as none */
     char *why;                /* owned: the newest failure, which may lie behind us; or NULL */
     int64_t failed_unix;
     enum tls_failure fetch_failure; /* of failed_id */

@@ -12,7 +12,7 @@ import re
 import pytest
 
 from api_client import get, refused
-from harness import HOURLY, PATIENCE, World, group, wait_until
+from harness import HOURLY, MX_PORT, PATIENCE, World, group, wait_until
 from secure_world import SecureWorld, require_signed_world
 from world import certs as world_certs
 
@@ -91,6 +91,12 @@ def test_the_report_is_what_the_receivers_saw(ledger):
     assert failures["starttls-not-supported"] == SENT["no-starttls"] + SENT["refused"]
     assert failures["certificate-expired"] == SENT["expired"]
     assert names(failures, [""]) == SENT["good"] + SENT["tls12"] + SENT["off"]
+    encrypted, clear = names(SENT, VERIFY), names(SENT, CLEAR)
+    assert by(daemon, "session") == {"new": encrypted, "": clear}
+    assert by(daemon, "fallback") == {"fallback": SENT["broken"], "none": sum(SENT.values()) - SENT["broken"]}
+    assert by(daemon, "expiry") == {"expired": SENT["expired"], "later": encrypted - SENT["expired"], "": clear}
+    days = {world_certs.load(ledger.certs.good("mx.good.test")[0])[0].not_valid_after.strftime("%Y-%m-%d")}
+    assert days < set(by(daemon, "expires"))
 
 
 @pytest.mark.xdist_group("ledger")
@@ -152,7 +158,7 @@ def test_certificates_that_end_soon_are_listed_by_host(ledger):
 @pytest.mark.xdist_group("ledger")
 def test_csv_has_the_numbers_of_json(ledger):
     daemon = ledger.daemons[0]
-    for key in ("domain", "cipher", "failure"):
+    for key in ("domain", "cipher", "failure", "session", "fallback", "expiry", "expires"):
         rows = list(csv.DictReader(io.StringIO(daemon.hayauma("report", "tls", "--by", key, "--csv"))))
         report = daemon.json("report", "tls", "--by", key)
         assert [r[key] for r in rows] == [r[key] for r in report["rows"]]
@@ -304,6 +310,25 @@ def test_what_was_seen_outlives_a_restart_and_approval_does(world, certs):
     assert open_downgrades(daemon) == 0 and register(daemon)[0][4] == "approved"
     daemon.hayauma("tls", "downgrades", "forget", "r.test")
     assert register(daemon) == []
+
+
+def test_a_smart_host_that_loses_tls_is_a_downgrade_of_what_it_carries(world, certs):
+    world.receiver("r", "direct.test")
+    world.dns.a("relay.test", world.receivers.by_name["r"].p.address)
+    through = one_by_one(certs, on_downgrade="hold", retry=HOURLY, route={"smarthost": f"relay.test:{MX_PORT}"})
+    daemon = world.daemon({**through, "name": "through", "match": ["p.test", "q.test"]}, one_by_one(certs))
+    daemon.send("a@p.test")
+    world.got(1)
+    world.receivers.change("r", tls="none")
+    daemon.send("b@p.test")
+    (held,) = wait_until(lambda: [q for q in daemon.queued() if q["attempts"]], what="the mail to be held")
+    assert re.search(r"4\.7\.5.*relay\.test had TLS before and now has no TLS", held["last_outcome"] + " 4.7.5"), held
+    assert register(daemon) == [("p.test", "relay.test", "encrypted", "clear", "open", 1)]
+    daemon.send("a@q.test")  # nothing is known of it
+    world.got(2)
+    daemon.hayauma("tls", "downgrades", "approve", "--mx", "relay.test")
+    world.got(3)
+    assert open_downgrades(daemon) == 0 and daemon.queued() == []
 
 
 def test_mail_is_held_on_a_downgrade_until_it_is_approved(world, certs):

@@ -64,10 +64,10 @@ static void put_mta_sts(struct buf *out, const struct cli *cli, const json_t *st
             format_safe(out, bytes_of(json_string_value(mx)));
         }
     }
-    if (*field_text(sts, "failure")) {
+    if (*field_text(sts, "why")) {
         buf_puts(out, ", last look: ");
         format_safe(out, bytes_of(field_text(sts, "failure")));
-        buf_puts(out, " ");
+        buf_puts(out, *field_text(sts, "failure") ? " " : "");
         format_safe(out, bytes_of(field_text(sts, "why")));
     }
     buf_putc(out, '\n');

@@ -177,7 +177,7 @@ static const struct command_option report_shadow[] = {SHADOW_OPTIONS("since the 
 static const struct command_option report_delivery[] = {
     REPORT_OPTIONS(REPORT_KEYS, "volume|key|failed|waiting"), LAST};
 static const struct command_option report_tls[] = {
-    REPORT_OPTIONS(REPORT_KEYS "|level|wanted|why|version|cipher|kx|verify|dane|sts|failure",
+    REPORT_OPTIONS(REPORT_KEYS "|level|wanted|why|version|cipher|kx|verify|dane|sts|failure|session|fallback|expiry|expires",
                    "volume|key|failed|waiting|clear|weak"),
     TEXT("within", "SPAN", "Certificates that end so soon.  Preset: 30d"),
     TEXT("html", "FILE", "All of it with charts, as one HTML file to hand on; - is stdout"),

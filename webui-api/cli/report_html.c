@@ -480,19 +480,32 @@ static void put_cipher_tally(struct buf *out, const char *title, const json_t *t
     put_tally(out, title, &t, whole);
 }
 
+static void put_session_tally(struct buf *out, const json_t *totals, uint64_t encrypted)
+{
+    uint64_t resumed = MIN_OF(field_count(totals, "resumed"), encrypted);
+    struct tally t = {0};
+
+    if (encrypted > resumed)
+        tally_add(&t, "full handshake", encrypted - resumed);
+    if (resumed)
+        tally_add(&t, "resumed", resumed);
+    put_tally(out, "Handshake", &t, encrypted);
+}
+
 static void put_details(struct buf *out, const json_t *totals)
 {
     struct shares s = shares_of(totals);
     uint64_t encrypted = s.n[0] + s.n[1];
 
     buf_puts(out, "<section><h2>Versions, ciphers, certificates</h2><p class=soft>Versions, key exchange, "
-                  "ciphers and verdicts: "
+                  "ciphers, handshakes and verdicts: "
                   "shares of what was encrypted; DANE and MTA-STS: of what was delivered; failures count "
                   "attempts, also "
                   "where the mail went in the end.</p><div class=two>");
     put_cipher_tally(out, "Protocol version", totals, "version", encrypted);
     put_cipher_tally(out, "Key exchange", totals, "kx", encrypted);
     put_cipher_tally(out, "Cipher suite", totals, "cipher", encrypted);
+    put_session_tally(out, totals, encrypted);
     put_object_tally(out, "Verdict on the peer", totals, "verify", encrypted);
     put_object_tally(out, "DANE", totals, "dane", s.whole);
     put_object_tally(out, "MTA-STS", totals, "sts", s.whole);

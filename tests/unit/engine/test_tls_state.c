@@ -53,7 +53,10 @@ static void play(const char *name, const struct step *steps, size_t count)
 
     for (size_t i = 0; i < count; i++) {
         const struct step *step = &steps[i];
-        const struct tls_watched what = {.mx = step->mx, .remote = "192.0.2.1:25", .reached = step->reached};
+        const struct tls_watched what = {.mx = step->mx,
+                                         .remote = "192.0.2.1:25",
+                                         .reached = step->reached,
+                                         .smarthost = step->mx && strcmp(step->mx, "relay") == 0};
         unsigned changed = 0;
         if (step->what == SESSION) {
             struct tls_verdict v = tls_state_judge(&s, &what, T0 + step->at_s);
@@ -155,10 +158,10 @@ static void an_entry_says_what_happened(void **state)
     memset(long_text, 'x', sizeof(long_text) - 1);
     long_text[sizeof(long_text) - 1] = '\0';
     (void)tls_state_judge(&s, &what, T0);
-    what = (struct tls_watched){"mx", "192.0.2.1:25", ENCR, "certificate expired"};
+    what = (struct tls_watched){"mx", "192.0.2.1:25", false, ENCR, "certificate expired"};
     struct tls_verdict v = tls_state_judge(&s, &what, T0 + 10);
     assert_true(v.event == TLS_STATE_WORSE && v.entries_changed);
-    what = (struct tls_watched){"mx", "192.0.2.2:25", CLEAR, "502 5.5.1 \xff unknown command"};
+    what = (struct tls_watched){"mx", "192.0.2.2:25", false, CLEAR, "502 5.5.1 \xff unknown command"};
     v = tls_state_judge(&s, &what, T0 + 20);
     assert_true(v.event == TLS_STATE_SAME && v.entries_changed); /* it got worse yet */
     v = tls_state_judge(&s, &what, T0 + 30);
@@ -277,9 +280,28 @@ static void a_session_reaches_what_its_certificate_is_worth(void **state)
         assert_int_equal(tls_reached_of(cases[i].version, cases[i].verify), cases[i].want);
 }
 
+static void a_smart_host_is_held_to_itself_and_holds_nobody(void **state)
+{
+    static const struct step beside[] = {
+        SAYS("mx", AUTH, 0, OK, 0, 0),           SAYS("relay", CLEAR, 10, OK, 0, 0),
+        SAYS("relay", ENCR, 20, OK, 0, 0),       SAYS("relay", CLEAR, 30, DOWNGRADED, 1, 1),
+        SAYS("mx2", ENCR, 40, DOWNGRADED, 2, 2), SAYS("relay", ENCR, 50, OK, 1, 2),
+    };
+    static const struct step alone[] = {
+        SAYS("relay", AUTH, 0, OK, 0, 0),
+        SAYS("mx", CLEAR, 10, OK, 0, 0),
+        SAYS("relay", ENCR, 20, DOWNGRADED, 1, 1),
+    };
+
+    (void)state;
+    play("beside", beside, COUNT_OF(beside));
+    play("alone", alone, COUNT_OF(alone));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_smart_host_is_held_to_itself_and_holds_nobody),
         cmocka_unit_test(what_was_never_better_is_no_downgrade),
         cmocka_unit_test(less_than_before_is_an_entry_until_it_is_better_again),
         cmocka_unit_test(what_is_approved_is_expected_from_then_on),

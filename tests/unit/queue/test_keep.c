@@ -2,9 +2,12 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
+#include <sqlite3.h>
 
 #include "base/mem.h"
 #include "queue/keep.h"
@@ -137,6 +140,50 @@ static void a_restart_keeps_all_and_a_walk_goes_by_key(void **state)
     assert_string_equal(buf_str(&text), "b=2 stop=3 ");
 }
 
+/* As if `key` had been put so many days ago. */
+static void age(struct world *w, const char *key, int days)
+{
+    sqlite3 *db = NULL;
+    BUF_LOCAL(path);
+    BUF_LOCAL(sql);
+
+    buf_putf(&path, "%s/queue.db", w->dir);
+    buf_putf(&sql, "UPDATE keep SET at = at - %d * 86400 WHERE key GLOB '%s'", days, key);
+    assert_int_equal(sqlite3_open(buf_str(&path), &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, buf_str(&sql), NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+}
+
+static void what_tls_was_not_seen_for_long_is_dropped_page_by_page(void **state)
+{
+    enum { ROWS = 1100 }; /* three steps */
+    struct world *w = *state;
+    char key[32];
+
+    for (int i = 0; i < ROWS; i++) {
+        snprintf(key, sizeof(key), "%s%04d.example", i % 2 ? "new" : "old", i);
+        store_keep_set(w->store, KEEP_TLS_SEEN, key, BYTES("x"));
+    }
+    store_keep_set(w->store, KEEP_TLS_SEEN, "old-registered.example", BYTES("x"));
+    store_keep_set(w->store, KEEP_DOWNGRADE, "old-registered.example", BYTES("y"));
+    store_keep_set(w->store, "sts", "old-other.example", BYTES("z"));
+    world_sync(w);
+    world_close(w);
+    age(w, "old*", 401);
+    age(w, "new*", 399);
+    w->config.history_days = 90;
+    world_must_open(w);
+    store_start(w->store);
+    for (int i = 0; i < 1000 && ask(w, KEEP_TLS_SEEN, "old1098.example") != ERR_NOT_FOUND; i++)
+        usleep(20000);
+    BUF_LOCAL(left);
+    assert_int_equal(keep_read(w->dir, KEEP_TLS_SEEN, "new1099.example", gather, &left), OK);
+    assert_string_equal(buf_str(&left), "old-registered.example=x ");
+    assert_int_equal(ask(w, KEEP_TLS_SEEN, "new0001.example"), OK);
+    assert_int_equal(ask(w, KEEP_TLS_SEEN, "new1099.example"), OK);
+    assert_int_equal(ask(w, "sts", "old-other.example"), OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -146,6 +193,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_too_large_is_refused_and_leaves_what_was_there, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_restart_keeps_all_and_a_walk_goes_by_key, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_tls_was_not_seen_for_long_is_dropped_page_by_page, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

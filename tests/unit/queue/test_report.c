@@ -310,6 +310,7 @@ static const struct {
 
 static void tell_travelled(struct world *w)
 {
+    static const int days_left[COUNT_OF(travelled)] = {200, 60, 29, 13, -1, 0, 0, 0};
     struct attempt_batch *b = attempt_batch_create();
 
     for (size_t i = 0; i < COUNT_OF(travelled); i++)
@@ -328,6 +329,8 @@ static void tell_travelled(struct world *w)
             a->tls_failure = travelled[i].failure;
             a->fallback = travelled[i].fallback;
             a->tls_offered = true;
+            a->tls_resumed = travelled[i].version && n > 0;
+            a->cert_expires_unix = travelled[i].version ? NOON + days_left[i] * SECS_PER_DAY : 0;
             a->then = travelled[i].then;
             if (a->then == THEN_NOTHING)
                 a->outcome.kind = OUTCOME_DEFERRED;
@@ -366,6 +369,20 @@ static void tls_is_told_by_everything_that_it_is_made_of(void **state)
         {REPORT_BY_FAILURE, "dnssec-invalid", 8, 0},
         {REPORT_BY_FAILURE, "certificate-not-trusted", 3, 3},
         {REPORT_BY_FAILURE, "", 19, 19},
+        {REPORT_BY_SESSION, "resumed", 16, 16},
+        {REPORT_BY_SESSION, "new", 6, 6},
+        {REPORT_BY_SESSION, "", 14, 6},
+        {REPORT_BY_FALLBACK, "fallback", 6, 6},
+        {REPORT_BY_FALLBACK, "none", 30, 22},
+        {REPORT_BY_EXPIRY, "expired", 7, 7},
+        {REPORT_BY_EXPIRY, "<14d", 3, 3},
+        {REPORT_BY_EXPIRY, "<30d", 3, 3},
+        {REPORT_BY_EXPIRY, "<90d", 4, 4},
+        {REPORT_BY_EXPIRY, "later", 5, 5},
+        {REPORT_BY_EXPIRY, "", 14, 6},
+        {REPORT_BY_EXPIRES, "2026-12-04", 2, 2},
+        {REPORT_BY_EXPIRES, "2026-11-20", 7, 7},
+        {REPORT_BY_EXPIRES, "", 14, 6},
     };
 
     world_open(w, 0);
