@@ -38,6 +38,8 @@ const struct route routes[] = {
     {HTTP_POST, "/api/v1/policy/shadow", post_policy_shadow, "comment", false},
     {HTTP_DELETE, "/api/v1/policy/shadow", delete_policy_shadow, "", false},
     {HTTP_POST, "/api/v1/policy/whatif", post_policy_whatif, SHADOW, false},
+    {HTTP_GET, "/api/v1/policy/receivers", get_policy_receivers, "", false},
+    {HTTP_POST, "/api/v1/policy/refresh", post_policy_refresh, "comment expected", false},
     {HTTP_POST, "/api/v1/policy/rollback", post_policy_rollback, "to comment expected", false},
 
     {HTTP_GET, "/api/v1/reports/delivery", get_report_delivery, REPORT, false},

@@ -156,6 +156,11 @@ static void explain_group(struct explain_call *call, const struct policy_match *
     json_object_set_new(call->facts, "match", json_string(match_how_name(m->how)));
     json_object_set_new(call->facts, "pattern", json_string(m->pattern ? m->pattern : ""));
     json_object_set_new(call->facts, "group_line", json_integer(g->line));
+    if (g->file)
+        json_object_set_new(call->facts, "group_file", json_string(g->file));
+    if (g->base_file)
+        json_object_set_new(call->facts, "group_over",
+                            json_pack("{s:s, s:i}", "file", g->base_file, "line", (int)g->base_line));
     json_object_set_new(call->facts, "starttls", json_string(tls_level_name(g->starttls)));
     json_object_set_new(call->facts, "route", json_string(g->route == ROUTE_SMARTHOST ? "smarthost" : "mx"));
     policy_dump_group(g, &yaml);

@@ -80,6 +80,8 @@ int cmd_policy_diff(struct cli *cli);
 int cmd_policy_apply(struct cli *cli);
 int cmd_policy_history(struct cli *cli);
 int cmd_policy_rollback(struct cli *cli);
+int cmd_policy_refresh(struct cli *cli);
+int cmd_policy_receivers(struct cli *cli);
 int cmd_policy_export(struct cli *cli);
 int cmd_policy_shadow(struct cli *cli);
 int cmd_policy_whatif(struct cli *cli);

@@ -21,9 +21,20 @@ static void put_rule(struct buf *out, const struct cli *cli, const json_t *e)
         buf_puts(out, " match ");
         format_safe(out, bytes_of(field_text(e, "pattern")));
     }
-    if (field_count(e, "group_line"))
-        buf_putf(out, " (line %llu of policy version %llu)", (unsigned long long)field_count(e, "group_line"),
-                 (unsigned long long)field_count(e, "policy_version"));
+    if (field_count(e, "group_line")) {
+        buf_putf(out, " (line %llu of ", (unsigned long long)field_count(e, "group_line"));
+        if (field_known(e, "group_file")) {
+            format_safe(out, bytes_of(field_text(e, "group_file")));
+            buf_puts(out, " in ");
+        }
+        buf_putf(out, "policy version %llu", (unsigned long long)field_count(e, "policy_version"));
+        const json_t *over = json_object_get(e, "group_over");
+        if (over) {
+            buf_putf(out, ", over line %llu of ", (unsigned long long)field_count(over, "line"));
+            format_safe(out, bytes_of(field_text(over, "file")));
+        }
+        buf_putc(out, ')');
+    }
     buf_putc(out, '\n');
     put_label(out, cli, "starttls");
     format_safe(out, bytes_of(field_text(e, "starttls")));

@@ -119,7 +119,10 @@ static const struct command_option audit_options[] = {
 /* ---- policy ---- */
 
 static const struct command_option policy_show[] = {
-    COUNT("version", "This version instead of the current one"), LAST};
+    COUNT("version", "This version instead of the current one"),
+    FLAG("all", "With the files that it includes"), LAST};
+static const struct command_option policy_receivers[] = {
+    FLAG("date", "Only of when it is, where it lies, and what of it is in force"), LAST};
 static const struct command_option policy_diff[] = {
     COUNT("from", "Old side.  Preset: the version in force"),
     COUNT("to", "New side: a version instead of FILE"),
@@ -354,11 +357,17 @@ const struct command commands[] = {
     {"policy apply", "FILE", 1, 1, "Make a document the policy, at once and for all workers",
      "Errors are listed as FILE:LINE:COLUMN, and then nothing changes.  FILE - is stdin.", policy_apply,
      cmd_policy_apply},
+    {"policy receivers", "", 0, 0, "Groups and reply rules for large receivers, for 'include: [receivers]'",
+     "The file that the program brings, with the source of each fact.", policy_receivers,
+     cmd_policy_receivers},
+    {"policy refresh", "", 0, 0, "Apply the policy in force with its included files read anew",
+     "After an upgrade, or when an included file was edited.", policy_apply, cmd_policy_refresh},
     {"policy history", "", 0, 0, "Versions of the policy: when, who, why", NULL, policy_history,
      cmd_policy_history},
     {"policy rollback", "VERSION", 1, 1, "Apply the text of an earlier version as a new one", NULL,
      policy_apply, cmd_policy_rollback},
-    {"policy export", "", 0, 0, "The document as it was applied, to the octet", NULL, policy_export,
+    {"policy export", "", 0, 0, "The document as it was applied, to the octet",
+     "With the files that it includes behind it: applied again, it means the same.", policy_export,
      cmd_policy_export},
 
     {"report delivery", "", 0, 0, "Delivered, deferred, bounced", NULL, report_delivery, cmd_report_delivery},
