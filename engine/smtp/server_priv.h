@@ -70,6 +70,7 @@ struct smtp_server {
     enum server_event event;
     uint64_t now_ms, deadline_ms;
     struct outq out;
+    struct buf reply;   /* the reply in the making; keeps its memory */
     struct buf line;    /* the start of a line whose end has not come */
     struct buf kept;    /* octets that wait for the owner's answer */
     bool line_dropped;  /* it was too long: what comes is passed over up to its CRLF */
