@@ -16,6 +16,7 @@ static const char *const texts[ST_COUNT] = {
         " orcpt, last_text) SELECT * FROM " STORE_ACCEPT_RCPT,
     [ST_MESSAGE_DELETE] = "DELETE FROM message WHERE id = ?1",
     [ST_RCPT_DELETE] = "DELETE FROM rcpt" RCPT_KEY " AND state = ?3",
+    [ST_RCPT_DELETE_RUN] = "DELETE FROM rcpt WHERE message_id = ?1 AND no BETWEEN ?2 AND ?3 AND state = ?4",
     [ST_RCPT_STATE] = "SELECT state FROM rcpt" RCPT_KEY,
     [ST_RCPT_ANY] = "SELECT 1 FROM rcpt WHERE message_id = ?1 LIMIT 1",
     [ST_MESSAGE_PLACE] = "SELECT segment, size, offset FROM message WHERE id = ?1",

@@ -259,10 +259,9 @@ enum err world_op(struct world *w, enum queue_op op, struct queue_selector which
     return e;
 }
 
-void world_result(struct world *w, uint64_t id, uint32_t no, const char *domain, enum attempt_then then,
-                  enum outcome_kind kind, int64_t due_unix)
+static void add_result(struct attempt_batch *b, uint64_t id, uint32_t no, const char *domain,
+                       enum attempt_then then, enum outcome_kind kind, int64_t due_unix)
 {
-    struct attempt_batch *b = attempt_batch_create();
     struct attempt *a = attempt_batch_add(b);
 
     a->message_id = id;
@@ -275,6 +274,23 @@ void world_result(struct world *w, uint64_t id, uint32_t no, const char *domain,
     a->due_unix = due_unix;
     a->at_unix_ms = clock_unix_ms();
     outcome_local(&a->outcome, kind, STAGE_RCPT, kind == OUTCOME_DELIVERED ? 250 : 450, "", "said the test");
+}
+
+void world_result(struct world *w, uint64_t id, uint32_t no, const char *domain, enum attempt_then then,
+                  enum outcome_kind kind, int64_t due_unix)
+{
+    struct attempt_batch *b = attempt_batch_create();
+
+    add_result(b, id, no, domain, then, kind, due_unix);
+    store_post_results(w->store, b, 20000, ++w->row);
+}
+
+void world_results(struct world *w, uint64_t id, uint32_t first, uint32_t count, const char *domain)
+{
+    struct attempt_batch *b = attempt_batch_create();
+
+    for (uint32_t i = 0; i < count; i++)
+        add_result(b, id, first + i, domain, THEN_REMOVE, OUTCOME_DELIVERED, 0);
     store_post_results(w->store, b, 20000, ++w->row);
 }
 

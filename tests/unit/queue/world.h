@@ -49,6 +49,8 @@ enum err world_op(struct world *w, enum queue_op op, struct queue_selector which
 /* One result; the job is not touched. */
 void world_result(struct world *w, uint64_t id, uint32_t no, const char *domain, enum attempt_then then,
                   enum outcome_kind kind, int64_t due_unix);
+/* Recipients [first, first + count) delivered, in one batch. */
+void world_results(struct world *w, uint64_t id, uint32_t first, uint32_t count, const char *domain);
 void world_give_back(struct world *w, struct list *jobs);
 /* The job of that recipient taken out of w->jobs, or NULL. */
 struct job *world_take_job(struct world *w, uint64_t id, uint32_t no);
