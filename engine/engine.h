@@ -97,6 +97,16 @@ MUST_CHECK enum err engine_tlsrpt_build(struct engine *e, const char *domain, in
 /* Takes in reports of others: received_take (engine/tlsrpt/received.h).  Waits. */
 MUST_CHECK enum err engine_tlsrpt_take(struct engine *e, struct bytes octets, struct buf *answer, const char **why);
 
+/* ---- shaping: what was imposed automatically (engine/shaping.h) ---- */
+struct engine_shaping_filter { /* all of it holds; zeroed: everything */
+    uint64_t id;
+    const char *group, *domain; /* domain: normalised; waits for DNS, because its hosts are what counts */
+};
+/* {events: [EVENT], in_force, more}, newest first (webui-api/README.md). */
+json_t *engine_shaping_list(struct engine *e, const struct engine_shaping_filter *filter, size_t max);
+/* Ends them at once for all workers; `by` for the log.  Number of events. */
+size_t engine_shaping_clear(struct engine *e, const struct engine_shaping_filter *filter, const char *by);
+
 /* ---- seeing; all return new references ---- */
 /* Counters, workers, listeners, certificates, limits in force, drain state; the shape is in
  * webui-api/README.md. */

@@ -64,6 +64,19 @@ struct group_limits { /* over all workers */
     double bytes_per_second; /* 0: no limit */
 };
 
+/* What is done without a rule when a receiver does not keep up: engine/shaping.h. */
+enum adaptive_mode { ADAPTIVE_OFF, ADAPTIVE_ON };
+struct group_adaptive {
+    enum adaptive_mode mode;
+    uint32_t storm_replies;  /* so many replies that ask to slow down … */
+    uint32_t storm_share;    /* … and such a share of all, in percent … */
+    uint32_t storm_window_s; /* … within so long are a storm */
+    uint32_t step_percent;   /* what a step leaves of connections and rate */
+    uint32_t recover_after_s;
+    uint32_t min_connections; /* no step goes below these two */
+    double min_rate;          /* messages a second */
+};
+
 struct group {
     char *name;              /* owned by the snapshot, as all below */
     uint32_t index;          /* position in the snapshot */
@@ -93,6 +106,7 @@ struct group {
     char *auth_password_file; /* path; the secret itself is never in the document */
     struct group_limits limits;
     enum pipelining_mode pipelining;
+    struct group_adaptive adaptive;
     struct retry_schedule retry;
     struct reply_rule *replies; /* its own rules, in their order */
     size_t reply_count;

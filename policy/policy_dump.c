@@ -110,6 +110,10 @@ static bool is_set(const struct policy_key *key, const struct group_draft *d, co
         return !smart;
     if (strncmp(key->name, "route.", 6) == 0 && !smart)
         return false;
+    if (strcmp(key->name, "adaptive") == 0) /* a map of its keys says that it is on */
+        return d->g.adaptive.mode == ADAPTIVE_OFF;
+    if (strncmp(key->name, "adaptive.", 9) == 0)
+        return d->g.adaptive.mode == ADAPTIVE_ON;
     if (key->type == KEY_PINS)
         return d->g.tls_pin_count > 0;
     if (key->type == KEY_REPLIES)
@@ -204,7 +208,11 @@ static void put_range(struct buf *out, const struct policy_key *key)
     case KEY_BOOL: buf_puts(out, "true or false"); break;
     case KEY_COUNT:
     case KEY_PORT: buf_putf(out, "number, %.0f to %.0f", key->min, key->max); break;
-    case KEY_RATE: buf_putf(out, "number, %.0f to %.0f, with decimals if wanted", key->min, key->max); break;
+    case KEY_RATE:
+        buf_puts(out, "number, ");
+        policy_put_number(out, key->min);
+        buf_putf(out, " to %.0f, with decimals if wanted", key->max);
+        break;
     case KEY_FREQUENCY:
         buf_putf(out, "number, %.0f to %.0f, and `/s`, `/m` or `/h`", key->min, key->max);
         break;

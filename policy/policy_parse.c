@@ -96,6 +96,8 @@ static void read_section(struct policy_reader *r, const char *name, const struct
         begin_route(r);
         r->at[policy_key_index("route")] = value;
     }
+    if (strcmp(name, "adaptive") == 0)
+        r->draft->g.adaptive.mode = ADAPTIVE_ON;
     snprintf(prefix.text, sizeof(prefix.text), "%s.", name);
     read_keys(r, value, prefix.text);
 }

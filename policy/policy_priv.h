@@ -53,7 +53,7 @@ struct policy_key {
     const char *help;
 };
 
-#define POLICY_KEYS 64
+#define POLICY_KEYS 128
 extern const struct policy_key policy_keys[];
 extern const size_t policy_key_count;
 /* Row of a key that exists. */

@@ -28,6 +28,9 @@ const struct route routes[] = {
     {HTTP_GET, "/api/v1/campaigns/{id}", get_campaign, "", false},
     {HTTP_POST, "/api/v1/campaigns/{id}", post_campaign, "", false},
 
+    {HTTP_GET, "/api/v1/shaping", get_shaping, "id group domain limit", false},
+    {HTTP_POST, "/api/v1/shaping/clear", post_shaping_clear, "id group domain all", false},
+
     {HTTP_GET, "/api/v1/policy", get_policy, "", false},
     {HTTP_GET, "/api/v1/policy/versions", get_policy_versions, "before limit", false},
     {HTTP_GET, "/api/v1/policy/versions/{n}", get_policy_version, "", false},

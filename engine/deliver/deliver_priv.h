@@ -20,8 +20,6 @@ struct deliver {
     struct map dests;        /* struct dest by domain */
     struct map sites;        /* struct site by key; stale ones are not in it */
     struct list all_sites;   /* also the stale */
-    struct map no_chunking;  /* owned texts: "192.0.2.1:25" of peers whose BDAT does not work */
-    struct map no_ahead;     /* owned texts: peers that fall out of step with pipelining: full */
     struct map failed_hosts; /* struct failed_host by "mx.example.com:25" */
     struct alarm_clock clock;
     struct list give_back;       /* jobs to be returned to the store at the end of this event */
@@ -32,7 +30,6 @@ struct deliver {
     bool stalled; /* history holds up results: nothing new is sent */
 };
 bool deliver_is_stalled(struct deliver *d);
-void deliver_forget_peers(struct map *peers); /* no_chunking, no_ahead */
 
 /* A reason to leave a destination or site alone for a while. */
 struct suspension {
@@ -135,9 +132,9 @@ struct site {
     struct permit_waiter waiter, global_waiter;
     bool waits_for_permit; /* in one of the queues */
     struct suspension rest;
-    uint64_t storm_since_ms;          /* outcomes of this worker are counted from here for a while */
-    uint32_t storm_seen, storm_slowed; /* all; those that asked us to slow down */
-    struct shaped *shaped; /* counted: what reply rules impose, over all workers */
+    struct shaped *shaped;       /* counted: what we imposed on it, over all workers */
+    uint64_t window_since_ms;    /* replies to this worker's mail are counted from here for a while */
+    uint32_t window_replies, window_told; /* all; those that `shaped` heard of */
     struct pace *messages, *connects;   /* borrowed, as the pools */
     struct pace_rule rules[PACE_RULES]; /* of messages */
     bool is_paced;                      /* one of them is a limit */
@@ -146,9 +143,7 @@ struct site {
     uint32_t walkers;        /* links that look for their first connection under a connection_rate */
     const char *bound_by;    /* static: the limit that was met last, until … */
     uint64_t bound_until_ms; /* 0: as long as it waits for a permit */
-    uint32_t cap;            /* connections a refusing receiver left us; 0: no cap */
-    uint64_t cap_until_ms;
-    struct alarm alarm;  /* end of suspension, cap or wait */
+    struct alarm alarm;      /* end of suspension or wait */
     char *auth_password; /* owned, wiped; read when first needed */
 };
 
@@ -186,6 +181,7 @@ bool shape_take_address(struct link *link);
 void shape_give_address(struct link *link);
 void shape_all_busy(struct site *s);           /* every address was full */
 bool shape_is_wanted(const struct link *link); /* somebody else waits for its host or source address */
+double shape_messages_per_second(const struct site *s); /* by the slowest of its limits; 0: none */
 void shape_met(struct site *s, const char *limit, uint64_t until_ms);
 /* Which limit binds now: {limit, milliseconds_left?}, or NULL. */
 json_t *shape_json(const struct site *s, uint64_t now_ms);
@@ -201,13 +197,15 @@ uint64_t failed_host_left_ms(struct deliver *d, const char *name,
                              uint16_t port); /* 0: it is as good as any */
 void failed_hosts_fini(struct deliver *d);
 
-/* ---- replies.c: rules about replies ---- */
+/* ---- replies.c: what replies and refusals impose ---- */
 void replies_init(struct site *s);
 void replies_fini(struct site *s);
 /* Every outcome of a conversation comes here; that of a refused recipient may change.  Seconds to wait for the next attempt; 0: by the schedule. */
 uint32_t replies_judge(const struct link *link, struct outcome *o);
 /* A host refused before any recipient: only what concerns the site. */
 void replies_on_failed_host(struct link *link, const struct outcome *o);
+/* A connection came to nothing, while others of the site stand. */
+void replies_on_refused(struct site *s, const struct outcome *o);
 bool replies_may_open(struct site *s); /* true: one connection is counted, until shaped_give_connection */
 bool replies_may_send(struct site *s); /* false: the alarm is set */
 bool replies_are_too_many(const struct site *s);
@@ -215,8 +213,6 @@ bool replies_want_it_closed(const struct site *s); /* an idle link */
 void replies_on_alarm(struct site *s);
 void replies_rest(struct site *s);  /* it rests: to be woken at the end */
 void replies_clear(struct site *s); /* by hand */
-json_t *replies_json(const struct site *s, uint64_t now_ms); /* NULL: nothing in force */
-void replies_put_status(const struct site *s, uint64_t now_ms, json_t *group);
 
 /* ---- link.c, link_session.c, link_tls.c: one connection and its way there ---- */
 struct deliver_txn {

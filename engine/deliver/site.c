@@ -10,9 +10,8 @@
 #include "engine/deliver/deliver_priv.h"
 #include "engine/shaping.h"
 
-#define JOBS_PER_OPENING 4     /* a link that is being opened counts as capacity for that many jobs */
-#define WALKERS_MAX      2     /* links that wait for connection_rate: each holds a permit */
-#define CAP_MS           60000 /* how long a refused connection keeps us from opening more */
+#define JOBS_PER_OPENING 4 /* a link that is being opened counts as capacity for that many jobs */
+#define WALKERS_MAX      2 /* links that wait for connection_rate: each holds a permit */
 
 static void make_key(struct buf *key, const struct group *group, const struct site_host *hosts, size_t count,
                      const struct security *security)
@@ -66,12 +65,8 @@ static void on_alarm(struct alarm *a)
     struct site *s = CONTAINER_OF(a, struct site, alarm);
     uint64_t now = worker_now_ms(s->d->w);
 
-    if (s->cap && s->cap_until_ms <= now)
-        s->cap = 0;
     replies_on_alarm(s);
-    if (s->cap) /* what is still ahead rings again */
-        site_set_alarm(s, s->cap_until_ms);
-    if (s->open_after_ms > now)
+    if (s->open_after_ms > now) /* what is still ahead rings again */
         site_set_alarm(s, s->open_after_ms);
     if (s->paced_until_ms > now)
         site_set_alarm(s, s->paced_until_ms);
@@ -448,8 +443,6 @@ static bool take_permits(struct site *s)
 
 static bool wants_link(const struct site *s, enum job_class class)
 {
-    if (s->cap && s->link_count >= s->cap)
-        return false;
     if (class == CLASS_REQUIRETLS && !s->security.sts_asked)
         return false; /* its destinations are being bound anew */
     return s->queued_jobs[class] > s->opening[class] * JOBS_PER_OPENING;
@@ -509,15 +502,6 @@ static bool has_live_link(const struct site *s, enum job_class class, bool clear
     return false;
 }
 
-static void cap_connections(struct site *s, const struct outcome *o)
-{
-    s->cap = MAX_OF(s->link_count, 2U) - 1;
-    s->cap_until_ms = worker_now_ms(s->d->w) + CAP_MS;
-    site_set_alarm(s, s->cap_until_ms);
-    log_info(&s->d->w->log, "site.capped", LOG_STR("group", s->group->name), LOG_STR("mx", s->hosts[0].name),
-             LOG_INT("connections", s->cap), LOG_STR("why", o->text));
-}
-
 static void rest(struct site *s, const struct outcome *o)
 {
     uint64_t now = worker_now_ms(s->d->w);
@@ -562,7 +546,7 @@ void site_on_walk_failed(struct site *s, struct link *link, const struct outcome
     }
     if (has_live_link(s, link->class,
                       link->clear_ok)) { /* others work: the receiver wants no more of us just now */
-        cap_connections(s, o);
+        replies_on_refused(s, o);
         return;
     }
     LIST_FOREACH_SAFE (node, &s->dests)

@@ -270,6 +270,12 @@ static const struct command_option tls_report_out[] = {
 static const struct command_option help[] = {FLAG("man", "The manual page hayauma(1) instead, for man -l -"),
                                              LAST};
 
+#define SHAPING_FILTER                                                                                       \
+    TEXT("group", "NAME", "Of this group"), TEXT("domain", "DOMAIN", "Of the hosts of this domain")
+static const struct command_option shaping_list[] = {SHAPING_FILTER, COUNT("limit", "At most so many.  Preset: 200"),
+                                                     LAST};
+static const struct command_option shaping_clear[] = {SHAPING_FILTER, FLAG("all", "Everything"), LAST};
+
 static const struct command_option log_follow[] = {
     TEXT("group", "NAME", "Only this group"),
     TEXT("domain", "DOMAIN", "Only this domain"),
@@ -335,6 +341,12 @@ const struct command commands[] = {
      "'report reconcile' by campaign, the attempts whose connection was lost after the final dot, and the runs that were "
      "cut short in the last 90 days.  Exit status 1 when the sums differ.",
      audit_options, cmd_audit},
+
+    {"shaping list", "", 0, 0, "What is slowed down or suspended automatically, since when, until when and why",
+     "By rules about replies, or because a receiver did not keep up ('adaptive' of its group).  Newest first.",
+     shaping_list, cmd_shaping_list},
+    {"shaping clear", "[ID]", 0, 1, "Take that back: mail goes on at once, in all workers",
+     "ID is that of 'shaping list'.  What brought it about may bring it about again.", shaping_clear, cmd_shaping_clear},
 
     {"policy show", "", 0, 0, "The policy in force, or another version", NULL, policy_show, cmd_policy_show},
     {"policy check", "FILE", 1, 1, "Every error of a policy document, changing nothing", "FILE - is stdin.",
