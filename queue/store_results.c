@@ -382,6 +382,8 @@ static enum err give_back(struct store *s, const struct job *j)
     }
     if (d && !d->cold) /* nobody pages a hot domain: its worker must know */
         store_add_wake(s, d, s->now_unix);
+    else if (d && !paused)
+        store_tell_lane(s, d, j->message->lane);
     return e;
 }
 

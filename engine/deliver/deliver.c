@@ -67,8 +67,10 @@ void deliver_on_wake(struct note *note, void *worker)
 
     for (size_t i = 0; i < wake->count && !d->closed; i++) {
         struct dest *dest = dest_get(d, wake->items[i].domain);
-        if (wake->items[i].due_unix <= now) {
-            dest->page_due = true;
+        if (wake->items[i].lane >= 0) {
+            dest_on_lane(dest, (uint16_t)wake->items[i].lane);
+        } else if (wake->items[i].due_unix <= now) {
+            dest->page_due = dest->fell_due = true;
             dest_kick(dest);
         } else {
             dest_wait_until(dest, wake->items[i].due_unix);

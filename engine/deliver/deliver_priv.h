@@ -6,6 +6,7 @@
 #include "engine/deliver/deliver.h"
 #include "engine/deliver/final.h"
 #include "engine/deliver/rule.h"
+#include "engine/deliver/turns.h"
 #include "engine/limits.h"
 #include "engine/smtp/client.h"
 #include "engine/sts/sts.h"
@@ -49,7 +50,7 @@ struct found;
 struct dest {
     struct deliver *d;
     char *domain;                  /* owned; its key */
-    struct list jobs[JOB_CLASSES]; /* ready, not in flight: oldest due first */
+    struct strands strands;        /* jobs that are not in flight */
     uint32_t queued_jobs[JOB_CLASSES];
     uint32_t queued; /* recipients in jobs */
     uint32_t flying; /* recipients in open transactions */
@@ -57,6 +58,7 @@ struct dest {
     bool paging;
     bool cold_again;       /* asked to be cold while a page was under way */
     bool page_due;         /* there is, or may be, due mail on disk */
+    bool fell_due;         /* some of it only just: it has its turn before the window is empty */
     int64_t next_due_unix; /* on disk, not due before; 0: nothing known */
     struct alarm alarm;
     struct suspension rest; /* DNS failures, and what concerns this destination alone of its site */
@@ -64,7 +66,6 @@ struct dest {
     struct policy_match match; /* into the site's policy */
     struct site *site;         /* NULL: not bound */
     struct list site_node;     /* in site->dests */
-    struct list ready_node;    /* in site->ready while it has jobs */
     uint64_t bound_until_ms;
     struct dns_query *query;
     struct sts_query *sts_query;
@@ -82,8 +83,9 @@ void dest_kick(struct dest *dest);
 void dest_kick_soon(struct dest *dest);                    /* from the loop, once */
 void dest_take_jobs(struct dest *dest, struct list *jobs); /* from the store: keeps or gives back */
 void dest_requeue(struct dest *dest, struct job *job);     /* to the front: was not attempted */
-struct job *dest_pop(struct dest *dest,
-                     enum job_class class); /* first job, without its recipients in flight */
+/* Mail of this lane has come to a cold destination, and stays on disk until it is asked for. */
+void dest_on_lane(struct dest *dest, uint16_t lane);
+struct job *dest_pop(struct strand *strand, enum job_class class); /* the first one, or NULL */
 bool dest_has_jobs(const struct dest *dest);
 enum job_class job_class(const struct job *job);
 void dest_unbind(struct dest *dest);
@@ -126,7 +128,8 @@ struct site {
     struct security security;
     bool implicit_mx; /* no MX: the domain itself */
     bool stale;       /* policy changed: drains */
-    struct list dests, ready, links, idle;
+    struct list dests, links, idle;
+    struct turns turns; /* of the destinations that have jobs and know where to */
     uint32_t queued_jobs[JOB_CLASSES], opening[JOB_CLASSES], link_count;
     struct permit_pool *pool, *global; /* borrowed: live as long as limits */
     struct permit_waiter waiter, global_waiter;

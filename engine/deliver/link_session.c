@@ -157,7 +157,7 @@ static void rest_idle(struct link *link)
     struct site *s = link->site;
     uint32_t most = s->group->limits.messages_per_connection;
 
-    if (s->waits_for_permit && list_is_empty(&s->ready)) { /* we want no more ourselves */
+    if (s->waits_for_permit && !s->turns.ready) { /* we want no more ourselves */
         permit_cancel(s->pool, &s->waiter);
         permit_cancel(s->global, &s->global_waiter);
         s->waits_for_permit = false;

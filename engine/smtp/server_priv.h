@@ -59,6 +59,8 @@ struct server_txn {
     uint64_t chunk_left; /* octets of the BDAT in work */
     bool chunk_last;
     int64_t not_before_unix;
+    int64_t expires_unix; /* 0: does not, before its group's lifetime */
+    enum priority priority;
     struct smtp_refusal refused; /* the first thing that was wrong; the rest is passed over */
     struct message *message;     /* owned until handed to the owner */
 };

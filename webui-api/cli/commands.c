@@ -38,7 +38,9 @@
             "has a client_ca, dns:NAME, email:ADDRESS, uri:URI, subject:DN; repeat it for more"),            \
         COUNT("max-connections", "Connections at a time; 0: no limit of its own"),                           \
         COUNT("messages-per-minute", "Messages in a minute; 0: no limit"),                                   \
-        TEXT("campaign", "ID", "The campaign of its mail that has no X-Campaign of its own")
+        TEXT("campaign", "ID", "The campaign of its mail that has no X-Campaign of its own"),                \
+        WORD("priority", "high|normal|low",                                                                  \
+             "Of its mail that has no X-Hayauma-Priority of its own.  Preset: normal")
 
 #define PASSWORD_STDIN                                                                                       \
     FLAG("password-stdin",                                                                                   \
@@ -208,7 +210,8 @@ static const struct command_option report_reconcile[] = {
 };
 
 static const struct command_option doctor_options[] = {
-    TEXT("connect", "HOST[:PORT]", "Also tries a connection to port 25 of this host, as mail would be delivered"),
+    TEXT("connect", "HOST[:PORT]",
+         "Also tries a connection to port 25 of this host, as mail would be delivered"),
     LAST,
 };
 
@@ -337,8 +340,10 @@ const struct command commands[] = {
     {"campaign cancel", "ID", 1, 1, "Give up all that waits of it, and tell nobody",
      "On a terminal it asks first.", campaign_cancel, cmd_campaign_op},
 
-    {"audit", "", 0, 0, "Whether every accepted recipient is accounted for, and who may have got something twice",
-     "'report reconcile' by campaign, the attempts whose connection was lost after the final dot, and the runs that were "
+    {"audit", "", 0, 0,
+     "Whether every accepted recipient is accounted for, and who may have got something twice",
+     "'report reconcile' by campaign, the attempts whose connection was lost after the final dot, and the "
+     "runs that were "
      "cut short in the last 90 days.  Exit status 1 when the sums differ.",
      audit_options, cmd_audit},
 
@@ -418,8 +423,10 @@ const struct command commands[] = {
      "Those that delivery has looked for, where the policy says mta_sts: try.", tls_sts, cmd_tls_sts},
 
     {"tls reports", "[import FILE…|show REPORT]", 0, 1000, "What others report about TLS on the way to us",
-     "import: takes in reports (RFC 8460) as JSON, gzipped JSON or mails; FILE - is stdin.  show: one of them, by "
-     "the name that --by report gives.  Without either the sums.  Mail to the address tlsrpt.receive is taken in by "
+     "import: takes in reports (RFC 8460) as JSON, gzipped JSON or mails; FILE - is stdin.  show: one of "
+     "them, by "
+     "the name that --by report gives.  Without either the sums.  Mail to the address tlsrpt.receive is "
+     "taken in by "
      "itself.",
      tls_reports, cmd_tls_reports},
     {"tls report-out", "[list [DOMAIN]|send DOMAIN]", 0, 2, "What we report about TLS to others",

@@ -34,6 +34,7 @@ static void on_wake(struct note *note, void *owner)
         if (current->wake_count == COUNT_OF(current->wakes))
             break;
         snprintf(current->wakes[current->wake_count].domain, 64, "%s", wake->items[i].domain);
+        current->wakes[current->wake_count].lane = wake->items[i].lane;
         current->wakes[current->wake_count++].due_unix = wake->items[i].due_unix;
     }
     store_wake_destroy(wake);
@@ -66,6 +67,7 @@ void world_init(struct world *w)
                                       .on_jobs = on_jobs,
                                       .on_wake = on_wake,
                                       .on_final_due = on_final_due};
+    w->campaign = "spring";
     current = w;
 }
 
@@ -182,7 +184,8 @@ enum err world_accept_at(struct world *w, const struct world_rcpt *rcpts, uint32
     struct message m = {.id = id && *id ? *id : message_id_make(0),
                         .accepted_unix = clock_unix(),
                         .sender = "news@sender.example",
-                        .campaign = "spring",
+                        .flags = w->flags,
+                        .campaign = w->campaign,
                         .account = "shop",
                         .body = body,
                         .rcpt_count = count,
@@ -211,16 +214,28 @@ enum err world_accept(struct world *w, const char *address, const char *domain, 
                            world_body("Subject: x\r\n\r\nhello\r\n"), id);
 }
 
-struct store_page *world_page(struct world *w, const char *domain, uint32_t limit)
+static struct store_page *get_page(struct world *w, const char *domain, uint32_t limit, int32_t lane)
 {
     struct store_page *p = MEM_NEW(struct store_page);
 
+    p->only_lane = lane >= 0;
+    p->lane = lane >= 0 ? (uint16_t)lane : 0;
     p->domain = mem_strdup(domain);
     p->limit = limit;
     prepare(w, &p->req);
     store_post_page(w->store, p);
     world_wait(w, &answered);
     return p;
+}
+
+struct store_page *world_page(struct world *w, const char *domain, uint32_t limit)
+{
+    return get_page(w, domain, limit, -1);
+}
+
+struct store_page *world_lane_page(struct world *w, const char *domain, uint32_t limit, uint16_t lane)
+{
+    return get_page(w, domain, limit, lane);
 }
 
 void world_sync(struct world *w)
