@@ -7,7 +7,6 @@
 
 #include "base/bytes.h"
 #include "base/ip.h"
-#include "queue/lane.h"
 
 #define SCRAM_KEY_BYTES 32
 
@@ -28,7 +27,6 @@ struct account {
                             how */
     size_t certificate_count;
     char *campaign; /* of its mail without X-Campaign; NULL: none */
-    enum priority priority; /* of its mail without X-Hayauma-Priority */
     bool disabled;
     int64_t created_unix;
 };

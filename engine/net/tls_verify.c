@@ -1,5 +1,6 @@
 /* What PKIX, or a pin, says of the certificates that a server presented. */
 #include <gnutls/crypto.h>
+#include <gnutls/ocsp.h>
 #include <gnutls/x509.h>
 #include <stdio.h>
 #include <string.h>
@@ -51,14 +52,63 @@ static bool is_self_signed(const struct presented *p)
     return p->count == 1 && gnutls_x509_crt_check_issuer(p->list[0], p->list[0]);
 }
 
-/* A server that staples an answer of its authority may be telling us that its certificate was revoked. */
-static bool is_revoked(gnutls_session_t session)
-{
-    unsigned status = 0;
+/* ---- stapled answers: RFC 6066 section 8, RFC 6960 ---- */
 
-    return gnutls_ocsp_status_request_is_checked(session, GNUTLS_OCSP_SR_IS_AVAIL) &&
-           gnutls_certificate_verify_peers2(session, &status) >= 0 && status & GNUTLS_CERT_REVOKED;
+/* Signed by this issuer, or by whom it appointed: only then does the answer count. */
+static bool issuer_signed(gnutls_ocsp_resp_t answer, gnutls_x509_crt_t issuer)
+{
+    unsigned wrong = 0;
+
+    return gnutls_ocsp_resp_verify_direct(answer, issuer, &wrong, 0) >= 0 && !wrong;
 }
+
+/* What is old still counts: a revocation does not pass. */
+static bool names_as_revoked(gnutls_ocsp_resp_t answer, gnutls_x509_crt_t crt)
+{
+    unsigned state;
+
+    for (unsigned i = 0;
+         gnutls_ocsp_resp_get_single(answer, i, NULL, NULL, NULL, NULL, &state, NULL, NULL, NULL, NULL) >= 0;
+         i++)
+        if (state == GNUTLS_OCSP_CERT_REVOKED && gnutls_ocsp_resp_check_crt(answer, i, crt) >= 0)
+            return true;
+    return false;
+}
+
+/* The issuer may stand among what was presented, in any order, or be a root that only we have. */
+static bool issuer_of_vouches(const struct presented *p, unsigned at, gnutls_x509_trust_list_t trusted,
+                              gnutls_ocsp_resp_t answer)
+{
+    gnutls_x509_crt_t root;
+
+    for (unsigned i = 0; i < p->count; i++)
+        if (i != at && gnutls_x509_crt_check_issuer(p->list[at], p->list[i]) &&
+            issuer_signed(answer, p->list[i]))
+            return true;
+    return gnutls_x509_trust_list_get_issuer(trusted, p->list[at], &root, 0) >= 0 &&
+           issuer_signed(answer, root);
+}
+
+/* A server that staples an answer of its authority may be telling us that its certificate was revoked. GnuTLS
+ * looks for the issuer in the chain alone, and does not find a root that was left out of it. */
+static bool is_revoked(gnutls_session_t session, gnutls_x509_trust_list_t trusted, const struct presented *p)
+{
+    bool revoked = false;
+
+    for (unsigned i = 0; i < p->count && !revoked; i++) {
+        gnutls_datum_t der;
+        gnutls_ocsp_resp_t answer;
+        if (gnutls_ocsp_status_request_get2(session, i, &der) < 0 || gnutls_ocsp_resp_init(&answer) < 0)
+            continue;
+        revoked = gnutls_ocsp_resp_import2(answer, &der, GNUTLS_X509_FMT_DER) >= 0 &&
+                  gnutls_ocsp_resp_get_status(answer) == GNUTLS_OCSP_RESP_SUCCESSFUL &&
+                  names_as_revoked(answer, p->list[i]) && issuer_of_vouches(p, i, trusted, answer);
+        gnutls_ocsp_resp_deinit(answer);
+    }
+    return revoked;
+}
+
+/* ---- PKIX ---- */
 
 static enum tls_verify of_status(unsigned status, const struct presented *p)
 {
@@ -91,7 +141,7 @@ static enum tls_verify by_pkix(gnutls_session_t session, const struct session_ex
     enum tls_verify v = of_status(status, p);
     if (v != TLS_VERIFY_PKIX)
         return v;
-    if (is_revoked(session))
+    if (is_revoked(session, trusted, p))
         return TLS_VERIFY_REVOKED;
     if (!certificate_find_name(p->list[0], (const char *const *)extra->names, extra->name_count))
         return TLS_VERIFY_WRONG_NAME;

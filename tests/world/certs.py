@@ -126,8 +126,9 @@ class Certs:
         return self._leaf("huge", names, comment=1 << 20)
 
     def staple(self, cert_file, revoked):
-        """What the intermediate authority says of a leaf of its own, as a server sends it along (RFC 6066 §8): a file."""
-        now, issuer = datetime.datetime.utcnow(), self.intermediate
+        """What its authority says of a leaf, as a server sends it along (RFC 6066 §8): a file."""
+        now = datetime.datetime.utcnow()
+        issuer = next(a for a in (self.root, self.intermediate) if a.cert.subject == load(cert_file)[0].issuer)
         response = ocsp.OCSPResponseBuilder().add_response(
             cert=load(cert_file)[0], issuer=issuer.cert, algorithm=hashes.SHA1(),
             cert_status=ocsp.OCSPCertStatus.REVOKED if revoked else ocsp.OCSPCertStatus.GOOD, this_update=now - DAY / 24,

@@ -79,12 +79,16 @@ def make_devices():
 
 
 class MailServer:
-    """What Postfix and Exim share: a folder in the jail, Maildirs with what arrived, and an end."""
+    """
+    What Postfix and Exim share: a folder in the jail, Maildirs with what arrived, and an end.  `faces` are further
+    addresses with a certificate of their own, or without TLS: [(address, (certificate file, key file) or None)].
+    """
 
     kind = ""
 
-    def __init__(self, instance, address, port, host, cert, tls=True, relay=None):
+    def __init__(self, instance, address, port, host, cert, tls=True, relay=None, faces=()):
         self.address, self.port, self.host, self.cert, self.tls, self.relay = address, port, host, cert, tls, relay
+        self.faces = list(faces)
         self.inside = f"/instances/{instance}-{self.kind}"
         self.folder = ROOT / self.inside[1:]
         self.process = None
@@ -94,9 +98,15 @@ class MailServer:
         make_devices()
         for name in folders:
             (self.folder / name).mkdir(parents=True)
-        for name, source in zip(("cert.pem", "key.pem"), self.cert):
-            shutil.copy(source, self.folder / "etc" / name)
-        os.chmod(self.folder / "etc/key.pem", 0o644 if self.kind == "exim" else 0o600)
+        self._copy_pair(self.cert, "cert.pem", "key.pem")
+        for address, pair in self.faces:
+            if pair:
+                self._copy_pair(pair, f"{address}.pem", f"{address}.key")
+
+    def _copy_pair(self, pair, certificate, key):
+        shutil.copy(pair[0], self.folder / "etc" / certificate)
+        shutil.copy(pair[1], self.folder / "etc" / key)
+        os.chmod(self.folder / "etc" / key, 0o644 if self.kind == "exim" else 0o600)
 
     def _own(self, user, *paths):
         subprocess.run(outside("chown", "-R", user, *[str(self.folder / p) for p in paths]), check=True)
@@ -105,8 +115,9 @@ class MailServer:
         self.process = subprocess.Popen(
             jail(*command), stdin=subprocess.DEVNULL, stdout=open(self.folder / "stdout", "wb"), stderr=subprocess.STDOUT,
             start_new_session=True, **more)
-        if not net.wait_for_port(self.address, self.port, 20, lambda: self.process.poll() is None):
-            raise RuntimeError(f"{self.kind} did not start: " + self.complaints())
+        for address in [self.address, *[a for a, _ in self.faces]]:
+            if not net.wait_for_port(address, self.port, 20, lambda: self.process.poll() is None):
+                raise RuntimeError(f"{self.kind} did not start: " + self.complaints())
 
     def complaints(self):
         texts = []
@@ -224,6 +235,10 @@ in_flow_delay = 0
         program = {"rewrite": "trivial-rewrite", "defer": "bounce", "trace": "bounce", "relay": "smtp", "retry": "error",
                    "postlog": "postlogd"}
         lines = [f"{self.address}:{self.port} inet n - n - - smtpd"]
+        for address, pair in self.faces:
+            etc = f"{here}/etc/{address}"
+            tls = [f"smtpd_tls_cert_file={etc}.pem", f"smtpd_tls_key_file={etc}.key"] if pair else ["smtpd_tls_security_level=none"]
+            lines += [f"{address}:{self.port} inet n - n - - smtpd", *[f"  -o {option}" for option in tls]]
         lines += [f"{s} {program.get(s.split()[0], s.split()[0])}" for s in services]
         (self.folder / "etc/master.cf").write_text("\n".join(lines) + "\n")
         self._own("101", *[f"spool/{d}" for d in ("active bounce corrupt defer deferred flush hold incoming private saved trace").split()])
@@ -252,6 +267,13 @@ class Exim(MailServer):
     def start(self):
         self._make("etc", "spool", "mail", "log")
         here = self.inside
+        certificate, key, advertise = f"{here}/etc/cert.pem", f"{here}/etc/key.pem", "*" if self.tls else ""
+        for address, pair in self.faces:
+            which = "${if eq{$received_ip_address}{%s}{%%s}{%%s}}" % address
+            if pair:
+                certificate, key = which % (f"{here}/etc/{address}.pem", certificate), which % (f"{here}/etc/{address}.key", key)
+            else:
+                advertise = which % ("", advertise)
         router = f"""
 smarthost:
   driver = manualroute
@@ -266,7 +288,7 @@ mailbox:
 """
         (self.folder / "etc/exim.conf").write_text(f"""
 primary_hostname = {self.host}
-local_interfaces = {self.address}
+local_interfaces = {" : ".join([self.address, *[a for a, _ in self.faces]])}
 daemon_smtp_ports = {self.port}
 disable_ipv6 = true
 spool_directory = {here}/spool
@@ -287,9 +309,9 @@ split_spool_directory = true
 message_logs = false
 deliver_drop_privilege = false
 log_selector = +tls_cipher +smtp_connection +received_recipients
-tls_advertise_hosts = {'*' if self.tls else ''}
-tls_certificate = {here}/etc/cert.pem
-tls_privatekey = {here}/etc/key.pem
+tls_advertise_hosts = {advertise}
+tls_certificate = {certificate}
+tls_privatekey = {key}
 keep_environment =
 never_users =
 exim_user = exim
