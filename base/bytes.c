@@ -5,11 +5,6 @@
 
 #include "base/mem.h"
 
-struct bytes bytes_of(const char *s)
-{
-    return (struct bytes){s, s ? strlen(s) : 0};
-}
-
 bool bytes_eq(struct bytes a, struct bytes b)
 {
     return a.len == b.len && (a.len == 0 || memcmp(a.at, b.at, a.len) == 0);
@@ -108,42 +103,81 @@ void buf_clear(struct buf *b)
     b->len = 0;
 }
 
-char *buf_reserve(struct buf *b, size_t n)
+char *buf_grow(struct buf *b, size_t n)
 {
+    size_t cap = b->cap ? b->cap : 64;
+
     assert(n <= SIZE_MAX / 4);
-    if (!b->at || b->cap - b->len < n) {
-        size_t cap = b->cap ? b->cap : 64;
-        while (cap - b->len < n)
-            cap *= 2;
-        b->at = mem_realloc(b->at, cap);
-        b->cap = cap;
-    }
+    while (cap - b->len < n)
+        cap *= 2;
+    b->at = mem_realloc(b->at, cap);
+    b->cap = cap;
     return b->at + b->len;
 }
 
-void buf_put(struct buf *b, struct bytes s)
+/* ---- formatted text ---- */
+
+static bool is_simple(const char *format)
 {
-    if (s.len == 0)
-        return;
-    memcpy(buf_reserve(b, s.len), s.at, s.len);
-    b->len += s.len;
+    const char *at = strchr(format, '%');
+
+    for (; at; at = strchr(at + 2, '%'))
+        if (at[1] == '\0' || !strchr("sduc%", at[1]))
+            return false;
+    return true;
 }
 
-void buf_puts(struct buf *b, const char *s)
+#define DIGITS 24
+
+/* The digits, from the returned place to the end of `digits`. */
+static struct bytes decimal(char digits[DIGITS], uint64_t n, bool negative)
 {
-    buf_put(b, bytes_of(s));
+    size_t at = DIGITS;
+
+    do {
+        digits[--at] = (char)('0' + n % 10);
+        n /= 10;
+    } while (n);
+    if (negative)
+        digits[--at] = '-';
+    return bytes_make(digits + at, DIGITS - at);
 }
 
-void buf_putc(struct buf *b, char c)
+static struct bytes of_int(char digits[DIGITS], int64_t n)
 {
-    *buf_reserve(b, 1) = c;
-    b->len++;
+    return decimal(digits, n < 0 ? 0 - (uint64_t)n : (uint64_t)n, n < 0);
+}
+
+static void print_simple(struct buf *out, const char *format, va_list ap)
+{
+    char digits[DIGITS], one;
+
+    for (const char *at; (at = strchr(format, '%')); format = at + 2) {
+        struct bytes value = BYTES("%");
+        buf_put(out, bytes_make(format, (size_t)(at - format)));
+        switch (at[1]) {
+        case 's': value = bytes_of(va_arg(ap, const char *)); break;
+        case 'd': value = of_int(digits, va_arg(ap, int)); break;
+        case 'u': value = decimal(digits, va_arg(ap, unsigned), false); break;
+        case 'c':
+            one = (char)va_arg(ap, int);
+            value = bytes_make(&one, 1);
+            break;
+        default: break;
+        }
+        buf_put(out, value);
+    }
+    buf_puts(out, format);
 }
 
 void buf_putv(struct buf *b, const char *format, va_list ap)
 {
     va_list again;
 
+    if (is_simple(format)) {
+        print_simple(b, format, ap);
+        return;
+    }
     va_copy(again, ap);
     size_t room = b->cap - b->len;
     int n = vsnprintf(room ? b->at + b->len : NULL, room, format, ap);
@@ -158,17 +192,9 @@ void buf_putv(struct buf *b, const char *format, va_list ap)
 
 void buf_put_int(struct buf *b, int64_t n)
 {
-    char digits[24];
-    size_t at = sizeof(digits);
-    uint64_t rest = n < 0 ? 0 - (uint64_t)n : (uint64_t)n;
+    char digits[DIGITS];
 
-    do {
-        digits[--at] = (char)('0' + rest % 10);
-        rest /= 10;
-    } while (rest);
-    if (n < 0)
-        digits[--at] = '-';
-    buf_put(b, bytes_make(digits + at, sizeof(digits) - at));
+    buf_put(b, of_int(digits, n));
 }
 
 void buf_putf(struct buf *b, const char *format, ...)

@@ -19,7 +19,11 @@ struct bytes {
 
 #define BYTES(literal) ((struct bytes){(literal), sizeof(literal) - 1})
 
-struct bytes bytes_of(const char *s); /* NULL gives an empty run */
+/* NULL gives an empty run.  Here, so that the length of a literal costs nothing. */
+static inline struct bytes bytes_of(const char *s)
+{
+    return (struct bytes){s, s ? strlen(s) : 0};
+}
 static inline struct bytes bytes_make(const void *at, size_t len)
 {
     return (struct bytes){(const char *)at, len};
@@ -51,14 +55,32 @@ struct buf {
     size_t len, cap;
 };
 
-void buf_fini(struct buf *b); /* also makes it empty and usable again */
-void buf_clear(struct buf *b); /* keeps the memory */
+void buf_fini(struct buf *b);            /* also makes it empty and usable again */
+void buf_clear(struct buf *b);           /* keeps the memory */
+char *buf_grow(struct buf *b, size_t n); /* buf_reserve when there is no room */
 /* Room for n more octets; returns where they go.  The caller adds to b->len what it wrote. */
-char *buf_reserve(struct buf *b, size_t n);
-void buf_put(struct buf *b, struct bytes s);
-void buf_puts(struct buf *b, const char *s);
-void buf_putc(struct buf *b, char c);
-void buf_put_int(struct buf *b, int64_t n); /* decimal; where printf would cost too much */
+static inline char *buf_reserve(struct buf *b, size_t n)
+{
+    return b->at && b->cap - b->len >= n ? b->at + b->len : buf_grow(b, n);
+}
+static inline void buf_put(struct buf *b, struct bytes s)
+{
+    if (s.len == 0)
+        return;
+    memcpy(buf_reserve(b, s.len), s.at, s.len);
+    b->len += s.len;
+}
+static inline void buf_puts(struct buf *b, const char *s)
+{
+    buf_put(b, bytes_of(s));
+}
+static inline void buf_putc(struct buf *b, char c)
+{
+    *buf_reserve(b, 1) = c;
+    b->len++;
+}
+void buf_put_int(struct buf *b, int64_t n); /* decimal */
+/* As printf; quick when the format holds nothing but %s, %d, %u, %c and %%, without flags. */
 void buf_putf(struct buf *b, const char *format, ...) PRINTF_LIKE(2, 3);
 void buf_putv(struct buf *b, const char *format, va_list ap) PRINTF_LIKE(2, 0);
 /* A formatted string of its own: mem_free. */

@@ -23,9 +23,32 @@ bool ip_parse(struct bytes text, struct ip *out)
     return true;
 }
 
+/* By hand: inet_ntop goes through printf, and addresses stand in every log line and Received field. */
+static char *put_octet(char *at, unsigned n)
+{
+    if (n >= 100)
+        *at++ = (char)('0' + n / 100);
+    if (n >= 10)
+        *at++ = (char)('0' + n / 10 % 10);
+    *at++ = (char)('0' + n % 10);
+    return at;
+}
+
+static void format_v4(const struct ip *ip, char *at)
+{
+    for (int i = 0; i < 4; i++) {
+        at = put_octet(at, ip->octets[i]);
+        *at++ = i < 3 ? '.' : '\0';
+    }
+}
+
 char *ip_format(const struct ip *ip, char out[IP_TEXT_BYTES])
 {
-    if (!ip->family || !inet_ntop(ip->family == 4 ? AF_INET : AF_INET6, ip->octets, out, IP_TEXT_BYTES))
+    if (ip->family == 4) {
+        format_v4(ip, out);
+        return out;
+    }
+    if (!ip->family || !inet_ntop(AF_INET6, ip->octets, out, IP_TEXT_BYTES))
         snprintf(out, IP_TEXT_BYTES, "-");
     return out;
 }

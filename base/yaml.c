@@ -34,8 +34,10 @@ struct walk {
 
 void yaml_errors_fini(struct yaml_errors *e)
 {
-    for (size_t i = 0; i < e->count; i++)
+    for (size_t i = 0; i < e->count; i++) {
         mem_free(e->items[i].text);
+        mem_free(e->items[i].file);
+    }
     mem_free(e->items);
     *e = (struct yaml_errors){.name = e->name};
 }
@@ -44,7 +46,12 @@ static void add_item(struct yaml_errors *e, uint32_t line, uint32_t column, bool
 {
     if ((e->count & (e->count - 1)) == 0) /* full at each power of two */
         e->items = mem_realloc(e->items, MAX_OF(e->count * 2, (size_t)1) * sizeof(*e->items));
-    e->items[e->count++] = (struct yaml_error){line, column, is_notice, text};
+    e->items[e->count++] = (struct yaml_error){.line = line,
+                                               .column = column,
+                                               .is_notice = is_notice,
+                                               .text = text,
+                                               .part = e->part,
+                                               .file = e->part && e->name ? mem_strdup(e->name) : NULL};
 }
 
 static void complain(struct yaml_errors *e, uint32_t line, uint32_t column, bool is_notice,
@@ -101,6 +108,8 @@ void yaml_notice(struct yaml_errors *e, const struct yaml_node *at, const char *
 
 static bool stands_after(const struct yaml_error *a, const struct yaml_error *b)
 {
+    if (a->part != b->part)
+        return a->part > b->part;
     return a->line != b->line ? a->line > b->line : a->column > b->column;
 }
 

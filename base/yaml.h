@@ -32,9 +32,12 @@ struct yaml_error {
     uint32_t line, column;
     bool is_notice; /* worth knowing, not an error */
     char *text;     /* owned, with file:line:column in front */
+    uint32_t part;  /* as in yaml_errors */
+    char *file;     /* owned; NULL: the document itself, else the name of the part */
 };
 struct yaml_errors {
     const char *name; /* file or document name; borrowed */
+    uint32_t part;    /* 0: the document itself; else `name` is that of a file which it includes */
     struct yaml_error *items;
     size_t count, errors; /* kept ones of both kinds; errors found, kept or not */
 };
@@ -43,7 +46,8 @@ void yaml_errors_fini(struct yaml_errors *e);
 void yaml_error(struct yaml_errors *e, const struct yaml_node *at, const char *format, ...) PRINTF_LIKE(3, 4);
 void yaml_notice(struct yaml_errors *e, const struct yaml_node *at, const char *format, ...)
     PRINTF_LIKE(3, 4);
-void yaml_errors_sort(struct yaml_errors *e); /* by position; those about the whole file first */
+void yaml_errors_sort(
+    struct yaml_errors *e); /* by part, then by position; those about the whole file first */
 
 /* ERR_INVALID with the complaint in `errors`. An empty document gives an empty map. */
 MUST_CHECK enum err yaml_parse(struct bytes text, struct yaml_doc **out, struct yaml_errors *errors);

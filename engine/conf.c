@@ -284,6 +284,9 @@ const struct conf_key conf_keys[] = {
     {"policy_file", CONF_PATH, AT(policy_file), .reload = CONF_LIVE,
      .help = "Policy document to begin with, when the store holds none yet. Not set: the built-in one. "
              "Later versions come by \"hayauma policy apply\"."},
+    {"policy_include_dir", CONF_PATH, AT(policy_include_dir), .reload = CONF_LIVE,
+     .help = "Where the files lie that a policy document includes by name: \"include: [receivers]\" is "
+             "receivers.yaml in this directory. Not set: share/hayauma below the prefix of the installation."},
     {"postmaster", CONF_STRING, AT(postmaster), .max = "254", .reload = CONF_LIVE,
      .help = "Address in the From of delivery status notifications (RFC 3464). Not set: MAILER-DAEMON at "
              "host_name."},

@@ -113,7 +113,8 @@ struct conf {
     } log;             /* enum log_level, enum log_format */
     uint64_t drain_ms; /* grace after SIGTERM */
     char *policy_file; /* applied as version 1 when the store has no policy yet; NULL: the built-in default */
-    char *postmaster;  /* From of DSNs: "MAILER-DAEMON@host_name" if NULL */
+    char *policy_include_dir; /* NULL: HAYAUMA_SHARE_DIR */
+    char *postmaster;         /* From of DSNs: "MAILER-DAEMON@host_name" if NULL */
 };
 
 /*

@@ -189,6 +189,11 @@ enum err engine_create(struct conf *conf, struct engine **out, char **why)
         make_workers(e);
         err = open_store(e, why);
     }
+    if (!err) {
+        err = shaping_open(e->shared.shaping, e->shared.store, engine_conf(e)->data_dir);
+        if (err)
+            *why = text_format("what was kept of the shaping cannot be read: %s", err_text(err));
+    }
     if (!err)
         err = engine_load_policy(e, why);
     if (!err)
@@ -353,6 +358,7 @@ void engine_watch(struct engine *e)
 {
     engine_watch_certificates(e);
     engine_watch_campaigns(e);
+    shaping_tick(e->shared.shaping, clock_now_ms());
     for (unsigned i = 0; i < e->worker_count; i++) {
         unsigned long beats = atomic_load_explicit(&e->workers[i]->counters.loop_beats, memory_order_relaxed);
         if (beats != e->beats_seen[i]) {

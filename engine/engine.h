@@ -41,6 +41,16 @@ struct policy *engine_policy(struct engine *e); /* current snapshot, counted */
 MUST_CHECK enum err engine_policy_apply(struct engine *e, struct bytes text, const char *author,
                                         const char *comment, uint64_t expected_version, uint64_t *version,
                                         struct yaml_errors *errors);
+/*
+ * The document with each file behind it that it includes (policy/policy_include.h), as policy_parse wants it;
+ * what is behind it already stays.  ERR_INVALID: see errors.  Any thread.
+ */
+MUST_CHECK enum err engine_policy_complete(struct engine *e, struct bytes text, struct buf *out,
+                                           struct yaml_errors *errors);
+/* The file of a name in `include`: *file (mem_free) says where it is, or should be; ERR_IO with *why
+ * (mem_free). */
+MUST_CHECK enum err engine_policy_read_include(struct engine *e, const char *name, struct buf *out,
+                                               char **file, char **why);
 /* The same checks, and nothing stored or applied.  Any thread. */
 MUST_CHECK enum err engine_policy_check(struct engine *e, struct bytes text, struct yaml_errors *errors);
 
@@ -86,6 +96,16 @@ MUST_CHECK enum err engine_tlsrpt_send(struct engine *e, const char *domain, int
 MUST_CHECK enum err engine_tlsrpt_build(struct engine *e, const char *domain, int64_t begin_unix, struct buf *json);
 /* Takes in reports of others: received_take (engine/tlsrpt/received.h).  Waits. */
 MUST_CHECK enum err engine_tlsrpt_take(struct engine *e, struct bytes octets, struct buf *answer, const char **why);
+
+/* ---- shaping: what was imposed automatically (engine/shaping.h) ---- */
+struct engine_shaping_filter { /* all of it holds; zeroed: everything */
+    uint64_t id;
+    const char *group, *domain; /* domain: normalised; waits for DNS, because its hosts are what counts */
+};
+/* {events: [EVENT], in_force, more}, newest first (webui-api/README.md). */
+json_t *engine_shaping_list(struct engine *e, const struct engine_shaping_filter *filter, size_t max);
+/* Ends them at once for all workers; `by` for the log.  Number of events. */
+size_t engine_shaping_clear(struct engine *e, const struct engine_shaping_filter *filter, const char *by);
 
 /* ---- seeing; all return new references ---- */
 /* Counters, workers, listeners, certificates, limits in force, drain state; the shape is in

@@ -18,6 +18,32 @@ struct policy *engine_policy(struct engine *e)
     return p;
 }
 
+/* Where complaints about a group point: into the file that has it. */
+struct place {
+    struct yaml_errors *errors;
+    const char *name;
+    uint32_t part;
+};
+
+static struct place enter_file(struct yaml_errors *errors, const struct policy *p, const struct group *g)
+{
+    struct place before = {errors, errors->name, errors->part};
+
+    for (size_t i = 0; g->file && i < policy_include_count(p); i++) {
+        if (policy_include(p, i)->file == g->file) {
+            errors->name = g->file;
+            errors->part = (uint32_t)i + 1;
+        }
+    }
+    return before;
+}
+
+static void leave_file(const struct place *before)
+{
+    before->errors->name = before->name;
+    before->errors->part = before->part;
+}
+
 /* What a document names but cannot hold: files, and what only GnuTLS can judge. */
 static void check_readable(struct yaml_errors *errors, const struct group *g, const char *key,
                            const char *path)
@@ -68,6 +94,7 @@ static enum err check_files(const struct policy *p, struct yaml_errors *errors)
         const struct group *g = policy_group(p, i);
         const struct yaml_node at = {.line = g->line, .column = 1};
         const char *bad_from = NULL;
+        const struct place from = enter_file(errors, p, g);
         check_readable(errors, g, "tls.ca_file", g->ca_file);
         check_readable(errors, g, "route.auth.password_file", g->auth_password_file);
         check_secret(errors, g, "route.auth.password_file", g->auth_password_file);
@@ -75,6 +102,7 @@ static enum err check_files(const struct policy *p, struct yaml_errors *errors)
         if (g->tls_priority && !tls_priority_is_valid(g->tls_priority, &bad_from))
             yaml_error(errors, &at, "group '%s': tls.priority: GnuTLS does not understand this from '%s' on",
                        g->name, bad_from ? bad_from : g->tls_priority);
+        leave_file(&from);
     }
     return errors->errors > before ? ERR_INVALID : OK;
 }
@@ -97,9 +125,11 @@ static enum err parse_and_check(const char *name, struct bytes text, uint64_t ve
 enum err engine_policy_check(struct engine *e, struct bytes text, struct yaml_errors *errors)
 {
     struct policy *p = NULL;
-    enum err err = parse_and_check(errors->name ? errors->name : "policy", text, 1, &p, errors);
+    BUF_LOCAL(whole);
+    enum err err = engine_policy_complete(e, text, &whole, errors);
 
-    (void)e;
+    if (!err)
+        err = parse_and_check(errors->name ? errors->name : "policy", buf_bytes(&whole), 1, &p, errors);
     policy_unref(p);
     return err;
 }
@@ -139,11 +169,16 @@ enum err engine_policy_apply(struct engine *e, struct bytes text, const char *au
                              uint64_t expected_version, uint64_t *version, struct yaml_errors *errors)
 {
     struct policy *p = NULL;
+    BUF_LOCAL(whole);
+    enum err err = engine_policy_complete(e, text, &whole, errors);
 
+    if (err)
+        return err;
+    text = buf_bytes(&whole);
     pthread_mutex_lock(&e->lock);
     uint64_t current = policy_version(e->policy);
     /* The number is only certain once it is stored: parse twice rather than store what does not parse. */
-    enum err err = parse_and_check(errors->name ? errors->name : "policy", text, current + 1, &p, errors);
+    err = parse_and_check(errors->name ? errors->name : "policy", text, current + 1, &p, errors);
     if (!err)
         err = save(e, text, author, comment, expected_version, version);
     if (!err && *version != current + 1) {
@@ -221,6 +256,26 @@ static enum err compile(struct engine *e, const char *name, struct bytes text, u
     return err;
 }
 
+/* The first version: that of policy_file, or the built-in one. */
+static enum err begin_with(struct engine *e, const char *name, struct bytes text, char **why)
+{
+    struct yaml_errors errors = {.name = name};
+    uint64_t version = 0;
+    BUF_LOCAL(whole);
+    enum err err = engine_policy_complete(e, text, &whole, &errors);
+
+    if (err)
+        *why = join_errors(&errors, "the policy file has errors:");
+    else
+        err = compile(e, name, buf_bytes(&whole), 1, false, "the policy file has errors:", why);
+    if (!err)
+        err = save(e, buf_bytes(&whole), "start", name, 0, &version);
+    if (err && !*why)
+        *why = text_format("cannot store the first policy: %s", err_text(err));
+    yaml_errors_fini(&errors);
+    return err;
+}
+
 enum err engine_load_policy(struct engine *e, char **why)
 {
     const struct conf *conf = engine_conf(e);
@@ -229,7 +284,6 @@ enum err engine_load_policy(struct engine *e, char **why)
     struct browse_policy info;
     char *text = NULL;
     struct buf file = {0};
-    uint64_t version = 0;
     enum err err = OK;
 
     if (conf->policy_file)
@@ -244,14 +298,8 @@ enum err engine_load_policy(struct engine *e, char **why)
             err = compile(e, "stored policy", bytes_of(text), info.version, true,
                           "the stored policy does not compile:", why);
         } else if (err == ERR_NOT_FOUND) {
-            struct bytes first = conf->policy_file ? buf_bytes(&file) : bytes_of(policy_default_text);
-            err = compile(e, conf->policy_file ? conf->policy_file : "built-in policy", first, 1, false,
-                          "the policy file has errors:", why);
-            if (!err)
-                err = save(e, first, "start", conf->policy_file ? conf->policy_file : "built-in default", 0,
-                           &version);
-            if (err && !*why)
-                *why = text_format("cannot store the first policy: %s", err_text(err));
+            err = begin_with(e, conf->policy_file ? conf->policy_file : "built-in policy",
+                             conf->policy_file ? buf_bytes(&file) : bytes_of(policy_default_text), why);
         } else {
             *why = text_format("cannot read the stored policy: %s", err_text(err));
         }

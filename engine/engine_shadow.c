@@ -143,11 +143,17 @@ enum err engine_shadow_apply(struct engine *e, struct bytes text, const char *au
 {
     struct policy *p = NULL;
 
+    BUF_LOCAL(whole);
+
     if (!is_utf8(author) || !is_utf8(comment))
         return ERR_INVALID;
+    enum err err = engine_policy_complete(e, text, &whole, errors);
+    if (err)
+        return err;
+    text = buf_bytes(&whole);
     pthread_mutex_lock(&e->lock);
     uint64_t next = e->shadow_version + 1;
-    enum err err = engine_policy_check(e, text, errors);
+    err = engine_policy_check(e, text, errors);
     if (!err) { /* what is noticed is noticed */
         struct yaml_errors again = {.name = "shadow"};
         err = policy_parse("shadow", text, next, &p, &again);

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "engine/dkim/dkim.h"
 #include "engine/engine_priv.h"
+#include "engine/shaping.h"
 #include "policy/domain.h"
 
 struct counters_sum {
@@ -169,6 +170,7 @@ json_t *engine_status(struct engine *e)
     json_object_set_new(status, "mta_sts", engine_sts_json(e));
     json_object_set_new(status, "dnssec", engine_dnssec_json(e));
     json_object_set_new(status, "shadow", engine_shadow_json(e));
+    json_object_set_new(status, "shaping", engine_shaping_json(e, json_object_get(status, "groups")));
     policy_unref(p);
     return status;
 }
@@ -255,6 +257,7 @@ void engine_metrics(struct engine *e, struct buf *out)
                (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
     engine_certificates_metrics(e, out);
     engine_dnssec_metrics(e, out);
+    shaping_metrics(e->shared.shaping, out);
     dkim_metrics(e->shared.dkim, out);
     policy_unref(p);
 }

@@ -1,49 +1,21 @@
-/* Connections are counted always, because a limit may come at any time; all else is looked at only in force.
- */
-#include "engine/shaping.h"
-
+/* The register, and what holds now: connections, rate, suspension.  How it comes to that is shaping_act.c. */
 #include <math.h>
-#include <pthread.h>
-#include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 
-#include "base/hash.h"
+#include "base/clock.h"
 #include "base/macros.h"
-#include "base/mem.h"
+#include "engine/shaping_priv.h"
 
-#define SAME_STORM_MS 5000 /* refusals of so long are one: they halve once */
-#define RENEW_MS      1000
-#define WANTED_MS     1000
-#define SWEEP_MS      60000
-
-struct shaping {
-    pthread_mutex_t lock;
-    struct map map;   /* struct shaped by key */
-    size_t left_over; /* in force without a user */
-    uint64_t swept_ms;
-};
-
-struct shaped {
-    char *key;     /* owned */
-    unsigned refs; /* under the lock of shaping */
-    atomic_bool in_force;
-    _Atomic uint64_t suspended_until_ms;
-    pthread_mutex_t lock; /* of all below */
-    uint32_t links, cap;  /* cap 0: none */
-    uint32_t cap_full;    /* connections before the first halving; 0: the cap does not grow */
-    uint64_t cap_step_ms, halved_ms;
-    double rate; /* messages a second; 0: not slowed */
-    double next_ms;
-    const void *wanted_by;
-    uint64_t wanted_until_ms;
-    struct shaped_view why[SHAPED_WHATS];
-};
+#define WANTED_MS  1000
+#define ACTIVE_MAX 10000
 
 struct shaping *shaping_create(void)
 {
     struct shaping *all = MEM_NEW(struct shaping);
 
     pthread_mutex_init(&all->lock, NULL);
+    list_init(&all->active);
     return all;
 }
 
@@ -51,217 +23,174 @@ static void destroy(struct shaped *s)
 {
     pthread_mutex_destroy(&s->lock);
     mem_free(s->key);
+    mem_free(s->group);
+    mem_free(s->hosts);
     mem_free(s);
 }
 
 void shaping_destroy(struct shaping *all)
 {
+    struct shaped_host *h;
     struct shaped *s;
 
     if (!all)
         return;
     for (size_t at = 0; (s = map_next(&all->map, &at));)
         destroy(s);
+    for (size_t at = 0; (h = map_next(&all->hosts, &at));)
+        shaped_host_destroy(h);
     map_fini(&all->map);
+    map_fini(&all->hosts);
     pthread_mutex_destroy(&all->lock);
     mem_free(all);
 }
 
-/* Under the lock.  A halved number of connections comes back in steps. */
-static void expire(struct shaped *s, uint64_t now_ms)
+/* ---- found, counted, forgotten ---- */
+
+void shaped_drop_if_unused(struct shaped *s)
 {
-    struct shaped_view *cap = &s->why[SHAPED_CONNECTIONS];
+    struct shaping *all = s->all;
     bool any = false;
 
-    while (s->cap && cap->until_ms <= now_ms) {
-        if (s->cap_full && s->cap < s->cap_full / 2) {
-            s->cap *= 2;
-            cap->until_ms += s->cap_step_ms;
-        } else {
-            s->cap = s->cap_full = 0;
-        }
-        cap->value = s->cap;
+    for (int what = 0; what < SHAPED_WHATS; what++)
+        any |= s->events[what].id != 0;
+    if (!any && s->is_active) {
+        list_remove(&s->node);
+        s->is_active = false;
+        all->active_count--;
     }
-    if (s->rate > 0 && s->why[SHAPED_RATE].until_ms <= now_ms)
-        s->rate = 0;
-    for (int i = 0; i < SHAPED_WHATS; i++) {
-        if (s->why[i].until_ms <= now_ms)
-            s->why[i].until_ms = 0;
-        any |= s->why[i].until_ms > 0;
-    }
-    atomic_store(&s->in_force, any);
+    if (any || s->refs)
+        return;
+    map_remove(&all->map, bytes_of(s->key));
+    destroy(s);
 }
 
-static bool is_in_force(struct shaped *s, uint64_t now_ms)
+/* There is no room for one more without mail: the oldest goes. */
+static void make_room(struct shaping *all)
 {
-    if (!atomic_load(&s->in_force))
-        return false;
-    pthread_mutex_lock(&s->lock);
-    expire(s, now_ms);
-    pthread_mutex_unlock(&s->lock);
-    return atomic_load(&s->in_force);
-}
-
-/* Those whose last user had gone before their time was up.  Collected first: removing moves the table. */
-static void sweep(struct shaping *all, uint64_t now_ms)
-{
-    struct shaped **gone = mem_alloc(all->left_over * sizeof(struct shaped *)), *s;
-    size_t count = 0;
-
-    for (size_t at = 0; (s = map_next(&all->map, &at));)
-        if (!s->refs && !is_in_force(s, now_ms))
-            gone[count++] = s;
-    for (size_t i = 0; i < count; i++) {
-        map_remove(&all->map, bytes_of(gone[i]->key));
-        destroy(gone[i]);
+    if (all->active_count < ACTIVE_MAX)
+        return;
+    LIST_FOREACH_SAFE (node, &all->active) {
+        struct shaped *s = LIST_ENTRY(node, struct shaped, node);
+        if (s->refs)
+            continue;
+        for (int what = 0; what < SHAPED_WHATS; what++)
+            if (s->events[what].id)
+                shaped_note_end(s, (enum shaped_what)what, "too many at a time");
+        shaped_drop_if_unused(s);
+        return;
     }
-    mem_free(gone);
-    all->left_over -= count;
-    all->swept_ms = now_ms;
 }
 
-struct shaped *shaped_get(struct shaping *all, const char *key, uint64_t now_ms)
+struct shaped *shaped_find_or_make(struct shaping *all, const char *group, const char *hosts)
+{
+    BUF_LOCAL(key);
+
+    buf_putf(&key, "%s|%s", group, hosts);
+    struct shaped *s = map_find(&all->map, buf_bytes(&key));
+    if (s)
+        return s;
+    make_room(all);
+    s = MEM_NEW(struct shaped);
+    s->all = all;
+    s->key = buf_take(&key);
+    s->group = mem_strdup(group);
+    s->hosts = mem_strdup(hosts);
+    list_init(&s->node);
+    pthread_mutex_init(&s->lock, NULL);
+    map_put(&all->map, bytes_of(s->key), s);
+    return s;
+}
+
+struct shaped *shaped_get(struct shaping *all, const char *group, const char *hosts)
 {
     pthread_mutex_lock(&all->lock);
-    struct shaped *s = map_find(&all->map, bytes_of(key));
-    bool made = !s;
-    if (!s) {
-        if (all->left_over && now_ms > all->swept_ms + SWEEP_MS)
-            sweep(all, now_ms);
-        s = MEM_NEW(struct shaped);
-        s->key = mem_strdup(key);
-        pthread_mutex_init(&s->lock, NULL);
-        map_put(&all->map, bytes_of(s->key), s);
-    }
-    if (!s->refs++ && !made)
-        all->left_over--;
+    struct shaped *s = shaped_find_or_make(all, group, hosts);
+    s->refs++;
     pthread_mutex_unlock(&all->lock);
     return s;
 }
 
-void shaped_put(struct shaping *all, struct shaped *s, uint64_t now_ms)
+void shaped_put(struct shaped *s)
 {
     if (!s)
         return;
+    struct shaping *all = s->all;
     pthread_mutex_lock(&all->lock);
-    if (--s->refs == 0) {
-        if (is_in_force(s, now_ms)) {
-            all->left_over++;
-        } else {
-            map_remove(&all->map, bytes_of(s->key));
-            destroy(s);
-        }
-    }
+    s->refs--;
+    shaped_drop_if_unused(s);
     pthread_mutex_unlock(&all->lock);
 }
 
-static void remember(struct shaped_view *v, const struct reply_rule *rule, const struct outcome *why,
-                     uint64_t until_ms, double value)
-{
-    v->until_ms = until_ms;
-    v->value = value;
-    v->line = rule->line;
-    v->code = why->code;
-    size_t len = MIN_OF(strlen(why->text), sizeof(v->text) - 1);
-    while (len > 0 && ((unsigned char)why->text[len] & 0xc0) == 0x80) /* whole characters */
-        len--;
-    memcpy(v->text, why->text, len);
-    v->text[len] = '\0';
-}
+/* ---- time ---- */
 
-static bool suspend(struct shaped *s, const struct reply_rule *rule, const struct outcome *why,
-                    uint64_t now_ms)
+bool event_raise(struct shaping_event *e)
 {
-    struct shaped_view *v = &s->why[SHAPED_SUSPENDED];
-    uint64_t until = now_ms + rule->suspend_s * UINT64_C(1000), before = v->until_ms;
+    double next = e->keep ? e->value * 100 / e->keep : e->full;
 
-    if (until <= before + RENEW_MS)
+    if (next >= e->full || next <= e->value)
         return false;
-    remember(v, rule, why, until, 0);
-    atomic_store(&s->suspended_until_ms, until);
-    return before == 0;
-}
-
-static bool cap(struct shaped *s, const struct reply_rule *rule, const struct outcome *why, uint64_t now_ms)
-{
-    struct shaped_view *v = &s->why[SHAPED_CONNECTIONS];
-    uint64_t until = now_ms + rule->for_s * UINT64_C(1000);
-    bool news = s->cap != rule->limit_connections;
-
-    if (s->cap && s->cap < rule->limit_connections)
-        return false; /* the lower one stays */
-    if (news || until > v->until_ms)
-        remember(v, rule, why, until, rule->limit_connections);
-    s->cap = rule->limit_connections;
-    s->cap_full = 0;
-    return news;
-}
-
-static bool halve(struct shaped *s, const struct reply_rule *rule, const struct outcome *why, uint64_t now_ms)
-{
-    struct shaped_view *v = &s->why[SHAPED_CONNECTIONS];
-    uint64_t until = now_ms + rule->back_off_s * UINT64_C(1000);
-    uint32_t base = s->cap ? MIN_OF(s->cap, s->links) : s->links;
-
-    if (s->cap && now_ms < s->halved_ms + SAME_STORM_MS) {
-        v->until_ms = MAX_OF(v->until_ms, until);
-        return false;
-    }
-    if (!s->cap_full)
-        s->cap_full = MAX_OF(s->links, 1U);
-    s->cap = MAX_OF(base / 2, 1U);
-    s->cap_step_ms = rule->back_off_s * UINT64_C(1000);
-    s->halved_ms = now_ms;
-    remember(v, rule, why, until, s->cap);
+    e->value = next;
     return true;
 }
 
-static bool slow(struct shaped *s, const struct reply_rule *rule, const struct outcome *why, uint64_t now_ms)
+void shaped_recount(struct shaped *s)
 {
-    struct shaped_view *v = &s->why[SHAPED_RATE];
-    uint64_t until = now_ms + rule->for_s * UINT64_C(1000);
-    bool news = s->rate <= 0 || rule->slow_to < s->rate;
+    const struct shaping_event *suspended = &s->events[SHAPED_SUSPENDED];
+    double before = s->rate;
+    bool any = false;
 
-    if (s->rate > 0 && s->rate < rule->slow_to)
-        return false; /* the slower one stays */
-    if (news || until > v->until_ms + RENEW_MS)
-        remember(v, rule, why, until, rule->slow_to);
-    if (news)
-        s->next_ms = (double)now_ms + 1000.0 / rule->slow_to; /* the message that was refused counts */
-    s->rate = rule->slow_to;
-    return news;
-}
-
-bool shaped_apply(struct shaped *s, const struct reply_rule *rule, const struct outcome *why, uint64_t now_ms)
-{
-    bool news = false;
-
-    pthread_mutex_lock(&s->lock);
-    expire(s, now_ms);
-    if (rule->suspend_s)
-        news |= suspend(s, rule, why, now_ms);
-    if (rule->back_off_s)
-        news |= halve(s, rule, why, now_ms);
-    if (rule->limit_connections)
-        news |= cap(s, rule, why, now_ms);
-    if (rule->slow_to > 0)
-        news |= slow(s, rule, why, now_ms);
-    atomic_store(&s->in_force, true);
-    pthread_mutex_unlock(&s->lock);
-    return news;
-}
-
-void shaped_clear(struct shaped *s)
-{
-    pthread_mutex_lock(&s->lock);
-    s->cap = s->cap_full = 0;
+    s->cap = 0;
     s->rate = 0;
-    s->wanted_by = NULL;
-    memset(s->why, 0, sizeof(s->why));
-    atomic_store(&s->suspended_until_ms, 0);
-    atomic_store(&s->in_force, false);
-    pthread_mutex_unlock(&s->lock);
+    s->change_ms = UINT64_MAX;
+    for (int what = 0; what < SHAPED_WHATS; what++) {
+        const struct shaping_event *e = &s->events[what];
+        any |= e->id != 0;
+        if (!event_holds(e))
+            continue;
+        s->change_ms = MIN_OF(s->change_ms, e->until_ms);
+        if (what == SHAPED_LIMITED || what == SHAPED_FEWER) {
+            uint32_t most = (uint32_t)MAX_OF(e->value, 1.0);
+            s->cap = s->cap ? MIN_OF(s->cap, most) : most;
+        } else if (what == SHAPED_SLOWED || what == SHAPED_SLOWER) {
+            s->rate = s->rate > 0 ? MIN_OF(s->rate, e->value) : e->value;
+        }
+    }
+    if (before <= 0)
+        s->next_ms = 0;
+    atomic_store(&s->suspended_until_ms, event_holds(suspended) ? suspended->until_ms : 0);
+    atomic_store(&s->in_force, any);
 }
+
+void shaped_settle(struct shaped *s, uint64_t now_ms)
+{
+    if (now_ms < s->change_ms)
+        return;
+    for (int what = 0; what < SHAPED_WHATS; what++) {
+        struct shaping_event *e = &s->events[what];
+        while (event_holds(e) && e->until_ms <= now_ms) {
+            if (e->step_ms && event_raise(e)) {
+                e->until_ms += e->step_ms;
+                e->moved = true;
+            } else {
+                e->over = true;
+            }
+        }
+    }
+    shaped_recount(s);
+}
+
+/* With the lock of `s`, if anything is in force. */
+static bool begin_look(struct shaped *s, uint64_t now_ms)
+{
+    if (!atomic_load_explicit(&s->in_force, memory_order_relaxed))
+        return false;
+    pthread_mutex_lock(&s->lock);
+    shaped_settle(s, now_ms);
+    return true;
+}
+
+/* ---- what holds ---- */
 
 uint64_t shaped_suspended_until_ms(struct shaped *s)
 {
@@ -277,7 +206,7 @@ bool shaped_take_connection(struct shaped *s, const void *who, uint64_t now_ms)
 {
     pthread_mutex_lock(&s->lock);
     if (s->cap)
-        expire(s, now_ms);
+        shaped_settle(s, now_ms);
     bool taken = !s->cap || (s->links < s->cap && !is_kept_for_another(s, who, now_ms));
     if (taken) {
         s->links++;
@@ -300,9 +229,8 @@ void shaped_give_connection(struct shaped *s)
 
 bool shaped_has_too_many(struct shaped *s, uint64_t now_ms)
 {
-    if (!is_in_force(s, now_ms))
+    if (!begin_look(s, now_ms))
         return false;
-    pthread_mutex_lock(&s->lock);
     bool many = s->cap && s->links > s->cap;
     pthread_mutex_unlock(&s->lock);
     return many;
@@ -310,9 +238,8 @@ bool shaped_has_too_many(struct shaped *s, uint64_t now_ms)
 
 bool shaped_is_wanted(struct shaped *s, const void *but, uint64_t now_ms)
 {
-    if (!is_in_force(s, now_ms))
+    if (!begin_look(s, now_ms))
         return false;
-    pthread_mutex_lock(&s->lock);
     bool wanted = s->cap && is_kept_for_another(s, but, now_ms);
     pthread_mutex_unlock(&s->lock);
     return wanted;
@@ -322,9 +249,8 @@ uint32_t shaped_take_message(struct shaped *s, uint64_t now_ms)
 {
     double wait = 0;
 
-    if (!is_in_force(s, now_ms))
+    if (!begin_look(s, now_ms))
         return 0;
-    pthread_mutex_lock(&s->lock);
     if (s->rate > 0 && s->next_ms > (double)now_ms)
         wait = s->next_ms - (double)now_ms;
     else if (s->rate > 0) /* evenly: what was not used is not saved up, but for one step */
@@ -335,20 +261,9 @@ uint32_t shaped_take_message(struct shaped *s, uint64_t now_ms)
 
 bool shaped_is_slow(struct shaped *s, uint64_t now_ms)
 {
-    if (!is_in_force(s, now_ms))
+    if (!begin_look(s, now_ms))
         return false;
-    pthread_mutex_lock(&s->lock);
     bool is_slow = s->rate > 0;
     pthread_mutex_unlock(&s->lock);
     return is_slow;
-}
-
-void shaped_look(struct shaped *s, uint64_t now_ms, struct shaped_view out[SHAPED_WHATS])
-{
-    memset(out, 0, SHAPED_WHATS * sizeof(*out));
-    if (!is_in_force(s, now_ms))
-        return;
-    pthread_mutex_lock(&s->lock);
-    memcpy(out, s->why, sizeof(s->why));
-    pthread_mutex_unlock(&s->lock);
 }

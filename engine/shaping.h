@@ -1,33 +1,69 @@
 /*
- * What rules about replies impose on the mail hosts of a group, for all workers together: a pause, fewer
- * connections, a slower rate.  One `struct shaped` for each set of hosts and group, found by key, counted.
+ * What we changed by ourselves about a receiver, for all workers together: nothing is sent, fewer
+ * connections, a slower rate, less said ahead.  By a rule about replies (policy/reply_rule.h), or because it
+ * did not keep up
+ * (`adaptive` of its group).  Each change is an event with a number, its reply, its beginning and its end.
  *
- * Thread    any; each has its own lock, held for a few instructions; without anything in force a look costs
- * one load. Time      milliseconds of the monotonic clock, from the caller.  It does not outlive the process.
+ * One `struct shaped` for each set of mail hosts and group; found by name, counted.  What is in force stays
+ * when nobody uses it any more, and over a restart (kind SHAPING_KIND of queue/keep.h): written when it
+ * changes.
+ *
+ * Thread    any; without anything in force a look costs one load, and a connection one lock of its own.
+ * Time      milliseconds of the monotonic clock, from the caller.
+ * Bounds    10,000 sets of hosts without mail, 1,000 hosts: above that the oldest is forgotten.
  */
 #pragma once
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "policy/reply_rule.h"
+#include "base/err.h"
+#include "policy/policy.h"
+
+#define SHAPING_KIND "shaping"
 
 struct shaping;
 struct shaped;
+struct store;
 
 struct shaping *shaping_create(void);
 void shaping_destroy(struct shaping *all); /* every shaped was put back before */
+/* At start, before there are workers: what was kept in `dir` is in force again.  `store` (NULL: none) keeps
+ * it. */
+MUST_CHECK enum err shaping_open(struct shaping *all, struct store *store, const char *dir);
+/* Once a second: says and keeps what ended or came back. */
+void shaping_tick(struct shaping *all, uint64_t now_ms);
 
-/* Made when there is none.  What is in force stays when the last user has put it back, until its time is up.
+/* `hosts`: "mx1.example:25,mx2.example:25".  Made when there is none. */
+struct shaped *shaped_get(struct shaping *all, const char *group, const char *hosts);
+void shaped_put(struct shaped *s); /* NULL is fine */
+
+/* ---- what is imposed ---- */
+
+/* What is sent at this time, where a slower rate has to begin. */
+struct shaped_load {
+    double allowed;  /* messages a second by the policy; 0: no limit */
+    double measured; /* 0: not known */
+    uint64_t policy_version;
+};
+/* A rule's actions for the site.  True: that began, or changed, something. */
+bool shaped_apply(struct shaped *s, const struct reply_rule *rule, const struct shaped_load *load,
+                  const struct outcome *why, uint64_t now_ms);
+/*
+ * One more reply asked us to slow down, out of `seen` since the last call (this one too).  True: there are
+ * too many of them, and a step back was made.
  */
-struct shaped *shaped_get(struct shaping *all, const char *key, uint64_t now_ms);
-void shaped_put(struct shaping *all, struct shaped *s, uint64_t now_ms);
+bool shaped_slow_reply(struct shaped *s, const struct group_adaptive *a, uint32_t seen,
+                       const struct shaped_load *load, const struct outcome *why, uint64_t now_ms);
+/* A connection came to nothing while others stand: no more than those. */
+bool shaped_refused(struct shaped *s, const struct group_adaptive *a, const struct shaped_load *load,
+                    const struct outcome *why, uint64_t now_ms);
+/* All of it, or what no rule imposed, ends now; `why` for the log.  Number of events that ended. */
+size_t shaped_clear(struct shaped *s, bool adaptive_only, const char *why);
 
-/* The rule's actions for the site.  True: that began, or changed, something worth telling. */
-bool shaped_apply(struct shaped *s, const struct reply_rule *rule, const struct outcome *why,
-                  uint64_t now_ms);
-void shaped_clear(struct shaped *s); /* by hand */
+/* ---- what holds ---- */
 
 uint64_t shaped_suspended_until_ms(struct shaped *s); /* may lie in the past */
 /*
@@ -42,13 +78,23 @@ bool shaped_is_wanted(struct shaped *s, const void *but, uint64_t now_ms); /* so
 uint32_t shaped_take_message(struct shaped *s, uint64_t now_ms);
 bool shaped_is_slow(struct shaped *s, uint64_t now_ms);
 
-/* What is in force: each with the rule's line and the reply. */
-enum shaped_what { SHAPED_SUSPENDED, SHAPED_CONNECTIONS, SHAPED_RATE, SHAPED_WHATS };
-struct shaped_view {
-    uint64_t until_ms; /* 0: not in force */
-    double value;      /* connections; messages a second */
-    uint32_t line;
-    uint16_t code;
-    char text[160];
+/* ---- hosts that cannot do what they offer; by address, "192.0.2.1:25"; without an end ---- */
+enum shaped_host_what { HOST_OUT_OF_STEP, HOST_NO_CHUNKING, SHAPED_HOST_WHATS };
+bool shaping_host_is(struct shaping *all, const char *remote, enum shaped_host_what what);
+/* False: that was known. */
+bool shaping_host_put(struct shaping *all, const char *remote, const char *mx, const char *group,
+                      enum shaped_host_what what, const struct outcome *why);
+
+/* ---- seeing, and undoing by hand ---- */
+struct shaping_filter { /* all of it holds; zeroed: everything */
+    uint64_t id;
+    const char *group;
+    const char *hosts; /* "mx1.example:25,mx2.example:25": events of one of these */
 };
-void shaped_look(struct shaped *s, uint64_t now_ms, struct shaped_view out[SHAPED_WHATS]);
+/* Newest first, `max` at most; *total (or NULL) counts all.  The shape is in webui-api/README.md. */
+json_t *shaping_json(struct shaping *all, const struct shaping_filter *filter, size_t max, uint64_t now_ms,
+                     size_t *total);
+/* Number of events that ended.  Who waits for their end has to be woken. */
+size_t shaping_clear(struct shaping *all, const struct shaping_filter *filter, const char *by,
+                     uint64_t now_ms);
+void shaping_metrics(struct shaping *all, struct buf *out);

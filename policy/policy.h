@@ -64,6 +64,19 @@ struct group_limits { /* over all workers */
     double bytes_per_second; /* 0: no limit */
 };
 
+/* What is done without a rule when a receiver does not keep up: engine/shaping.h. */
+enum adaptive_mode { ADAPTIVE_OFF, ADAPTIVE_ON };
+struct group_adaptive {
+    enum adaptive_mode mode;
+    uint32_t storm_replies;  /* so many replies that ask to slow down … */
+    uint32_t storm_share;    /* … and such a share of all, in percent … */
+    uint32_t storm_window_s; /* … within so long are a storm */
+    uint32_t step_percent;   /* what a step leaves of connections and rate */
+    uint32_t recover_after_s;
+    uint32_t min_connections; /* no step goes below these two */
+    double min_rate;          /* messages a second */
+};
+
 struct group {
     char *name;              /* owned by the snapshot, as all below */
     uint32_t index;          /* position in the snapshot */
@@ -93,6 +106,7 @@ struct group {
     char *auth_password_file; /* path; the secret itself is never in the document */
     struct group_limits limits;
     enum pipelining_mode pipelining;
+    struct group_adaptive adaptive;
     struct retry_schedule retry;
     struct reply_rule *replies; /* its own rules, in their order */
     size_t reply_count;
@@ -101,15 +115,26 @@ struct group {
     struct {                     /* client-side timeouts, RFC 5321 §4.5.3.2, milliseconds */
         uint32_t connect_ms, greeting_ms, ehlo_ms, mail_ms, rcpt_ms, data_ms, block_ms, dot_ms, idle_ms;
     } timeouts;
-    uint32_t line; /* where it stands in the document */
+    const char *file;      /* the included file in which it stands; NULL: the document itself */
+    uint32_t line;         /* where it stands there */
+    const char *base_file; /* the document's keys lie over a group of this file; NULL: they do not */
+    uint32_t base_line;
+};
+
+/* A file that the document includes, as it was when the version was made. */
+struct policy_include {
+    const char *name, *file; /* as `include` has it; where it was found */
+    const char *date;        /* "2026-11-22", or "" */
+    uint32_t groups;
 };
 
 struct policy; /* opaque: groups plus matching tables */
 
 /*
- * Compiles `text`.  All errors are collected in `errors` (file:line:column, what would be right, "did
- * you mean"), not only the first; notices (warnings) too.  ERR_INVALID when there is any error.
- * `name` is what messages call the document.  *out has one reference.
+ * Compiles `text`, which holds what it includes (policy/policy_include.h).  All errors are collected in
+ * `errors` (file:line:column, what would be right, "did you mean"), not only the first; notices (warnings)
+ * too.  ERR_INVALID when there is any error. `name` is what messages call the document.  *out has one
+ * reference.
  */
 MUST_CHECK enum err policy_parse(const char *name, struct bytes text, uint64_t version, struct policy **out,
                                  struct yaml_errors *errors);
@@ -121,6 +146,8 @@ struct bytes policy_text(const struct policy *p); /* exactly what was parsed */
 size_t policy_group_count(const struct policy *p);
 const struct group *policy_group(const struct policy *p, size_t index);
 const struct group *policy_group_by_name(const struct policy *p, const char *name);
+size_t policy_include_count(const struct policy *p);
+const struct policy_include *policy_include(const struct policy *p, size_t index);
 
 /* How a group was found; `pattern` is the entry of the document that matched. */
 enum match_how { MATCH_EXACT, MATCH_SUFFIX, MATCH_MX, MATCH_DEFAULT };
@@ -139,7 +166,8 @@ struct policy_match policy_match_domain(const struct policy *p, struct bytes dom
 struct policy_match policy_match_mx(const struct policy *p, const struct bytes *hosts, size_t count);
 const char *match_how_name(enum match_how how);
 /* The rule for a reply to mail of that group: its own first, then the document's; NULL: none matches. */
-const struct reply_rule *policy_reply_rule(const struct policy *p, const struct group *g, const struct outcome *o);
+const struct reply_rule *policy_reply_rule(const struct policy *p, const struct group *g,
+                                           const struct outcome *o);
 
 /*
  * The effective settings of a group, as YAML that policy_parse takes back as one group (for `explain`): every

@@ -20,8 +20,8 @@ static void check_identity(struct policy_reader *r, const struct yaml_node *grou
 
     if (!given(r, "name"))
         yaml_error(r->errors, group, "the group has no 'name'");
-    if (g->name[0] == '\0')
-        return; /* complained about */
+    if (g->name[0] == '\0' || r->over)
+        return; /* complained about; or it has what the group has that it is laid over */
     if (!given(r, "match") && !given(r, "mx") && strcmp(g->name, "default") != 0)
         yaml_error(
             r->errors, group,

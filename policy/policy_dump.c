@@ -110,6 +110,10 @@ static bool is_set(const struct policy_key *key, const struct group_draft *d, co
         return !smart;
     if (strncmp(key->name, "route.", 6) == 0 && !smart)
         return false;
+    if (strcmp(key->name, "adaptive") == 0) /* a map of its keys says that it is on */
+        return d->g.adaptive.mode == ADAPTIVE_OFF;
+    if (strncmp(key->name, "adaptive.", 9) == 0)
+        return d->g.adaptive.mode == ADAPTIVE_ON;
     if (key->type == KEY_PINS)
         return d->g.tls_pin_count > 0;
     if (key->type == KEY_REPLIES)
@@ -204,7 +208,11 @@ static void put_range(struct buf *out, const struct policy_key *key)
     case KEY_BOOL: buf_puts(out, "true or false"); break;
     case KEY_COUNT:
     case KEY_PORT: buf_putf(out, "number, %.0f to %.0f", key->min, key->max); break;
-    case KEY_RATE: buf_putf(out, "number, %.0f to %.0f, with decimals if wanted", key->min, key->max); break;
+    case KEY_RATE:
+        buf_puts(out, "number, ");
+        policy_put_number(out, key->min);
+        buf_putf(out, " to %.0f, with decimals if wanted", key->max);
+        break;
     case KEY_FREQUENCY:
         buf_putf(out, "number, %.0f to %.0f, and `/s`, `/m` or `/h`", key->min, key->max);
         break;
@@ -241,22 +249,52 @@ void policy_reference(struct buf *out)
     buf_puts(
         out,
         "# The policy document\n\n"
-        "One YAML document holds all destination groups.  It has three keys: `groups`, a list of groups;\n"
-        "`defaults`, a map of the values that every group inherits; and `replies`, a list of rules about\n"
-        "replies that are asked after those of the group (see `replies` below).  A group lays its own keys "
-        "over the\n"
-        "defaults, and those lie over the presets below.  Aliases, anchors and tags are refused.\n\n"
+        "One YAML document holds all destination groups.  Its keys: `groups`, a list of groups; `defaults`, "
+        "a\n"
+        "map of the values that every group inherits; `replies`, a list of rules about replies that are "
+        "asked\n"
+        "after those of the group (see `replies` below); `include`, a list of files with more of them; "
+        "`date`,\n"
+        "when it was last looked over.  A group lays its own keys over the defaults, and those lie over the\n"
+        "presets below.  Aliases, anchors and tags are refused.\n\n"
         "Durations: `250ms`, `30s`, `5m`, `2h`, `5d`.  A key `limits.connections` stands in the map "
         "`limits`:\n\n"
         "```yaml\n"
+        "include: [receivers]\n"
         "defaults:\n"
         "  limits: {connections: 20}\n"
         "groups:\n"
         "  - name: docomo\n"
-        "    match: [docomo.ne.jp, .docomo.ne.jp]\n"
         "    starttls: require\n"
+        "  - name: partner\n"
+        "    match: [partner.example, .partner.example]\n"
         "  - name: default\n"
         "```\n\n"
+        "## `include`\n\n"
+        "Files with groups and rules about replies: names of files that the program brings (`receivers`: "
+        "large\n"
+        "receivers of the world and of Japan, dated; see it with `hayauma policy receivers`), or absolute "
+        "paths of\n"
+        "your own.  A name is the file `NAME.yaml` in `policy_include_dir` of the configuration.  The file "
+        "is read\n"
+        "when the document is applied, and kept with the version: what is in force changes only by `hayauma "
+        "policy\n"
+        "apply`, or `hayauma policy refresh` after an upgrade, and a rollback brings back what was.\n\n"
+        "- The document's `defaults` hold for the groups of the file too; the file has none of its own, and "
+        "includes\n"
+        "  nothing.\n"
+        "- A group of the same name in the document lies over that of the file, key by key: `docomo` above "
+        "keeps its\n"
+        "  domains and limits.  A list (`match`, `mx`, `retry.schedule`) stands in place of the other, but "
+        "`replies`\n"
+        "  stand before it: they are asked first, and `replies: []` takes the others away.\n"
+        "- A domain or MX host that the document gives to a group goes to that group, wherever a file has "
+        "it.\n"
+        "- The document's own `replies` are asked before those of the file.\n"
+        "- Of several files a later one stands before an earlier one in the same way.\n\n"
+        "The stored text, which `hayauma policy export` gives, is the document with each file behind a line\n"
+        "`--- # included: NAME FILE`.  Applied again it is taken as it is; without such a part the file is "
+        "read.\n\n"
         "This page is made from the table in `policy/policy_keys.c`; a test compares the two.\n");
     for (size_t i = 0; i < policy_key_count; i++) {
         const struct policy_key *key = &policy_keys[i];

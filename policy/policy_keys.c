@@ -17,6 +17,7 @@ static const char *const downgrade_words[] = {"deliver", "hold", NULL};
 static const char *const version_words[] = {"1.0", "1.1", "1.2", "1.3", NULL};
 static const char *const match_words[] = {"mx", "nexthop", NULL};
 static const char *const pipelining_words[] = {"auto", "off", "commands", "full", NULL};
+static const char *const adaptive_words[] = {"off", "on", NULL};
 static const char *const route_words[] = {"mx", NULL};
 
 const struct policy_key policy_keys[] = {
@@ -264,6 +265,76 @@ const struct policy_key policy_keys[] = {
          "command.  `commands`: those of one message.  `full`: also those of the next message behind the "
          "end of this one; a host that falls out of step is served with `commands` from then on.  `auto`: "
          "`full` or `commands`, as `delivery.pipelining_full` of the configuration says."},
+    {.name = "adaptive",
+     .type = KEY_WORD,
+     .offset = AT(g.adaptive.mode),
+     .preset = "on",
+     .words = adaptive_words,
+     .help = "What is done without a rule when the hosts of a domain do not keep up.  `on`: a storm of "
+             "replies that ask to "
+             "slow down (421, and 4yz but for greylisting and what concerns one mailbox or message) is "
+             "answered by a step back: half of "
+             "the connections; "
+             "where only one is left, or a rate is in force, half of the messages a second.  Connections "
+             "that are refused, "
+             "reset or time out while others stand leave no more than those.  What was taken comes back in "
+             "steps.  It "
+             "concerns these hosts alone, not the group; `hayauma shaping list` shows it, `hayauma shaping "
+             "clear` takes "
+             "it back.  A map of the keys below turns it on.  `off`: only rules (see `replies`) slow down."},
+    {.name = "adaptive.storm_replies",
+     .type = KEY_COUNT,
+     .offset = AT(g.adaptive.storm_replies),
+     .preset = "10",
+     .min = 1,
+     .max = 1000000,
+     .help = "Replies that ask to slow down, over all workers, that make a storm."},
+    {.name = "adaptive.storm_share",
+     .type = KEY_PERCENT,
+     .offset = AT(g.adaptive.storm_share),
+     .preset = "50%",
+     .min = 0,
+     .max = 100,
+     .help = "Share of all replies to mail that they have to be, because a large receiver says so now and "
+             "then of "
+             "single mailboxes."},
+    {.name = "adaptive.storm_window",
+     .type = KEY_SECONDS,
+     .offset = AT(g.adaptive.storm_window_s),
+     .preset = "10s",
+     .min = 1,
+     .max = HOUR,
+     .help = "Time in which they come; longer, as long as a slow rate is in force."},
+    {.name = "adaptive.step",
+     .type = KEY_PERCENT,
+     .offset = AT(g.adaptive.step_percent),
+     .preset = "50%",
+     .min = 0,
+     .max = 90,
+     .help = "What a step back leaves, of the connections or of the rate.  Steps come back likewise: 50% "
+             "doubles.  0%: one "
+             "step to the least, and one back."},
+    {.name = "adaptive.recover_after",
+     .type = KEY_SECONDS,
+     .offset = AT(g.adaptive.recover_after_s),
+     .preset = "1m",
+     .min = 1,
+     .max = DAY,
+     .help = "Time without another storm or refusal after which a step comes back."},
+    {.name = "adaptive.min_connections",
+     .type = KEY_COUNT,
+     .offset = AT(g.adaptive.min_connections),
+     .preset = "1",
+     .min = 1,
+     .max = 100000,
+     .help = "Connections, over all workers, below which no step goes."},
+    {.name = "adaptive.min_rate",
+     .type = KEY_RATE,
+     .offset = AT(g.adaptive.min_rate),
+     .preset = "0.1",
+     .min = 0.001,
+     .max = 1000000,
+     .help = "Messages a second below which no step goes."},
     {.name = "retry.schedule",
      .type = KEY_SCHEDULE,
      .offset = AT(g.retry),
@@ -305,8 +376,10 @@ const struct policy_key policy_keys[] = {
          "count; in single quotes), `stage` (greeting, ehlo, auth, mail, rcpt, data, dot; one or a list).  "
          "Then, for the recipient: `treat_as: permanent` or `temporary`, `retry_after: 30m` in place of the "
          "schedule.  For all that goes to the same hosts, exact over all workers: `suspend: 10m` sends "
-         "nothing; `back_off: 5m` halves the connections, and doubles them again each time that it has "
-         "passed; `limit_connections: 2` and `slow_to: 0.5` messages a second hold for `for` (10m).  Never "
+         "nothing; `back_off: 5m` halves the connections (where one is left, or a rate is in force, the "
+         "messages a "
+         "second), and doubles them again each time that it has passed; `limit_connections: 2` and `slow_to: "
+         "0.5` messages a second hold for `for` (10m).  Never "
          "asked about STARTTLS and TLS; mail never becomes permanent for want of TLS."},
     {.name = "ehlo_name",
      .type = KEY_DOMAIN,

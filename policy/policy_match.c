@@ -50,6 +50,16 @@ const struct group *policy_group_by_name(const struct policy *p, const char *nam
     return map_find(&p->names, bytes_of(name));
 }
 
+size_t policy_include_count(const struct policy *p)
+{
+    return p->include_count;
+}
+
+const struct policy_include *policy_include(const struct policy *p, size_t index)
+{
+    return index < p->include_count ? &p->includes[index] : NULL;
+}
+
 /* The whole name, then its suffixes from the longest: one look-up a label. */
 static const struct pattern *find_pattern(const struct map *map, struct bytes name)
 {

@@ -1,6 +1,7 @@
 /*
  * The document as a whole: `defaults` and `groups`, each group laid over a copy of the defaults, which
- * are laid over the presets of policy/policy_keys.c.
+ * are laid over the presets of policy/policy_keys.c; or over the group of the same name in a file that it
+ * includes, which was laid over the same defaults.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -95,6 +96,8 @@ static void read_section(struct policy_reader *r, const char *name, const struct
         begin_route(r);
         r->at[policy_key_index("route")] = value;
     }
+    if (strcmp(name, "adaptive") == 0)
+        r->draft->g.adaptive.mode = ADAPTIVE_ON;
     snprintf(prefix.text, sizeof(prefix.text), "%s.", name);
     read_keys(r, value, prefix.text);
 }
@@ -163,10 +166,12 @@ static void set_presets(struct policy_reader *r)
 static void keep_group(struct policy_reader *r, const struct group_draft *draft)
 {
     struct policy *p = r->policy;
-    struct group *g = &p->groups[p->count];
+    struct group *g = &p->groups[r->group];
 
     *g = draft->g;
-    g->index = (uint32_t)p->count++;
+    g->index = r->group;
+    if (r->group == p->count)
+        p->count++;
     if (g->name[0] == '\0')
         return; /* complained about */
     map_put(&p->names, bytes_of(g->name), g);
@@ -174,14 +179,54 @@ static void keep_group(struct policy_reader *r, const struct group_draft *draft)
         p->by_default = g;
 }
 
+/* The group of that name of an earlier layer. */
+static const struct group *find_base(const struct policy_reader *r, const struct yaml_node *n)
+{
+    const struct yaml_node *name = n->type == YAML_MAP ? yaml_find(n, "name") : NULL;
+    const struct group *base =
+        name && name->type == YAML_SCALAR ? map_find(&r->policy->names, name->text) : NULL;
+
+    /* One of this layer has the layer's file, or lies over one and is complained about as the second of its
+     * name. */
+    return base && base->file != r->file ? base : NULL;
+}
+
+static struct group_draft draft_over(const struct group *base)
+{
+    struct group_draft draft = {.g = *base,
+                                .implicit_tls = base->host_count > 0 && base->hosts[0].implicit_tls};
+
+    draft.g.base_file = base->file;
+    draft.g.base_line = base->line;
+    return draft;
+}
+
+/* Its own rules are asked first; an empty list takes those of the other away. */
+static void join_replies(struct policy_reader *r, struct group *g)
+{
+    const struct group *base = r->over;
+
+    if (g->replies == base->replies)
+        return;
+    if (g->reply_count)
+        policy_replies_join(&r->policy->arena, &g->replies, &g->reply_count, base->replies,
+                            base->reply_count);
+    else
+        policy_replies_fini(base->replies, base->reply_count);
+}
+
 static void read_group(struct policy_reader *r, const struct group_draft *defaults, const struct yaml_node *n)
 {
-    struct group_draft draft = *defaults;
+    const struct group *base = find_base(r, n);
+    struct group_draft draft = base ? draft_over(base) : *defaults;
 
     draft.g.line = n->line;
-    draft.g.name = arena_strdup(&r->policy->arena, "");
+    draft.g.file = r->file;
+    if (!base)
+        draft.g.name = arena_strdup(&r->policy->arena, "");
     r->draft = &draft;
-    r->group = (uint32_t)r->policy->count;
+    r->over = base;
+    r->group = base ? base->index : (uint32_t)r->policy->count;
     r->patterns = 0;
     memset(r->at, 0, sizeof(r->at));
     if (n->type != YAML_MAP) {
@@ -190,7 +235,10 @@ static void read_group(struct policy_reader *r, const struct group_draft *defaul
         read_keys(r, n, "");
         policy_check_group(r, n);
     }
+    if (base)
+        join_replies(r, &draft.g);
     keep_group(r, &draft);
+    r->over = NULL;
 }
 
 static void add_default_group(struct policy_reader *r, const struct group_draft *defaults)
@@ -199,11 +247,19 @@ static void add_default_group(struct policy_reader *r, const struct group_draft 
 
     draft.g.name = arena_strdup(&r->policy->arena, DEFAULT_GROUP);
     r->draft = &draft;
+    r->group = (uint32_t)r->policy->count;
     memset(r->at, 0, sizeof(r->at));
     policy_check_group(r, NULL);
     keep_group(r, &draft);
     yaml_notice(r->errors, NULL,
                 "there is no group 'default': what no group matches follows 'defaults' and the presets");
+}
+
+static size_t count_groups(const struct yaml_node *root)
+{
+    const struct yaml_node *list = root->type == YAML_MAP ? yaml_find(root, "groups") : NULL;
+
+    return list && list->type == YAML_LIST ? list->count : 0;
 }
 
 static void read_groups(struct policy_reader *r, const struct group_draft *defaults,
@@ -213,43 +269,196 @@ static void read_groups(struct policy_reader *r, const struct group_draft *defau
 
     if (list && list->type != YAML_LIST && !(list->type == YAML_SCALAR && list->text.len == 0))
         yaml_error(r->errors, list, "expected a list of groups: each begins with '- name: …'");
-    /* All at once, because the maps point into it. */
-    r->policy->groups = mem_zalloc((count + 1) * sizeof(struct group));
     for (size_t i = 0; i < count; i++)
         read_group(r, defaults, list->items[i]);
-    if (!r->policy->by_default)
-        add_default_group(r, defaults);
 }
 
-static void read_document(struct policy_reader *r, const struct yaml_node *root)
-{
-    static const char *const keys[] = {"defaults", "groups", "replies"};
-    const struct yaml_node *defaults_map = yaml_find(root, "defaults");
-    const struct yaml_node *replies = yaml_find(root, "replies");
-    struct group_draft defaults = {0};
+/* ---- documents ---- */
 
+static const char *const document_keys[] = {"include", "date", "defaults", "groups", "replies"};
+
+/* What is one document's own, and its keys. */
+static bool check_document(struct policy_reader *r, const struct yaml_node *root)
+{
     if (root->type != YAML_MAP) {
         yaml_error(r->errors, root, "expected a map with 'groups' and, if wanted, 'defaults'");
-        return;
+        return false;
     }
-    for (size_t i = 0; i < root->count; i++)
-        if (!bytes_eq(root->keys[i]->text, bytes_of(keys[0])) &&
-            !bytes_eq(root->keys[i]->text, bytes_of(keys[1])) &&
-            !bytes_eq(root->keys[i]->text, bytes_of(keys[2])))
-            complain_unknown(r->errors, root->keys[i], "", keys, COUNT_OF(keys));
-    r->draft = &defaults;
+    for (size_t i = 0; i < root->count; i++) {
+        struct bytes key = root->keys[i]->text;
+        size_t k = 0;
+
+        while (k < COUNT_OF(document_keys) && !bytes_eq(key, bytes_of(document_keys[k])))
+            k++;
+        if (k == COUNT_OF(document_keys))
+            complain_unknown(r->errors, root->keys[i], "", document_keys, COUNT_OF(document_keys));
+        else if (r->file && (k == 0 || k == 2))
+            yaml_error(r->errors, root->keys[i],
+                       "'%s' belongs to the document that includes this file: it cannot stand here",
+                       document_keys[k]);
+    }
+    return true;
+}
+
+/* "2026-11-22" */
+static bool is_date(struct bytes text)
+{
+    static const char form[] = "dddd-dd-dd";
+
+    if (text.len != sizeof(form) - 1)
+        return false;
+    for (size_t i = 0; i < text.len; i++)
+        if (form[i] == '-' ? text.at[i] != '-' : text.at[i] < '0' || text.at[i] > '9')
+            return false;
+    return true;
+}
+
+static const char *read_date(struct policy_reader *r, const struct yaml_node *root)
+{
+    const struct yaml_node *n = yaml_find(root, "date");
+
+    if (!n)
+        return "";
+    if (n->type == YAML_SCALAR && is_date(n->text))
+        return arena_dup(&r->policy->arena, n->text);
+    yaml_error(r->errors, n, "expected a date like 2026-11-22");
+    return "";
+}
+
+static void read_defaults(struct policy_reader *r, struct group_draft *defaults, const struct yaml_node *map)
+{
+    r->draft = defaults;
     set_presets(r);
-    if (defaults_map && defaults_map->type == YAML_MAP) {
+    if (map && map->type == YAML_MAP) {
         r->in_defaults = true;
-        read_keys(r, defaults_map, "");
-        policy_check_group(r, defaults_map);
+        memset(r->at, 0, sizeof(r->at));
+        read_keys(r, map, "");
+        policy_check_group(r, map);
         r->in_defaults = false;
-    } else if (defaults_map && !(defaults_map->type == YAML_SCALAR && defaults_map->text.len == 0)) {
-        yaml_error(r->errors, defaults_map, "'defaults' holds keys of its own: expected a map");
+    } else if (map && !(map->type == YAML_SCALAR && map->text.len == 0)) {
+        yaml_error(r->errors, map, "'defaults' holds keys of its own: expected a map");
     }
-    read_groups(r, &defaults, yaml_find(root, "groups"));
-    if (replies)
-        (void)policy_replies_read(r, replies, false, &r->policy->replies, &r->policy->reply_count);
+}
+
+/* Groups and rules of one layer; the rules of an earlier one stand behind. */
+static void read_layer(struct policy_reader *r, const struct group_draft *defaults,
+                       const struct yaml_node *root)
+{
+    const struct yaml_node *replies = yaml_find(root, "replies");
+    struct policy *p = r->policy;
+    struct reply_rule *rules = NULL;
+    size_t count = 0;
+
+    read_groups(r, defaults, yaml_find(root, "groups"));
+    if (!replies)
+        return;
+    (void)policy_replies_read(r, replies, false, &rules, &count);
+    policy_replies_join(&p->arena, &rules, &count, p->replies, p->reply_count);
+    p->replies = rules;
+    p->reply_count = count;
+}
+
+/* One whole: the document and what it includes. */
+struct whole {
+    const char *name; /* of the document, in complaints */
+    struct policy_part parts[POLICY_INCLUDES_MAX + 1];
+    size_t part_count;
+    struct yaml_doc *docs[POLICY_INCLUDES_MAX + 1]; /* owned: docs[0] is the document, then by `include` */
+    size_t doc_count;
+};
+
+static const struct policy_part *find_part(const struct whole *w, struct bytes name)
+{
+    for (size_t i = 1; i < w->part_count; i++)
+        if (bytes_eq(w->parts[i].name, name))
+            return &w->parts[i];
+    return NULL;
+}
+
+/* Complaints from now on are about this layer. */
+static void enter_layer(struct policy_reader *r, const struct whole *w, size_t layer)
+{
+    bool included = layer < r->policy->include_count;
+
+    r->layer = (uint32_t)layer;
+    r->file = included ? r->policy->includes[layer].file : NULL;
+    r->errors->part = included ? (uint32_t)layer + 1 : 0;
+    r->errors->name = included ? r->file : w->name;
+}
+
+static void parse_part(struct policy_reader *r, struct whole *w, const struct policy_part *part)
+{
+    struct policy *p = r->policy;
+    struct policy_include *in = &p->includes[p->include_count++];
+
+    in->name = arena_dup(&p->arena, part->name);
+    in->file = arena_dup(&p->arena, part->file.len ? part->file : part->name);
+    in->date = "";
+    enter_layer(r, w, p->include_count - 1);
+    if (yaml_parse(part->text, &w->docs[w->doc_count], r->errors) == OK &&
+        check_document(r, yaml_root(w->docs[w->doc_count])))
+        in->date = read_date(r, yaml_root(w->docs[w->doc_count]));
+    w->doc_count++;
+}
+
+static void parse_parts(struct policy_reader *r, struct whole *w, const struct yaml_node *root)
+{
+    const struct yaml_node *list[POLICY_INCLUDES_MAX] = {0};
+    size_t listed = 0;
+
+    if (!policy_includes_read(root, r->errors, list, &listed))
+        return;
+    for (size_t i = 1; i < w->part_count; i++) {
+        bool wanted = false;
+
+        for (size_t k = 0; k < listed; k++)
+            wanted |= bytes_eq(w->parts[i].name, list[k]->text);
+        if (!wanted || find_part(w, w->parts[i].name) != &w->parts[i])
+            yaml_error(r->errors, &(struct yaml_node){.line = w->parts[i].line, .column = 1},
+                       "'%.*s' follows here %s", SHOWN(w->parts[i].name),
+                       wanted ? "once more"
+                              : "and 'include' does not name it: remove it, to the end of the file");
+    }
+    for (size_t i = 0; i < listed; i++) {
+        const struct policy_part *part = find_part(w, list[i]->text);
+
+        if (!part) {
+            enter_layer(r, w, SIZE_MAX);
+            yaml_error(r->errors, list[i], "the file '%.*s' does not follow the document",
+                       SHOWN(list[i]->text));
+        } else {
+            parse_part(r, w, part);
+        }
+    }
+    enter_layer(r, w, SIZE_MAX);
+}
+
+static void read_whole(struct policy_reader *r, struct whole *w)
+{
+    const struct yaml_node *root = yaml_root(w->docs[0]);
+    struct group_draft defaults = {0};
+    struct policy *p = r->policy;
+    size_t groups = 1; /* one may be made */
+
+    if (!check_document(r, root))
+        return;
+    (void)read_date(r, root);
+    parse_parts(r, w, root);
+    read_defaults(r, &defaults, yaml_find(root, "defaults"));
+    for (size_t i = 0; i < w->doc_count; i++)
+        groups += w->docs[i] ? count_groups(yaml_root(w->docs[i])) : 0;
+    p->groups = mem_zalloc(groups * sizeof(struct group)); /* all at once, because the maps point into it */
+    for (size_t i = 1; i < w->doc_count; i++) {
+        if (!w->docs[i] || yaml_root(w->docs[i])->type != YAML_MAP)
+            continue; /* complained about */
+        enter_layer(r, w, i - 1);
+        p->includes[i - 1].groups = (uint32_t)count_groups(yaml_root(w->docs[i]));
+        read_layer(r, &defaults, yaml_root(w->docs[i]));
+    }
+    enter_layer(r, w, p->include_count);
+    read_layer(r, &defaults, root);
+    if (!p->by_default)
+        add_default_group(r, &defaults);
 }
 
 /* The tree of the document is about to go. */
@@ -266,21 +475,31 @@ enum err policy_parse(const char *name, struct bytes text, uint64_t version, str
 {
     size_t errors_before = errors->errors;
     struct policy *p = NULL;
-    struct yaml_doc *doc = NULL;
+    struct whole w;
 
     if (!errors->name)
         errors->name = name;
-    if (yaml_parse(text, &doc, errors) != OK)
+    w = (struct whole){.name = errors->name, .doc_count = 1};
+    w.part_count = policy_split(text, w.parts);
+    if (w.part_count > POLICY_INCLUDES_MAX + 1) {
+        yaml_error(errors, NULL, "more than %d files follow the document", POLICY_INCLUDES_MAX);
+        return ERR_INVALID;
+    }
+    if (yaml_parse(w.parts[0].text, &w.docs[0], errors) != OK)
         return ERR_INVALID;
     p = MEM_NEW(struct policy);
     atomic_init(&p->refs, 1);
     p->version = version;
     buf_put(&p->text, text);
-    struct policy_reader r = {.policy = p, .errors = errors};
-    read_document(&r, yaml_root(doc));
+    struct policy_reader r = {.policy = p, .errors = errors, .layer = POLICY_INCLUDES_MAX};
+    read_whole(&r, &w);
+    errors->name = w.name;
+    errors->part = 0;
     forget_nodes(&p->domains);
     forget_nodes(&p->mx);
-    yaml_doc_destroy(doc);
+    for (size_t i = 0; i < w.doc_count; i++)
+        if (w.docs[i])
+            yaml_doc_destroy(w.docs[i]);
     yaml_errors_sort(errors);
     if (errors->errors > errors_before) {
         policy_unref(p);

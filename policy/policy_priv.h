@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "base/hash.h"
 #include "policy/policy.h"
+#include "policy/policy_include.h"
 
 /* A group while it is read: what one key says may have to wait for another. */
 struct group_draft {
@@ -52,7 +53,7 @@ struct policy_key {
     const char *help;
 };
 
-#define POLICY_KEYS 64
+#define POLICY_KEYS 128
 extern const struct policy_key policy_keys[];
 extern const size_t policy_key_count;
 /* Row of a key that exists. */
@@ -65,6 +66,7 @@ struct pattern {
     struct bytes key;           /* normalised; a suffix keeps its leading dot */
     const char *text;           /* as written */
     const struct yaml_node *at; /* borrowed from the YAML tree: NULL once parsing has ended */
+    uint32_t layer;             /* of the document that says so */
     uint32_t group;
     enum match_how how; /* MATCH_EXACT, MATCH_SUFFIX or MATCH_MX */
 };
@@ -83,14 +85,22 @@ struct policy {
     struct map names;   /* struct group */
     struct map domains; /* struct pattern */
     struct map mx;      /* struct pattern */
+    struct policy_include includes[POLICY_INCLUDES_MAX];
+    size_t include_count;
 };
 
-/* One parse. */
+/*
+ * One parse.  Included files are layers: the first of them is read first, the document itself last, and what
+ * a later one says stands before what an earlier one said.
+ */
 struct policy_reader {
     struct policy *policy; /* being built */
     struct yaml_errors *errors;
     struct group_draft *draft;
     uint32_t group; /* index of the group being read */
+    uint32_t layer;
+    const char *file;         /* of the layer; NULL: the document itself */
+    const struct group *over; /* the group of an earlier layer that this one is laid over, or NULL */
     bool in_defaults;
     size_t patterns;                         /* of the group being read */
     const struct yaml_node *at[POLICY_KEYS]; /* where this group gives a key, by row; else NULL */
@@ -116,12 +126,18 @@ bool policy_value_read(struct policy_reader *r, const struct policy_key *key, co
  */
 void policy_check_group(struct policy_reader *r, const struct yaml_node *group);
 
+/* policy_include.c: the entries of `include`, each once; false after a complaint. */
+bool policy_includes_read(const struct yaml_node *root, struct yaml_errors *errors,
+                          const struct yaml_node *list[POLICY_INCLUDES_MAX], size_t *count);
+
 /* policy_dump.c */
 void policy_put_scalar(struct buf *out, struct bytes text);
 void policy_put_number(struct buf *out, double value);
 
-/* policy_replies.c: a list of rules into the arena, and back. */
+/* policy_replies.c: a list of rules into the arena, and back; two lists into one. */
 bool policy_replies_read(struct policy_reader *r, const struct yaml_node *n, bool in_group,
                          struct reply_rule **rules, size_t *count);
+void policy_replies_join(struct arena *arena, struct reply_rule **rules, size_t *count,
+                         const struct reply_rule *more, size_t more_count);
 void policy_replies_fini(struct reply_rule *rules, size_t count); /* what lies outside of the arena */
 void policy_replies_put(struct buf *out, const struct reply_rule *rules, size_t count);

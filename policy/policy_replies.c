@@ -224,6 +224,7 @@ static void check_rule(struct rule_reader *rr, const struct yaml_node *n)
 static void read_rule(struct rule_reader *rr, const struct yaml_node *n)
 {
     rr->rule->line = n->line;
+    rr->rule->file = rr->r->file;
     rr->rule->for_s = FOR_PRESET;
     rr->good = true;
     rr->has_for = false;
@@ -268,6 +269,21 @@ bool policy_replies_read(struct policy_reader *r, const struct yaml_node *n, boo
         read_rule(&rr, n->items[i]);
     }
     return true;
+}
+
+void policy_replies_join(struct arena *arena, struct reply_rule **rules, size_t *count,
+                         const struct reply_rule *more, size_t more_count)
+{
+    struct reply_rule *all;
+
+    if (!more_count)
+        return;
+    all = arena_zalloc(arena, (*count + more_count) * sizeof(*all));
+    if (*count)
+        memcpy(all, *rules, *count * sizeof(*all));
+    memcpy(all + *count, more, more_count * sizeof(*all));
+    *rules = all;
+    *count += more_count;
 }
 
 void policy_replies_fini(struct reply_rule *rules, size_t count)

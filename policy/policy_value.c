@@ -235,7 +235,7 @@ static bool read_name(struct policy_reader *r, const struct policy_key *key, con
         return false;
     }
     other = map_find(&r->policy->names, text);
-    if (other) {
+    if (other && other != r->over) {
         yaml_error(r->errors, n, "there is a group '%s' already, in line %u", other->name, other->line);
         return false;
     }
@@ -500,7 +500,7 @@ static bool add_pattern(struct policy_reader *r, const struct yaml_node *n, bool
                     other->at->line);
         return true;
     }
-    if (other) {
+    if (other && other->layer == r->layer) { /* what an earlier layer said gives way */
         yaml_error(r->errors, n, "'%.*s' is in group '%s' already, in line %u: a %s has one group",
                    SHOWN(text), r->policy->groups[other->group].name, other->at->line,
                    is_mx ? "host" : "domain");
@@ -510,16 +510,29 @@ static bool add_pattern(struct policy_reader *r, const struct yaml_node *n, bool
     p->text = arena_dup(&r->policy->arena, text);
     p->key = bytes_of(arena_strdup(&r->policy->arena, key));
     p->at = n;
+    p->layer = r->layer;
     p->group = r->group;
     p->how = is_mx ? MATCH_MX : key[0] == '.' ? MATCH_SUFFIX : MATCH_EXACT;
     map_put(map, p->key, p);
     return true;
 }
 
+/* A list stands in place of the one that an included file gives to the group. */
+static void drop_patterns(struct map *map, uint32_t group, uint32_t before_layer)
+{
+    struct pattern *p;
+
+    for (size_t at = 0; (p = map_next(map, &at)) != NULL;)
+        if (p->group == group && p->layer < before_layer)
+            map_remove(map, p->key);
+}
+
 static bool read_patterns(struct policy_reader *r, const struct yaml_node *n, bool is_mx)
 {
     bool good = true;
 
+    if (r->over)
+        drop_patterns(is_mx ? &r->policy->mx : &r->policy->domains, r->group, r->layer);
     if (n->type == YAML_SCALAR)
         return add_pattern(r, n, is_mx);
     if (n->type == YAML_MAP) {

@@ -27,7 +27,8 @@ struct pcre2_real_code_8;
 enum reply_treat { TREAT_AS_SAID, TREAT_AS_PERMANENT, TREAT_AS_TEMPORARY };
 
 struct reply_rule {
-    uint32_t line; /* of the document */
+    uint32_t line;    /* of the document */
+    const char *file; /* the included file of which it is; NULL: the document itself */
     /* when; what is not set matches everything */
     uint16_t code_from, code_to;       /* 0: any */
     char *enhanced;                    /* "4.7": that and all below it; NULL: any */

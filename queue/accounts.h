@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/ip.h"
+#include "queue/lane.h"
 
 #define SCRAM_KEY_BYTES 32
 
@@ -27,6 +28,7 @@ struct account {
                             how */
     size_t certificate_count;
     char *campaign; /* of its mail without X-Campaign; NULL: none */
+    enum priority priority; /* of its mail without X-Hayauma-Priority */
     bool disabled;
     int64_t created_unix;
 };

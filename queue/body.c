@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/block64.h"
 #include "base/mem.h"
 #include "queue/crc32c.h"
 
@@ -133,16 +134,9 @@ static void add_to_line(struct body_scan *scan, const char *p, size_t len)
     scan->cr = p[len - 1] == '\r';
 }
 
-void body_scan_put(struct body_scan *scan, struct bytes octets)
+/* Whole lines and the start of one, up to `end` or, when `to_body`, up to where the header ends. */
+static const char *scan_lines(struct body_scan *scan, const char *p, const char *end, bool to_body)
 {
-    const char *p = octets.at;
-    const char *end = p + octets.len;
-    uint64_t start_size = scan->size_bytes;
-    bool was_in_header = !scan->header_bytes;
-
-    if (!octets.len)
-        return;
-    scan->checksum = crc32c(scan->checksum, octets.at, octets.len);
     while (p < end) {
         const char *lf = memchr(p, '\n', (size_t)(end - p));
         const char *stop = lf ? lf : end;
@@ -152,17 +146,61 @@ void body_scan_put(struct body_scan *scan, struct bytes octets)
         if (lf)
             end_line(scan, scan->cr);
         p = lf ? lf + 1 : end;
+        if (to_body && scan->header_bytes)
+            break;
     }
-    if (!has_8bit(octets.at, octets.len))
-        return;
-    /* Only the run in which the header ends needs a closer look. */
-    size_t header_part = !was_in_header       ? 0
-                         : scan->header_bytes ? (size_t)(scan->header_bytes - start_size)
-                                              : octets.len;
-    if (has_8bit(octets.at, header_part))
-        scan->flags |= BODY_UTF8_HEADER;
-    if (has_8bit(octets.at + header_part, octets.len - header_part))
+    return p;
+}
+
+#ifdef BLOCK64
+/* Whole blocks of a body (the header has ended), as long as no line in them is too long: scan_lines looks
+ * closer. */
+BLOCK64_CODE static const char *scan_blocks(struct body_scan *scan, const char *p, const char *end)
+{
+    uint64_t dots = 0, high = 0;
+
+    for (; end - p >= BLOCK64; p += BLOCK64) {
+        uint64_t lf = block64_of(p, '\n');
+        uint32_t first = lf ? (uint32_t)__builtin_ctzll(lf) : BLOCK64;
+        if (scan->line_len + first > LINE_MAX_OCTETS)
+            break;
+        dots |= block64_of(p, '.') & (lf << 1 | (scan->line_len == 0));
+        high |= block64_of_8bit(p);
+        scan->line_len = lf ? (uint32_t)__builtin_clzll(lf) : scan->line_len + BLOCK64;
+        scan->size_bytes += BLOCK64;
+        scan->cr = p[BLOCK64 - 1] == '\r';
+    }
+    scan->flags |= (dots ? BODY_DOTS : 0U) | (high ? BODY_8BIT : 0U);
+    return p;
+}
+#endif
+
+static void scan_body(struct body_scan *scan, const char *p, const char *end)
+{
+#ifdef BLOCK64
+    if (block64_usable())
+        p = scan_blocks(scan, p, end);
+#endif
+    if (has_8bit(p, (size_t)(end - p)))
         scan->flags |= BODY_8BIT;
+    scan_lines(scan, p, end, false);
+}
+
+void body_scan_put(struct body_scan *scan, struct bytes octets)
+{
+    const char *p = octets.at;
+    const char *end = p + octets.len;
+
+    if (!octets.len)
+        return;
+    scan->checksum = crc32c(scan->checksum, octets.at, octets.len);
+    if (!scan->header_bytes) {
+        const char *body = scan_lines(scan, p, end, true);
+        if (has_8bit(p, (size_t)(body - p)))
+            scan->flags |= BODY_UTF8_HEADER;
+        p = body;
+    }
+    scan_body(scan, p, end);
 }
 
 void body_scan_finish(struct body_scan *scan)

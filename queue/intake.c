@@ -79,7 +79,8 @@ static struct tally *tally_of(struct intake *t, const struct intake_facts *f, in
     char source[IP_TEXT_BYTES];
     BUF_LOCAL(key);
 
-    buf_putf(&key, "%lld", (long long)hour);
+    buf_reserve(&key, 256);
+    buf_put_int(&key, hour);
     buf_putc(&key, '\0');
     put_part(&key, f->listener);
     put_part(&key, t->tallies.count < ROWS_MAX ? ip_format(&f->source, source) : "");

@@ -129,6 +129,11 @@ static void copy_rcpts(struct message *to, const struct message *from, char **at
         mem_free(order);
 }
 
+static enum priority priority_of(uint32_t flags)
+{
+    return flags & MESSAGE_HIGH ? PRIORITY_HIGH : flags & MESSAGE_LOW ? PRIORITY_LOW : PRIORITY_NORMAL;
+}
+
 struct message *message_create(const struct message *from)
 {
     struct message *m = mem_alloc(room_for(from));
@@ -140,6 +145,7 @@ struct message *message_create(const struct message *from)
     m->flags = from->flags;
     m->id = from->id;
     m->accepted_unix = from->accepted_unix;
+    m->expires_unix = from->expires_unix;
     m->ret = from->ret;
     m->rcpt_count = from->rcpt_count;
     m->rcpt_total = from->rcpt_total;
@@ -150,6 +156,7 @@ struct message *message_create(const struct message *from)
     m->envid = place(&at, from->envid);
     m->account = place(&at, from->account);
     m->body = from->body ? body_ref(from->body) : NULL;
+    m->lane = lane_of(priority_of(m->flags), m->account, m->campaign);
     copy_rcpts(m, from, &at);
     return m;
 }

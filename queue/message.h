@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/inbox.h"
 #include "base/list.h"
+#include "queue/lane.h"
 
 /*
  * The octets that will be sent: headers added, CRLF line ends, before dot-stuffing, ending in CRLF.  In
@@ -56,6 +57,8 @@ enum message_flags {
     MESSAGE_DSN = 4,              /* made by us: a DSN; its own failure makes none (RFC 5321 §4.5.5) */
     MESSAGE_REQUIRETLS = 8,       /* RFC 8689: the MAIL parameter */
     MESSAGE_TLS_REQUIRED_NO = 16, /* the header field TLS-Required: No, and no REQUIRETLS */
+    MESSAGE_HIGH = 32,            /* its priority; neither: normal */
+    MESSAGE_LOW = 64,
 };
 
 struct rcpt {
@@ -75,6 +78,7 @@ struct message {
     uint32_t flags;
     uint64_t id; /* unique for ever, ascending in time: message_id_make() */
     int64_t accepted_unix;
+    int64_t expires_unix; /* not sent from then on, X-Hayauma-Expires; 0: only its group's lifetime counts */
     const char *sender;   /* "" is the null sender */
     const char *campaign; /* or NULL */
     const char *envid;    /* xtext-decoded, or NULL */
@@ -83,12 +87,17 @@ struct message {
     struct body *body;   /* counted */
     uint32_t rcpt_count; /* in this copy: all of the message, or those of one page */
     uint32_t rcpt_total; /* of the message as accepted */
+    uint16_t lane;       /* whose turn it takes (queue/lane.h): message_create sees to it */
     struct rcpt *rcpts;  /* sorted so that equal domains are neighbours */
 };
 
 /* Copies everything that `from` points to into one allocation, sorts by domain (stable); takes a reference to
  * from->body.  from->refs is ignored.  rcpts keep their `no`. */
 struct message *message_create(const struct message *from);
+static inline bool message_is_over(const struct message *m, int64_t now_unix)
+{
+    return m->expires_unix && now_unix >= m->expires_unix;
+}
 struct message *message_ref(struct message *m);
 void message_unref(struct message *m);
 

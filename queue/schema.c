@@ -4,7 +4,7 @@
  *     domain (id, name)                                one row a destination ever seen and not yet swept
  *        ^
  *     rcpt (message_id, no | domain_id, state, …)      one row a recipient not settled; row_state in schema.h
- *        |    rcpt_ready (domain_id, due, message_id, no, state)   state = READY: what a page reads
+ *        |    rcpt_ready (domain_id, lane, due, message_id, no, state)   state = READY: what a page reads
  *        |    rcpt_other (state, message_id, no)            state <> READY: few rows, or fresh or paused ones
  *        v
  *     message (id | envelope, segment, offset, size)   one row while it has a recipient
@@ -20,7 +20,8 @@
  *
  * rcpt_ready has the state too, though it is always the same: SQLite then needs no row to know it.  It leads
  * with the domain, so that a domain's page costs the same however long the queue is, and the domains with
- * mail are found by seeking from one to the next.  Fresh rows are not in it: mail that goes out at once
+ * mail are found by seeking from one to the next; then comes the lane (queue/lane.h), so that a page finds
+ * each campaign's rows however many another has.  Fresh rows are not in it: mail that goes out at once
  * touches two b-trees at their growing end, not one page per domain.  Message ids ascend in time, so both
  * tables grow at one end and shrink at the other.  There is no index by campaign, sender or recipient: such
  * selectors walk `message` or `rcpt` in key order (1 M rows: about 0.3 s), which costs an accept nothing.
@@ -85,6 +86,13 @@ static const char *const steps[] = {
 
     "ALTER TABLE counter ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE account ADD COLUMN campaign TEXT NOT NULL DEFAULT '';",
+
+    /* What waited before shares one turn. */
+    "ALTER TABLE rcpt ADD COLUMN lane INTEGER NOT NULL DEFAULT 0;"
+    "DROP INDEX rcpt_ready;"
+    "CREATE INDEX rcpt_ready ON rcpt(domain_id, lane, due, message_id, no, state) WHERE state = 1;"
+    "ALTER TABLE account ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE message ADD COLUMN expires INTEGER NOT NULL DEFAULT 0;",
 };
 
 unsigned schema_version(void)

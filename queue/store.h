@@ -38,10 +38,15 @@ void store_jobs_destroy(struct store_jobs *j); /* with the jobs left in it */
  * domain is hot, and when the wall clock was set (times that a worker remembers are then worthless: a page says the
  * new ones).
  */
+struct store_wake_item {
+    char *domain;
+    int64_t due_unix;
+    int32_t lane; /* mail of a lane came to a cold domain that had none of it on disk; -1: all lanes are meant */
+};
 struct store_wake {
     struct note note;
     size_t count;
-    struct { char *domain; int64_t due_unix; } *items;
+    struct store_wake_item *items;
 };
 void store_wake_destroy(struct store_wake *w);
 
@@ -95,14 +100,21 @@ void store_accept_destroy(struct store_accept *a); /* by the receiver of the ans
 void store_post_results(struct store *s, struct attempt_batch *batch, int64_t day, int64_t row);
 
 #define STORE_PAGE_MAX 65536 /* recipients in one page; a larger limit is cut to it */
-/* Recipients of one domain that are due, not leased, oldest due first. */
+/*
+ * Recipients of one domain that are due and not leased: of each lane (queue/lane.h) as many as of any other, oldest due
+ * first, the priorities sharing as they do when they are sent.
+ */
 struct store_page {
     struct store_request req;
     char *domain;      /* owned */
     uint32_t limit;    /* recipients */
-    struct list jobs;  /* out: struct job; bodies not loaded (body->mem NULL) */
+    bool only_lane;    /* of `lane` alone; whether the domain is cold stays as it is */
+    uint16_t lane;
+    struct list jobs;  /* out: struct job, the lanes one after the other; bodies not loaded (body->mem NULL) */
+    uint16_t *left;    /* out, owned: lanes in this page of which more is due; NULL: none */
+    uint32_t left_count;
     bool more;         /* out: other due rows are left, and the domain is cold; else it is hot now */
-    int64_t next_due_unix; /* out: earliest due of what is not due yet; 0: nothing else waits */
+    int64_t next_due_unix; /* out: earliest due of what is not due yet, if !more; else perhaps; 0: none known */
 };
 void store_post_page(struct store *s, struct store_page *p);
 void store_page_destroy(struct store_page *p);

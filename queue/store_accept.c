@@ -260,6 +260,8 @@ static enum err count(struct store *s, const struct accepted *x)
             s->count_change[r->state]++;
             if (x->due_unix > s->now_unix && r->state != ROW_PAUSED)
                 store_add_wake(s, r->domain, x->due_unix);
+            else if (r->state == ROW_READY)
+                store_tell_lane(s, r->domain, m->lane);
         }
         store_segment_change(s, x->place.segment, (int64_t)m->body->size_bytes + SPOOL_RECORD_BYTES, 0);
         s->messages_change++;

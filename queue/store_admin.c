@@ -111,6 +111,7 @@ static enum err put_account(struct store *s, const struct account *a)
     sql_bind_int(st, 11, a->created_unix ? a->created_unix : s->now_unix);
     sql_bind_text(st, 12, buf_str(&certificates));
     sql_bind_text(st, 13, a->campaign ? a->campaign : "");
+    sql_bind_int(st, 14, a->priority);
     enum err e = sql_run(st);
     (void)sqlite3_clear_bindings(st); /* they point into our buffers, and hold keys */
     return e;
@@ -245,6 +246,8 @@ static void read_account(sqlite3_stmt *st, struct account *a)
     a->certificates = split_texts(bytes_of(sql_text(st, 11)), &a->certificate_count);
     const char *campaign = sql_text(st, 12);
     a->campaign = campaign && *campaign ? mem_strdup(campaign) : NULL;
+    int priority = sqlite3_column_int(st, 13);
+    a->priority = priority > 0 && priority < PRIORITIES ? (enum priority)priority : PRIORITY_NORMAL;
     split_networks(a, bytes_of(sql_text(st, 6)));
 }
 

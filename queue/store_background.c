@@ -78,17 +78,18 @@ static void step_fresh(struct store *s)
     }
 }
 
-/* From one domain with mail to the next: as many seeks as there are such domains, however long the queue is.
+/* From one domain and lane with mail to the next: as many seeks as there are such, however long the queue is.
  */
 static void step_domains(struct store *s)
 {
-    sqlite3_stmt *st = s->st[ST_NEXT_DOMAIN];
+    sqlite3_stmt *st = s->st[ST_NEXT_LANE];
     enum err e = OK;
     bool row;
 
     for (int i = 0; i < DOMAIN_STEP && !e; i++) {
         struct store_domain *d;
         sql_bind_int(st, 1, s->wake_domain_id);
+        sql_bind_int(st, 2, s->wake_lane);
         e = sql_step(st, &row);
         if (e)
             break;
@@ -97,7 +98,8 @@ static void step_domains(struct store *s)
             return;
         }
         s->wake_domain_id = sqlite3_column_int64(st, 0);
-        int64_t due = sqlite3_column_int64(st, 1);
+        s->wake_lane = sqlite3_column_int64(st, 1);
+        int64_t due = sqlite3_column_int64(st, 2);
         (void)sqlite3_reset(st);
         e = store_domain_by_id(s, s->wake_domain_id, &d);
         if (!e)

@@ -29,7 +29,7 @@ static void begin_pass(struct store *s, int64_t before, int64_t now)
         }
     }
     *p = (struct clock_pass){.under_way = true, .before = before, .now = now, .due = MIN_OF(before, now)};
-    p->saved = p->at = (struct clock_place){0, p->due, INT64_MAX, 0};
+    p->saved = p->at = (struct clock_place){0, p->due, INT64_MAX, 0, 0};
 }
 
 void store_update_now(struct store *s)
@@ -82,7 +82,7 @@ static enum err move_row(struct store *s, const struct row *r, bool *changed)
     return sql_run(st);
 }
 
-/* The rows of one domain that the step touches, a chunk of them; *count tells how many were seen. */
+/* The rows of one domain and lane that the step touches, a chunk of them; *count tells how many were seen. */
 static enum err move_chunk(struct store *s, size_t *count)
 {
     sqlite3_stmt *st = s->st[ST_CLOCK_ROWS];
@@ -98,13 +98,15 @@ static enum err move_chunk(struct store *s, size_t *count)
     sql_bind_int(st, 4, p->at.no);
     sql_bind_int(st, 5, p->now > p->before ? p->now : INT64_MAX);
     sql_bind_int(st, 6, CHUNK_ROWS);
+    sql_bind_int(st, 7, p->at.lane);
     while (!(e = sql_step(st, &row)) && row)
         rows[(*count)++] =
             (struct row){(uint64_t)sqlite3_column_int64(st, 0), (uint32_t)sqlite3_column_int64(st, 1),
                          sqlite3_column_int64(st, 2), sqlite3_column_int(st, 3) > 0};
     for (size_t i = 0; !e && i < *count; i++) {
         e = move_row(s, &rows[i], &changed);
-        p->at = (struct clock_place){p->at.domain_id, rows[i].due, (int64_t)rows[i].id, rows[i].no};
+        p->at =
+            (struct clock_place){p->at.domain_id, rows[i].due, (int64_t)rows[i].id, rows[i].no, p->at.lane};
     }
     if (!e && changed) {
         struct store_domain *d;
@@ -115,19 +117,21 @@ static enum err move_chunk(struct store *s, size_t *count)
     return e;
 }
 
-static enum err next_domain(struct store *s)
+static enum err next_lane(struct store *s)
 {
-    sqlite3_stmt *st = s->st[ST_NEXT_DOMAIN];
+    sqlite3_stmt *st = s->st[ST_NEXT_LANE];
     struct clock_pass *p = &s->clock_pass;
     bool row;
 
     sql_bind_int(st, 1, p->at.domain_id);
+    sql_bind_int(st, 2, p->at.lane);
     enum err e = sql_step(st, &row);
     if (e)
         return e;
     p->over = !row;
     if (row)
-        p->at = (struct clock_place){sqlite3_column_int64(st, 0), p->due, INT64_MAX, 0};
+        p->at = (struct clock_place){sqlite3_column_int64(st, 0), p->due, INT64_MAX, 0,
+                                     (uint16_t)sqlite3_column_int64(st, 1)};
     (void)sqlite3_reset(st);
     return OK;
 }
@@ -150,7 +154,7 @@ void store_clock_step(struct store *s)
             e = move_chunk(s, &count);
         seen += count + 1;
         if (!e && count < CHUNK_ROWS)
-            e = next_domain(s);
+            e = next_lane(s);
     }
     if (e)
         store_fail(s, e);

@@ -95,7 +95,62 @@ void store_set_cold(struct store *s, struct store_domain *d, bool cold)
 {
     if (d->cold != cold)
         s->cold_domains += cold ? 1 : (size_t)-1;
+    if (d->cold != cold)
+        store_forget_told(d);
     d->cold = cold;
+}
+
+/* ---- which lanes of a cold domain its worker knows of ---- */
+
+static uint16_t *find_told(struct store_domain *d, uint16_t lane)
+{
+    bool high = lane_priority(lane) == PRIORITY_HIGH;
+    uint16_t *at = high ? d->told + TOLD_LANES : d->told;
+    size_t count = high ? d->told_high_count : d->told_count;
+
+    for (size_t i = 0; i < count; i++)
+        if (at[i] == lane)
+            return &at[i];
+    return NULL;
+}
+
+void store_forget_told(struct store_domain *d)
+{
+    d->told_count = d->told_high_count = 0;
+}
+
+static bool add_told(struct store_domain *d, uint16_t lane)
+{
+    if (lane_priority(lane) == PRIORITY_HIGH) {
+        if (d->told_high_count < TOLD_HIGH)
+            d->told[TOLD_LANES + d->told_high_count++] = lane;
+        else
+            d->told[TOLD_LANES + d->told_high_at++ % TOLD_HIGH] = lane;
+        return true;
+    }
+    if (d->told_count == TOLD_LANES)
+        return false; /* the next page of the domain has something of each */
+    d->told[d->told_count++] = lane;
+    return true;
+}
+
+void store_set_told(struct store_domain *d, uint16_t lane, bool told)
+{
+    uint16_t *at = find_told(d, lane);
+    bool high = lane_priority(lane) == PRIORITY_HIGH;
+
+    if (told && !at)
+        (void)add_told(d, lane);
+    else if (!told && at && high)
+        *at = d->told[TOLD_LANES + --d->told_high_count];
+    else if (!told && at)
+        *at = d->told[--d->told_count];
+}
+
+void store_tell_lane(struct store *s, struct store_domain *d, uint16_t lane)
+{
+    if (d->cold && !find_told(d, lane) && add_told(d, lane))
+        store_add_lane_wake(s, d, lane);
 }
 
 /* Between transactions: a few at a time, so that no turn is long. */
@@ -118,9 +173,10 @@ void store_domains_sweep(struct store *s)
 
 /* ---- rows that no recipient refers to any more ---- */
 
-#define FORGET_ROWS   500
-#define FORGET_OTHERS 2000 /* with more rows that are not READY the look is put off: it would take too long  \
-                            */
+#define FORGET_ROWS 500
+#define FORGET_OTHERS                                                                                        \
+    2000 /* with more rows that are not READY the look is put off: it would take too long                    \
+          */
 
 static int by_id(const void *a, const void *b)
 {

@@ -22,6 +22,7 @@ struct row {
     uint32_t no;
     int64_t domain_id, due;
     int state;
+    uint16_t lane;
     bool matches;
 };
 
@@ -33,7 +34,7 @@ struct store_job {
         enum walk walk;
         size_t domain; /* index of the selector's */
         int state;     /* WALK_OTHER */
-        int64_t due;
+        int64_t lane, due;
         uint64_t id;
         int64_t no;
         uint64_t changed;
@@ -126,6 +127,7 @@ static sqlite3_stmt *bind_walk(struct store *s, struct store_job *j)
         sql_bind_int(st, 3, (int64_t)j->at.id);
         sql_bind_int(st, 4, j->at.no);
         sql_bind_int(st, 5, CHUNK_ROWS);
+        sql_bind_int(st, 6, j->at.lane);
         return st;
     case WALK_OTHER:
         st = s->st[ST_OP_OTHER];
@@ -146,6 +148,7 @@ static sqlite3_stmt *bind_walk(struct store *s, struct store_job *j)
 /* The walk's stretch is used up: on to the next domain, the next state, or the end. */
 static void next_stretch(struct store_job *j)
 {
+    j->at.lane = 0;
     j->at.due = INT64_MIN;
     j->at.id = 0;
     j->at.no = -1;
@@ -315,7 +318,8 @@ static enum err read_chunk(struct store *s, struct store_job *j, struct row *row
                           .no = (uint32_t)sqlite3_column_int64(st, 1),
                           .domain_id = sqlite3_column_int64(st, 2),
                           .state = sqlite3_column_int(st, 3),
-                          .due = sqlite3_column_int64(st, 4)};
+                          .due = sqlite3_column_int64(st, 4),
+                          .lane = (uint16_t)sqlite3_column_int(st, 6)};
         r->matches = has_domain(j, r->domain_id) && has_address(&j->op->which, sqlite3_column_text(st, 5));
     }
     return e;
@@ -333,6 +337,7 @@ static enum err step(struct store *s, struct store_job *j)
             e = matches_message(s, j, rows[i].id, &yes);
         if (!e && yes)
             e = change(s, j, &rows[i]);
+        j->at.lane = rows[i].lane;
         j->at.due = rows[i].due;
         j->at.id = rows[i].id;
         j->at.no = rows[i].no;

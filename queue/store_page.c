@@ -1,4 +1,4 @@
-/* Pages: the due rows of one domain, in due order, that nobody holds. */
+/* Pages: due rows of one domain that nobody holds, as jobs; whose they are is decided in store_turns.c. */
 #include <string.h>
 
 #include "base/mem.h"
@@ -25,6 +25,7 @@ void store_page_destroy(struct store_page *p)
         return;
     for (struct list *node; p->jobs.next && (node = list_pop(&p->jobs));)
         job_destroy(LIST_ENTRY(node, struct job, node));
+    mem_free(p->left);
     mem_free(p->domain);
     mem_free(p);
 }
@@ -54,6 +55,7 @@ enum err store_load_message(struct store *s, uint64_t id, struct message *out, s
     out->body->header_bytes = (uint32_t)sqlite3_column_int64(st, 11);
     out->body->flags = (uint32_t)sqlite3_column_int64(st, 12);
     out->body->checksum = (uint32_t)sqlite3_column_int64(st, 13);
+    out->expires_unix = sqlite3_column_int64(st, 14);
     (void)sqlite3_reset(st);
     return OK;
 }
@@ -82,68 +84,19 @@ enum err store_load_rcpt(struct store *s, uint64_t id, uint32_t no, struct rcpt 
     return OK;
 }
 
-/* Up to limit rows that are due and free; *more when there is one beyond. */
-static enum err find_due(struct store *s, const struct store_domain *d, uint32_t limit, struct row_key *keys,
-                         uint32_t *count, bool *more)
-{
-    sqlite3_stmt *st = s->st[ST_PAGE_DUE];
-    bool row;
-
-    *count = 0;
-    *more = false;
-    sql_bind_int(st, 1, d->id);
-    sql_bind_int(st, 2, s->now_unix);
-    for (;;) {
-        enum err e = sql_step(st, &row);
-        if (e || !row)
-            return e;
-        uint64_t id = (uint64_t)sqlite3_column_int64(st, 0);
-        uint32_t no = (uint32_t)sqlite3_column_int64(st, 1);
-        if (leases_has(&s->leases, id, no))
-            continue;
-        if (*count == limit) {
-            *more = true;
-            (void)sqlite3_reset(st);
-            return OK;
-        }
-        keys[(*count)++] = (struct row_key){id, no, false};
-    }
-}
-
-static enum err find_next(struct store *s, const struct store_domain *d, int64_t *due_unix)
-{
-    sqlite3_stmt *st = s->st[ST_PAGE_NEXT];
-    bool row;
-
-    *due_unix = 0;
-    sql_bind_int(st, 1, d->id);
-    sql_bind_int(st, 2, s->now_unix);
-    for (;;) {
-        enum err e = sql_step(st, &row);
-        if (e || !row)
-            return e;
-        if (leases_has(&s->leases, (uint64_t)sqlite3_column_int64(st, 1),
-                       (uint32_t)sqlite3_column_int64(st, 2)))
-            continue;
-        *due_unix = sqlite3_column_int64(st, 0);
-        (void)sqlite3_reset(st);
-        return OK;
-    }
-}
-
-/* keys[0…count) are rows of one message: one job. */
-static enum err add_job(struct store *s, const char *domain, const struct row_key *keys, uint32_t count,
+/* rows[0…count) are of one message: one job. */
+static enum err add_job(struct store *s, const char *domain, const struct page_row *rows, uint32_t count,
                         struct list *jobs)
 {
     struct arena arena = {0};
     struct message m;
     int64_t domain_id;
-    enum err e = store_load_message(s, keys[0].message_id, &m, &arena);
+    enum err e = store_load_message(s, rows[0].message_id, &m, &arena);
 
     if (!e) {
         m.rcpts = arena_alloc(&arena, count * sizeof(*m.rcpts));
         for (uint32_t i = 0; !e && i < count; i++) {
-            e = store_load_rcpt(s, keys[i].message_id, keys[i].no, &m.rcpts[i], &domain_id, &arena);
+            e = store_load_rcpt(s, rows[i].message_id, rows[i].no, &m.rcpts[i], &domain_id, &arena);
             m.rcpts[i].domain = domain;
         }
         m.rcpt_count = count;
@@ -158,28 +111,33 @@ static enum err add_job(struct store *s, const char *domain, const struct row_ke
     return e;
 }
 
-static void lease_all(struct store *s, const struct row_key *keys, uint32_t count)
+/* What the worker knows of the domain from now on. */
+static void note_told(struct store *s, struct store_domain *d, const struct store_page *p, bool then_cold)
 {
-    for (uint32_t i = 0; i < count; i++)
-        (void)leases_take(&s->leases, keys[i].message_id, keys[i].no);
+    if (!p->only_lane) {
+        store_set_cold(s, d, p->more || then_cold);
+        store_forget_told(d);
+    } else {
+        store_set_told(d, p->lane, false);
+    }
+    for (uint32_t i = 0; i < p->left_count; i++)
+        store_set_told(d, p->left[i], true);
 }
 
-static enum err serve(struct store *s, struct store_page *p, bool then_cold, struct row_key *keys)
+static enum err serve(struct store *s, struct store_page *p, bool then_cold, struct page_row *rows)
 {
     struct store_domain *d = store_domain(s, bytes_of(p->domain));
-    uint32_t count = 0;
+    struct page_rows found = {.rows = rows};
     enum err e = store_domain_find(s, d);
 
     p->more = false;
     p->next_due_unix = 0;
     if (!e && d->id)
-        e = find_due(s, d, p->limit, keys, &count, &p->more);
-    if (!e && d->id)
-        e = find_next(s, d, &p->next_due_unix);
-    for (uint32_t from = 0, to; !e && from < count; from = to) {
-        for (to = from + 1; to < count && keys[to].message_id == keys[from].message_id;)
+        e = store_find_page(s, d, p, &found);
+    for (uint32_t from = 0, to; !e && from < found.count; from = to) {
+        for (to = from + 1; to < found.count && rows[to].message_id == rows[from].message_id;)
             to++;
-        e = add_job(s, d->name, &keys[from], to - from, &p->jobs);
+        e = add_job(s, d->name, &rows[from], to - from, &p->jobs);
         if (e == ERR_NOT_FOUND) { /* a recipient without its message: the database lies */
             store_note_error(s, "page", ERR_CORRUPT);
             e = OK;
@@ -188,16 +146,22 @@ static enum err serve(struct store *s, struct store_page *p, bool then_cold, str
     if (e) {
         for (struct list *node; (node = list_pop(&p->jobs));)
             job_destroy(LIST_ENTRY(node, struct job, node));
+        mem_free(found.left);
         return e;
     }
-    lease_all(s, keys, count);
-    store_set_cold(s, d, p->more || then_cold);
+    for (uint32_t i = 0; i < found.count; i++)
+        (void)leases_take(&s->leases, rows[i].message_id, rows[i].no);
+    p->more = found.more;
+    p->next_due_unix = found.next_due_unix;
+    p->left = found.left;
+    p->left_count = found.left_count;
+    note_told(s, d, p, then_cold);
     return OK;
 }
 
 void store_serve_pages(struct store *s)
 {
-    struct row_key *keys = NULL;
+    struct page_row *rows = NULL;
     uint32_t room = 0;
 
     if (list_is_empty(&s->pages))
@@ -208,9 +172,9 @@ void store_serve_pages(struct store *s)
         struct store_page *p = CONTAINER_OF(w->req, struct store_page, req);
         if (p->limit > room) {
             room = p->limit;
-            keys = mem_realloc(keys, room * sizeof(*keys));
+            rows = mem_realloc(rows, room * sizeof(*rows));
         }
-        enum err e = begun ? begun : serve(s, p, w->then_cold, keys);
+        enum err e = begun ? begun : serve(s, p, w->then_cold, rows);
         if (e)
             store_note_error(s, "page", e);
         mem_free(w);
@@ -218,5 +182,5 @@ void store_serve_pages(struct store *s)
     }
     if (!begun && sql_run(s->st[ST_COMMIT]))
         sql_rollback(s->db);
-    mem_free(keys);
+    mem_free(rows);
 }

@@ -23,16 +23,16 @@ enum request_type { REQ_ACCEPT, REQ_PAGE, REQ_OP, REQ_FINAL_PAGE, REQ_POLICY, RE
 /* One row of store_sql.c each. */
 enum statement {
     ST_BEGIN, ST_BEGIN_READ, ST_COMMIT,
-    ST_MESSAGES_ADD, ST_RCPTS_ADD, ST_MESSAGE_DELETE, ST_RCPT_DELETE,
+    ST_MESSAGES_ADD, ST_RCPTS_ADD, ST_MESSAGE_DELETE, ST_RCPT_DELETE, ST_RCPT_DELETE_RUN,
     ST_RCPT_STATE, ST_RCPT_ANY, ST_MESSAGE_PLACE, ST_MESSAGE_MOVE,
     ST_RCPT_DEFER, ST_RCPT_SET_STATE, ST_RCPT_GIVE_BACK, ST_RCPT_DELAY_NOTIFIED,
     ST_FINAL_PUT, ST_FINAL_GET, ST_FINAL_DELETE,
     ST_DOMAIN_FIND, ST_DOMAIN_ADD, ST_DOMAIN_NAME,
     ST_SEGMENT_PUT, ST_SEGMENT_DELETE,
     ST_COUNTER_PUT, ST_META_PUT, ST_TALLY_ADD, ST_TALLY_PRUNE,
-    ST_PAGE_DUE, ST_PAGE_NEXT, ST_PAGE_MESSAGE, ST_PAGE_RCPT,
+    ST_LANE_AFTER, ST_LANE_ROWS, ST_PAGE_MESSAGE, ST_PAGE_RCPT,
     ST_FINAL_DUE,
-    ST_FRESH_LEFT, ST_NEXT_DOMAIN, ST_CLOCK_ROWS,
+    ST_FRESH_LEFT, ST_NEXT_LANE, ST_CLOCK_ROWS,
     ST_OP_BY_MESSAGE, ST_OP_BY_DOMAIN, ST_OP_OTHER, ST_OP_ALL, ST_RCPT_OP_DUE,
     ST_POLICY_CURRENT, ST_POLICY_ADD,
     ST_ACCOUNT_PUT, ST_ACCOUNT_DELETE, ST_ACCOUNT_ALL,
@@ -41,12 +41,18 @@ enum statement {
     ST_COUNT
 };
 
+#define TOLD_LANES 8 /* as many may come to a cold domain and be told before its next page */
+#define TOLD_HIGH  4 /* of high priority, which are always told */
+
 struct store_domain {
     int64_t id; /* 0: not looked up, or taken back with its transaction */
     unsigned owner;
     bool cold;
     uint64_t woken_in;  /* number of the turn in which it stands in a wake */
     size_t wake_at;     /* its place there */
+    /* While it is cold: lanes that its worker knows to have mail on disk (store_domains.c). */
+    uint16_t told[TOLD_LANES + TOLD_HIGH];
+    uint8_t told_count, told_high_count, told_high_at;
     uint32_t name_len;
     char name[];
 };
@@ -92,7 +98,7 @@ struct tally {
 };
 
 struct wake_list {
-    struct { char *domain; int64_t due_unix; } *items;
+    struct store_wake_item *items;
     size_t count, cap;
 };
 
@@ -116,11 +122,12 @@ struct waiting { /* a request on one of the lists below */
 struct clock_place {
     int64_t domain_id, due, message_id;
     uint32_t no;
+    uint16_t lane;
 };
 struct clock_pass { /* the wall clock was set: store_clock.c */
     bool under_way, over;
     int64_t before, now;
-    int64_t due; /* in each domain, rows due after this are looked at */
+    int64_t due; /* in each domain and lane, rows due after this are looked at */
     struct clock_place at, saved;
 };
 
@@ -201,7 +208,7 @@ struct store {
     bool fresh_done, domains_done, start_in_txn;
     uint64_t fresh_id, fresh_max_id;
     uint32_t fresh_no;
-    int64_t wake_domain_id;
+    int64_t wake_domain_id, wake_lane;
     struct mover *mover;
     bool segments_dirty;    /* some segment's share of live octets fell: look for stragglers */
     uint64_t checked_space_ms;
@@ -229,6 +236,7 @@ void store_turn(struct store *s, struct note *chain);
 void store_reply(struct store_request *r, enum err e);
 void store_note_error(struct store *s, const char *what, enum err e);
 void store_add_wake(struct store *s, struct store_domain *d, int64_t due_unix);
+void store_add_lane_wake(struct store *s, struct store_domain *d, uint16_t lane);
 void store_end_lease(struct store *s, uint64_t message_id, uint32_t no, bool removed);
 void store_count(struct store *s, enum row_state from, enum row_state to);
 struct waiting *store_wait(struct list *l, struct store_request *r);
@@ -256,6 +264,24 @@ MUST_CHECK enum err store_final_row(struct store *s, uint64_t message_id, uint32
 MUST_CHECK enum err store_row_state(struct store *s, uint64_t message_id, uint32_t no, int *state); /* -1: none */
 MUST_CHECK enum err store_replay(struct store *s, char **why);
 
+/* store_turns.c: whose rows a page gets */
+struct page_row {
+    uint64_t message_id;
+    uint32_t no;
+    uint32_t at; /* as it was found */
+    uint16_t lane;
+};
+struct page_rows {
+    struct page_row *rows; /* the caller's, room for `limit`; those of a lane together, oldest due first */
+    uint32_t count;
+    uint16_t *left; /* owned: lanes in it that have more */
+    uint32_t left_count;
+    bool more;             /* in any lane */
+    int64_t next_due_unix; /* 0: none known */
+};
+MUST_CHECK enum err store_find_page(struct store *s, struct store_domain *d, const struct store_page *p,
+                                    struct page_rows *out);
+
 /* store_page.c, store_final.c */
 void store_serve_pages(struct store *s);
 void store_serve_final_pages(struct store *s);
@@ -273,6 +299,10 @@ void store_domains_taken_back(struct store *s);
 void store_domains_sweep(struct store *s);      /* the cache */
 void store_domains_forget_step(struct store *s); /* rows that no recipient refers to: a few, inside the transaction */
 void store_set_cold(struct store *s, struct store_domain *d, bool cold);
+/* A row of this lane, due now, lies on disk: the worker of a cold domain hears of it, unless it knows. */
+void store_tell_lane(struct store *s, struct store_domain *d, uint16_t lane);
+void store_forget_told(struct store_domain *d);
+void store_set_told(struct store_domain *d, uint16_t lane, bool told);
 
 /* store_segments.c */
 MUST_CHECK enum err store_load_segments(struct store *s);

@@ -132,8 +132,8 @@ static enum err look_up_message(struct store *s, uint64_t id, bool *rows_left, u
     return OK;
 }
 
-/* A row of the message has gone; the message goes with its last one. */
-static enum err after_delete(struct store *s, uint64_t id)
+/* So many rows of the message have gone; the message goes with its last one. */
+static enum err after_delete(struct store *s, uint64_t id, uint32_t gone)
 {
     struct lease *l = leases_find(&s->leases, id);
     uint64_t segment = 0, size = 0;
@@ -141,7 +141,8 @@ static enum err after_delete(struct store *s, uint64_t id)
     enum err e = OK;
 
     if (l && l->left != LEASE_LEFT_UNKNOWN) {
-        rows_left = --l->left > 0;
+        l->left -= gone;
+        rows_left = l->left > 0;
         segment = l->segment;
         size = l->size_bytes;
     } else {
@@ -173,7 +174,34 @@ enum err store_delete_row(struct store *s, uint64_t message_id, uint32_t no)
         if (!e && state == ROW_DSN)
             e = delete_final(s, message_id, no);
     }
-    return e ? e : after_delete(s, message_id);
+    return e ? e : after_delete(s, message_id, 1);
+}
+
+/*
+ * The recipients of one transaction that were all delivered: one statement, whose cursor goes from row to
+ * row. Fewer rows than that have gone when some were in another state, or went before; those are looked at
+ * singly.
+ */
+static enum err delete_run(struct store *s, uint64_t id, uint32_t first, uint32_t count)
+{
+    const struct lease *l = leases_find(&s->leases, id);
+    int state = l && l->fresh ? ROW_FRESH : ROW_READY;
+    sqlite3_stmt *st = s->st[ST_RCPT_DELETE_RUN];
+
+    sql_bind_int(st, 1, (int64_t)id);
+    sql_bind_int(st, 2, first);
+    sql_bind_int(st, 3, (int64_t)first + count - 1);
+    sql_bind_int(st, 4, state);
+    enum err e = sql_run(st);
+    if (e)
+        return e;
+    uint32_t gone = (uint32_t)sqlite3_changes(s->db);
+    s->count_change[state] -= gone;
+    if (gone)
+        e = after_delete(s, id, gone);
+    for (uint32_t no = first; !e && gone < count && no < first + count; no++)
+        e = store_delete_row(s, id, no);
+    return e;
 }
 
 static enum err set_state(struct store *s, uint64_t id, uint32_t no, int from, enum row_state to)
@@ -278,6 +306,34 @@ static enum err apply(struct store *s, const struct attempt *a)
     return e;
 }
 
+/* How many attempts from here on end neighbouring recipients of one message. */
+static uint32_t run_length(const struct attempt *a)
+{
+    uint32_t n = 1;
+
+    if (a->then != THEN_REMOVE)
+        return n;
+    for (const struct attempt *b = a->next;
+         b && b->then == THEN_REMOVE && b->message_id == a->message_id && b->rcpt_no == a->rcpt_no + n;
+         b = b->next)
+        n++;
+    return n;
+}
+
+static enum err apply_batch(struct store *s, const struct attempt_batch *batch)
+{
+    enum err e = OK;
+
+    for (const struct attempt *a = batch->first; a && !e;) {
+        uint32_t run = run_length(a);
+        e = run > 1 ? delete_run(s, a->message_id, a->rcpt_no, run) : apply(s, a);
+        for (uint32_t i = 0; i < run; i++, a = a->next)
+            if (run > 1)
+                store_end_lease(s, a->message_id, a->rcpt_no, true);
+    }
+    return e;
+}
+
 static enum err put_meta(struct store *s, const char *key, int64_t value)
 {
     sqlite3_stmt *st = s->st[ST_META_PUT];
@@ -326,6 +382,8 @@ static enum err give_back(struct store *s, const struct job *j)
     }
     if (d && !d->cold) /* nobody pages a hot domain: its worker must know */
         store_add_wake(s, d, s->now_unix);
+    else if (d && !paused)
+        store_tell_lane(s, d, j->message->lane);
     return e;
 }
 
@@ -349,8 +407,7 @@ void store_apply_results(struct store *s)
         store_begin(s);
         if (s->failed || applied > TURN_RESULTS)
             break;
-        for (const struct attempt *a = r->batch->first; a && !e; a = a->next)
-            e = apply(s, a);
+        e = e ? e : apply_batch(s, r->batch);
         applied += r->batch->count;
         day = r->day;
         row = r->row;

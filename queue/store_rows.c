@@ -20,9 +20,9 @@ struct rows_cursor {
 
 static const char message_columns[] =
     "CREATE TABLE x(id, flags, accepted, sender, campaign, envid, account, ret, total, segment, offset, size,"
-    " header_bytes, body_flags, checksum)";
+    " header_bytes, body_flags, checksum, expires)";
 static const char rcpt_columns[] = "CREATE TABLE x(message_id, no, domain_id, state, due, attempts, notify,"
-                                   " delay_notified, address, orcpt, last_text)";
+                                   " delay_notified, address, orcpt, last_text, lane)";
 
 static int connect_table(sqlite3 *db, void *store, int argc, const char *const *argv, sqlite3_vtab **out,
                          char **error)
@@ -146,6 +146,7 @@ static void put_message(sqlite3_context *out, const struct accepted *x, int colu
     case 12: sqlite3_result_int64(out, m->body->header_bytes); break;
     case 13: sqlite3_result_int64(out, m->body->flags); break;
     case 14: sqlite3_result_int64(out, m->body->checksum); break;
+    case 15: sqlite3_result_int64(out, m->expires_unix); break;
     default: sqlite3_result_null(out); break;
     }
 }
@@ -168,6 +169,7 @@ static void put_rcpt(sqlite3_context *out, const struct store *s, const struct a
     case 8: put_text(out, r->address); break;
     case 9: put_text(out, r->orcpt); break;
     case 10: put_text(out, r->last_text); break;
+    case 11: sqlite3_result_int(out, x->a->message->lane); break;
     default: sqlite3_result_null(out); break;
     }
 }

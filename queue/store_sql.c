@@ -10,12 +10,13 @@ static const char *const texts[ST_COUNT] = {
 
     [ST_MESSAGES_ADD] =
         "INSERT INTO message(id, flags, accepted, sender, campaign, envid, account, ret, total, segment,"
-        " offset, size, header_bytes, body_flags, checksum) SELECT * FROM " STORE_ACCEPT_MESSAGE,
+        " offset, size, header_bytes, body_flags, checksum, expires) SELECT * FROM " STORE_ACCEPT_MESSAGE,
     [ST_RCPTS_ADD] =
         "INSERT INTO rcpt(message_id, no, domain_id, state, due, attempts, notify, delay_notified, address,"
-        " orcpt, last_text) SELECT * FROM " STORE_ACCEPT_RCPT,
+        " orcpt, last_text, lane) SELECT * FROM " STORE_ACCEPT_RCPT,
     [ST_MESSAGE_DELETE] = "DELETE FROM message WHERE id = ?1",
     [ST_RCPT_DELETE] = "DELETE FROM rcpt" RCPT_KEY " AND state = ?3",
+    [ST_RCPT_DELETE_RUN] = "DELETE FROM rcpt WHERE message_id = ?1 AND no BETWEEN ?2 AND ?3 AND state = ?4",
     [ST_RCPT_STATE] = "SELECT state FROM rcpt" RCPT_KEY,
     [ST_RCPT_ANY] = "SELECT 1 FROM rcpt WHERE message_id = ?1 LIMIT 1",
     [ST_MESSAGE_PLACE] = "SELECT segment, size, offset FROM message WHERE id = ?1",
@@ -47,13 +48,13 @@ static const char *const texts[ST_COUNT] = {
     [ST_TALLY_PRUNE] = "DELETE FROM tally WHERE day < ?1",
     [ST_META_PUT] = "INSERT INTO meta(key, value) VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value = ?2",
 
-    [ST_PAGE_DUE] = "SELECT message_id, no FROM rcpt WHERE state = 1 AND domain_id = ?1 AND due <= ?2"
-                    " ORDER BY due, message_id, no",
-    [ST_PAGE_NEXT] = "SELECT due, message_id, no FROM rcpt WHERE state = 1 AND domain_id = ?1 AND due > ?2"
-                     " ORDER BY due, message_id, no",
+    [ST_LANE_AFTER] = "SELECT lane, due FROM rcpt WHERE state = 1 AND domain_id = ?1 AND lane > ?2"
+                      " ORDER BY lane, due LIMIT 1",
+    [ST_LANE_ROWS] = "SELECT due, message_id, no FROM rcpt WHERE state = 1 AND domain_id = ?1 AND lane = ?2"
+                     " AND (due, message_id, no) > (?3, ?4, ?5) AND due <= ?6 ORDER BY due, message_id, no",
     [ST_PAGE_MESSAGE] =
         "SELECT flags, accepted, sender, campaign, envid, account, ret, total, segment, offset, size,"
-        " header_bytes, body_flags, checksum FROM message WHERE id = ?1",
+        " header_bytes, body_flags, checksum, expires FROM message WHERE id = ?1",
     [ST_PAGE_RCPT] = "SELECT domain_id, due, attempts, notify, delay_notified, address, orcpt, last_text"
                      " FROM rcpt" RCPT_KEY,
     [ST_FINAL_DUE] =
@@ -62,23 +63,24 @@ static const char *const texts[ST_COUNT] = {
     [ST_FRESH_LEFT] =
         "SELECT message_id, no, domain_id FROM rcpt WHERE state <> 1 AND state = 0"
         " AND message_id <= ?3 AND (message_id, no) > (?1, ?2) ORDER BY message_id, no LIMIT ?4",
-    [ST_NEXT_DOMAIN] = "SELECT domain_id, due FROM rcpt WHERE state = 1 AND domain_id > ?1"
-                       " ORDER BY domain_id, due LIMIT 1",
+    [ST_NEXT_LANE] = "SELECT domain_id, lane, due FROM rcpt WHERE state = 1 AND (domain_id, lane) > (?1, ?2)"
+                     " ORDER BY domain_id, lane, due LIMIT 1",
 
     [ST_CLOCK_ROWS] =
         "SELECT message_id, no, due, attempts FROM rcpt WHERE state = 1 AND domain_id = ?1"
-        " AND (due, message_id, no) > (?2, ?3, ?4) AND due < ?5 ORDER BY due, message_id, no LIMIT ?6",
+        " AND lane = ?7 AND (due, message_id, no) > (?2, ?3, ?4) AND due < ?5 ORDER BY due, message_id, no"
+        " LIMIT ?6",
 
-    [ST_OP_BY_MESSAGE] = "SELECT message_id, no, domain_id, state, due, address FROM rcpt"
+    [ST_OP_BY_MESSAGE] = "SELECT message_id, no, domain_id, state, due, address, lane FROM rcpt"
                          " WHERE message_id = ?1 AND no > ?2 ORDER BY no LIMIT ?3",
     [ST_OP_BY_DOMAIN] =
-        "SELECT message_id, no, domain_id, state, due, address FROM rcpt WHERE state = 1"
-        " AND domain_id = ?1 AND (due, message_id, no) > (?2, ?3, ?4) ORDER BY due, message_id, no"
-        " LIMIT ?5",
-    [ST_OP_OTHER] =
-        "SELECT message_id, no, domain_id, state, due, address FROM rcpt WHERE state <> 1 AND state = ?1"
-        " AND (message_id, no) > (?2, ?3) ORDER BY message_id, no LIMIT ?4",
-    [ST_OP_ALL] = "SELECT message_id, no, domain_id, state, due, address FROM rcpt"
+        "SELECT message_id, no, domain_id, state, due, address, lane FROM rcpt WHERE state = 1"
+        " AND domain_id = ?1 AND (lane, due, message_id, no) > (?6, ?2, ?3, ?4)"
+        " ORDER BY lane, due, message_id, no LIMIT ?5",
+    [ST_OP_OTHER] = "SELECT message_id, no, domain_id, state, due, address, lane FROM rcpt WHERE state <> 1 "
+                    "AND state = ?1"
+                    " AND (message_id, no) > (?2, ?3) ORDER BY message_id, no LIMIT ?4",
+    [ST_OP_ALL] = "SELECT message_id, no, domain_id, state, due, address, lane FROM rcpt"
                   " WHERE (message_id, no) > (?1, ?2) ORDER BY message_id, no LIMIT ?3",
     [ST_RCPT_OP_DUE] = "UPDATE rcpt SET state = ?3, due = ?4" RCPT_KEY,
 
@@ -86,12 +88,13 @@ static const char *const texts[ST_COUNT] = {
     [ST_POLICY_ADD] = "INSERT INTO policy(version, at, author, comment, text) VALUES(?1, ?2, ?3, ?4, ?5)",
     [ST_ACCOUNT_PUT] =
         "INSERT OR REPLACE INTO account(name, salt, iterations, stored_key, server_key, sender_domains,"
-        " networks, max_connections, messages_per_minute, disabled, created, certificates, campaign)"
-        " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        " networks, max_connections, messages_per_minute, disabled, created, certificates, campaign,"
+        " priority) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     [ST_ACCOUNT_DELETE] = "DELETE FROM account WHERE name = ?1",
-    [ST_ACCOUNT_ALL] = "SELECT name, salt, iterations, stored_key, server_key, sender_domains, networks,"
-                       " max_connections, messages_per_minute, disabled, created, certificates, campaign"
-                       " FROM account ORDER BY name",
+    [ST_ACCOUNT_ALL] =
+        "SELECT name, salt, iterations, stored_key, server_key, sender_domains, networks,"
+        " max_connections, messages_per_minute, disabled, created, certificates, campaign, priority"
+        " FROM account ORDER BY name",
     [ST_KEEP_PUT] = "INSERT INTO keep(kind, key, at, value) VALUES(?1, ?2, ?3, ?4)"
                     " ON CONFLICT(kind, key) DO UPDATE SET at = ?3, value = ?4",
     [ST_KEEP_DROP] = "DELETE FROM keep WHERE kind = ?1 AND key = ?2",

@@ -97,6 +97,15 @@ void store_end_lease(struct store *s, uint64_t message_id, uint32_t no, bool rem
     s->ends[s->end_count++] = (struct row_key){message_id, no, removed};
 }
 
+static struct store_wake_item *add_item(struct wake_list *w)
+{
+    if (w->count == w->cap) {
+        w->cap = MAX_OF(w->cap * 2, (size_t)64);
+        w->items = mem_realloc(w->items, w->cap * sizeof(*w->items));
+    }
+    return &w->items[w->count++];
+}
+
 void store_add_wake(struct store *s, struct store_domain *d, int64_t due_unix)
 {
     struct wake_list *w = &s->wakes[d->owner];
@@ -106,14 +115,15 @@ void store_add_wake(struct store *s, struct store_domain *d, int64_t due_unix)
             w->items[d->wake_at].due_unix = due_unix;
         return;
     }
-    if (w->count == w->cap) {
-        w->cap = MAX_OF(w->cap * 2, (size_t)64);
-        w->items = mem_realloc(w->items, w->cap * sizeof(*w->items));
-    }
     d->woken_in = s->turn;
     d->wake_at = w->count;
-    w->items[w->count].domain = mem_dup(d->name, d->name_len);
-    w->items[w->count++].due_unix = due_unix;
+    *add_item(w) = (struct store_wake_item){mem_dup(d->name, d->name_len), due_unix, -1};
+}
+
+void store_add_lane_wake(struct store *s, struct store_domain *d, uint16_t lane)
+{
+    *add_item(&s->wakes[d->owner]) =
+        (struct store_wake_item){mem_dup(d->name, d->name_len), s->now_unix, lane};
 }
 
 void store_wake_destroy(struct store_wake *w)
@@ -129,8 +139,13 @@ void store_wake_destroy(struct store_wake *w)
 static void forget_wakes(struct store *s)
 {
     for (unsigned i = 0; i < s->config.workers; i++) {
-        for (size_t k = 0; k < s->wakes[i].count; k++)
-            mem_free(s->wakes[i].items[k].domain);
+        for (size_t k = 0; k < s->wakes[i].count; k++) {
+            struct store_wake_item *item = &s->wakes[i].items[k];
+            struct store_domain *d = item->lane < 0 ? NULL : map_find(&s->domains, bytes_of(item->domain));
+            if (d)
+                store_set_told(d, (uint16_t)item->lane, false);
+            mem_free(item->domain);
+        }
         s->wakes[i].count = 0;
     }
 }
@@ -224,7 +239,7 @@ static void take_back(struct store *s, bool commit_failed)
     forget_changes(s);
     if (s->start_in_txn) { /* its wakes are lost: from the beginning again */
         s->fresh_id = 0;
-        s->wake_domain_id = 0;
+        s->wake_domain_id = s->wake_lane = 0;
         s->fresh_done = s->domains_done = false;
     }
     s->start_in_txn = false;

@@ -44,6 +44,7 @@ static void put_one(struct buf *out, const char *key, const struct account *a)
     json_put_count(out, "max_connections", a->max_connections);
     json_put_count(out, "messages_per_minute", a->messages_per_minute);
     json_put_text(out, "campaign", a->campaign);
+    json_put_text(out, "priority", priority_name(a->priority));
     json_put_bool(out, "disabled", a->disabled);
     json_put_int(out, "created_unix", a->created_unix);
     json_end(out, '}');
@@ -248,6 +249,12 @@ static bool take_campaign(struct request *r, const json_t *v, struct account *a)
     return true;
 }
 
+static bool take_priority(struct request *r, const json_t *v, struct account *a)
+{
+    return priority_parse(bytes_of(json_string_value(v)), &a->priority) ||
+           field_error(r, "priority", "expected \"high\", \"normal\" or \"low\"");
+}
+
 static bool take_number(struct request *r, const char *field, const json_t *v, uint32_t *out)
 {
     json_int_t n = json_integer_value(v);
@@ -261,7 +268,7 @@ static bool take_number(struct request *r, const char *field, const json_t *v, u
 static bool take_field(struct request *r, const char *field, const json_t *v, struct account *a)
 {
     static const char *const fields[] = {
-        "password",        "sender_domains",      "networks", "certificates", "campaign",
+        "password",        "sender_domains",      "networks", "certificates", "campaign", "priority",
         "max_connections", "messages_per_minute", "disabled"};
 
     if (strcmp(field, "password") == 0)
@@ -274,6 +281,8 @@ static bool take_field(struct request *r, const char *field, const json_t *v, st
         return take_certificates(r, v, a);
     if (strcmp(field, "campaign") == 0)
         return take_campaign(r, v, a);
+    if (strcmp(field, "priority") == 0)
+        return take_priority(r, v, a);
     if (strcmp(field, "max_connections") == 0)
         return take_number(r, field, v, &a->max_connections);
     if (strcmp(field, "messages_per_minute") == 0)

@@ -1,5 +1,6 @@
 /* The policy document: versions, checks, differences, and what makes a new version. */
 #include "base/mem.h"
+#include "policy/policy_include.h"
 #include "webui-api/json_write.h"
 #include "webui-api/params.h"
 #include "webui-api/policy_reply.h"
@@ -9,6 +10,8 @@
 #define VERSIONS_PRESET 50
 #define VERSIONS_MAX    1000
 #define COMMENT_MAX     1000
+
+DEFINE_CLEANUP(struct policy *, policy_unref)
 
 struct document {
     char *text; /* owned */
@@ -45,6 +48,30 @@ static void put_info(struct buf *out, const struct browse_policy *p)
     json_put_int(out, "at_unix", p->at_unix);
 }
 
+/* The files that the document includes, as they were then; none of a version that this program does not
+ * understand. */
+static void put_includes(struct buf *out, struct bytes text)
+{
+    struct yaml_errors errors = {.name = POLICY_NAME};
+    struct policy *p = NULL;
+
+    json_begin(out, "includes", '[');
+    if (policy_parse(POLICY_NAME, text, 1, &p, &errors) == OK) {
+        for (size_t i = 0; i < policy_include_count(p); i++) {
+            const struct policy_include *in = policy_include(p, i);
+            json_begin(out, NULL, '{');
+            json_put_text(out, "name", in->name);
+            json_put_text(out, "file", in->file);
+            json_put_text(out, "date", in->date);
+            json_put_count(out, "groups", in->groups);
+            json_end(out, '}');
+        }
+    }
+    json_end(out, ']');
+    policy_unref(p);
+    yaml_errors_fini(&errors);
+}
+
 static void show_version(struct request *r, uint64_t version)
 {
     struct buf *out = &r->reply.body;
@@ -55,6 +82,8 @@ static void show_version(struct request *r, uint64_t version)
     json_begin(out, NULL, '{');
     put_info(out, &d.info);
     json_put_text(out, "text", d.text);
+    json_put_count(out, "own_bytes", policy_own_text(bytes_of(d.text)).len);
+    put_includes(out, bytes_of(d.text));
     json_end(out, '}');
     reply_ok(r, TYPE_JSON);
 }
@@ -110,9 +139,10 @@ void get_policy_versions(struct request *r)
 static const char *bare(const struct yaml_error *e)
 {
     struct bytes rest = bytes_of(e->text);
+    struct bytes name = e->file ? bytes_of(e->file) : BYTES(POLICY_NAME);
 
-    if (bytes_starts(rest, BYTES(POLICY_NAME)))
-        rest = bytes_skip(rest, sizeof(POLICY_NAME) - 1);
+    if (bytes_starts(rest, name))
+        rest = bytes_skip(rest, name.len);
     while (rest.len > 1 && *rest.at == ':' && rest.at[1] >= '0' && rest.at[1] <= '9') {
         rest = bytes_skip(rest, 1);
         rest = bytes_skip(rest, bytes_find(rest, ':'));
@@ -132,6 +162,8 @@ void policy_put_complaints(struct buf *out, const char *key, const struct yaml_e
         if (e->is_notice != notices)
             continue;
         json_begin(out, NULL, '{');
+        if (e->file)
+            json_put_text(out, "file", e->file);
         json_put_count(out, "line", e->line);
         json_put_count(out, "column", e->column);
         json_put_text(out, "text", bare(e));
@@ -189,11 +221,19 @@ static bool read_side(struct request *r, const char *param, bool body_allowed, s
         return false;
     if (!version && body_allowed && r->body.len) {
         struct bytes text;
+        struct yaml_errors errors = {.name = POLICY_NAME};
+        struct buf whole = {0};
         *name = "the new document";
         if (!policy_body(r, &text))
             return false;
-        out->text = bytes_dup(text);
-        return true;
+        bool good = engine_policy_complete(r->engine, text, &whole, &errors) == OK;
+        if (good)
+            out->text = buf_take(&whole);
+        else
+            policy_reply_errors(r, &errors, "nothing was compared");
+        buf_fini(&whole);
+        yaml_errors_fini(&errors);
+        return good;
     }
     if (!read_version(r, version, out))
         return false;
@@ -269,6 +309,73 @@ void post_policy(struct request *r)
 
     if (read_comment(r, &comment, &expected) && policy_body(r, &text))
         apply(r, text, comment, expected);
+}
+
+void post_policy_refresh(struct request *r)
+{
+    const char *comment = "included files read anew";
+    uint64_t expected = 0;
+    DOCUMENT_LOCAL(now);
+
+    if (!read_comment(r, &comment, &expected) || !read_version(r, 0, &now))
+        return;
+    struct bytes own = policy_own_text(bytes_of(now.text));
+    apply(r, own, comment, expected ? expected : now.info.version);
+}
+
+/* ---- the file that comes with the program ---- */
+
+/* Of the included one in force: its date, or NULL. */
+static const char *date_in_force(struct request *r, const char *name)
+{
+    CLEANUP(policy_unref) struct policy *p = engine_policy(r->engine);
+
+    for (size_t i = 0; i < policy_include_count(p); i++)
+        if (strcmp(policy_include(p, i)->name, name) == 0)
+            return arena_strdup(&r->arena, policy_include(p, i)->date);
+    return NULL;
+}
+
+/* Parsed as a document that includes nothing else would be. */
+static const char *date_of_file(struct request *r, const char *name, const char *file, struct bytes text)
+{
+    struct yaml_errors errors = {.name = POLICY_NAME};
+    struct policy *p = NULL;
+    const char *date = "";
+    BUF_LOCAL(whole);
+
+    buf_putf(&whole, "include: [%s]\n", name);
+    policy_put_part(&whole, name, file, text);
+    if (policy_parse(POLICY_NAME, buf_bytes(&whole), 1, &p, &errors) == OK)
+        date = arena_strdup(&r->arena, policy_include(p, 0)->date);
+    policy_unref(p);
+    yaml_errors_fini(&errors);
+    return date;
+}
+
+void get_policy_receivers(struct request *r)
+{
+    static const char name[] = "receivers";
+    struct buf *out = &r->reply.body;
+    char *file = NULL, *why = NULL;
+    BUF_LOCAL(text);
+
+    if (engine_policy_read_include(r->engine, name, &text, &file, &why) != OK) {
+        reply_error(r, 404, "not_found", "%s", why);
+    } else {
+        const char *in_force = date_in_force(r, name);
+        json_begin(out, NULL, '{');
+        json_put_text(out, "name", name);
+        json_put_text(out, "file", file);
+        json_put_text(out, "date", date_of_file(r, name, file, buf_bytes(&text)));
+        if (in_force)
+            json_put_text(out, "date_in_force", in_force);
+        json_put_text(out, "text", buf_str(&text));
+        json_end(out, '}');
+        reply_ok(r, TYPE_JSON);
+    }
+    mem_free(file);
+    mem_free(why);
 }
 
 void post_policy_rollback(struct request *r)

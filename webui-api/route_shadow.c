@@ -380,7 +380,9 @@ void post_policy_whatif(struct request *r)
 
     if (!read_question(r, &q) || !policy_body(r, &text))
         return;
-    if (policy_parse(POLICY_NAME, text, 1, &other, &errors) != OK) {
+    BUF_LOCAL(whole);
+    if (engine_policy_complete(r->engine, text, &whole, &errors) != OK ||
+        policy_parse(POLICY_NAME, buf_bytes(&whole), 1, &other, &errors) != OK) {
         policy_reply_errors(r, &errors, "nothing was judged");
     } else if (read_older(r, &rules, q.query.since_unix)) {
         rules.other = other;

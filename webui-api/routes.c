@@ -28,6 +28,9 @@ const struct route routes[] = {
     {HTTP_GET, "/api/v1/campaigns/{id}", get_campaign, "", false},
     {HTTP_POST, "/api/v1/campaigns/{id}", post_campaign, "", false},
 
+    {HTTP_GET, "/api/v1/shaping", get_shaping, "id group domain limit", false},
+    {HTTP_POST, "/api/v1/shaping/clear", post_shaping_clear, "id group domain all", false},
+
     {HTTP_GET, "/api/v1/policy", get_policy, "", false},
     {HTTP_GET, "/api/v1/policy/versions", get_policy_versions, "before limit", false},
     {HTTP_GET, "/api/v1/policy/versions/{n}", get_policy_version, "", false},
@@ -38,6 +41,8 @@ const struct route routes[] = {
     {HTTP_POST, "/api/v1/policy/shadow", post_policy_shadow, "comment", false},
     {HTTP_DELETE, "/api/v1/policy/shadow", delete_policy_shadow, "", false},
     {HTTP_POST, "/api/v1/policy/whatif", post_policy_whatif, SHADOW, false},
+    {HTTP_GET, "/api/v1/policy/receivers", get_policy_receivers, "", false},
+    {HTTP_POST, "/api/v1/policy/refresh", post_policy_refresh, "comment expected", false},
     {HTTP_POST, "/api/v1/policy/rollback", post_policy_rollback, "to comment expected", false},
 
     {HTTP_GET, "/api/v1/reports/delivery", get_report_delivery, REPORT, false},

@@ -52,6 +52,12 @@ void post_policy_check(struct request *r);
 void post_policy_diff(struct request *r);
 void post_policy(struct request *r);
 void post_policy_rollback(struct request *r);
+void post_policy_refresh(struct request *r);
+void get_policy_receivers(struct request *r);
+/* route_shaping.c */
+void get_shaping(struct request *r);
+void post_shaping_clear(struct request *r);
+
 /* route_shadow.c */
 void get_policy_shadow(struct request *r);
 void post_policy_shadow(struct request *r);

@@ -23,15 +23,6 @@ void deliver_flush(struct deliver *d)
         store_post_give_back(d->w->shared->store, &d->give_back);
 }
 
-void deliver_forget_peers(struct map *peers)
-{
-    char *remote;
-
-    for (size_t at = 0; (remote = map_next(peers, &at));)
-        mem_free(remote);
-    map_fini(peers);
-}
-
 /* Copies of all values, because walking and changing the map do not go together. */
 static void **snapshot(const struct map *m, size_t *count)
 {
@@ -76,8 +67,10 @@ void deliver_on_wake(struct note *note, void *worker)
 
     for (size_t i = 0; i < wake->count && !d->closed; i++) {
         struct dest *dest = dest_get(d, wake->items[i].domain);
-        if (wake->items[i].due_unix <= now) {
-            dest->page_due = true;
+        if (wake->items[i].lane >= 0) {
+            dest_on_lane(dest, (uint16_t)wake->items[i].lane);
+        } else if (wake->items[i].due_unix <= now) {
+            dest->page_due = dest->fell_due = true;
             dest_kick(dest);
         } else {
             dest_wait_until(dest, wake->items[i].due_unix);
@@ -216,8 +209,6 @@ void deliver_destroy(struct deliver *d)
         return;
     finaliser_destroy(d->finaliser);
     alarm_clock_fini(&d->clock);
-    deliver_forget_peers(&d->no_chunking);
-    deliver_forget_peers(&d->no_ahead);
     failed_hosts_fini(d);
     map_fini(&d->dests);
     map_fini(&d->sites);
@@ -279,7 +270,6 @@ void deliver_status(struct deliver *d, json_t *groups)
             add(by, json_string_value(json_object_get(limited, "limit")), 1);
             json_decref(limited);
         }
-        replies_put_status(s, now, g);
         json_t *suspended = json_object_get(g, "suspended");
         if (s->rest.until_ms > now && json_array_size(suspended) < 20) {
             json_t *one = suspension_json(&s->rest, now);

@@ -39,6 +39,9 @@ size_t deliver_in_flight(const struct deliver *d); /* open transactions */
 /* A pool has waiters: connections that have nothing to do give their permit up. */
 void deliver_reclaim(struct deliver *d);
 
+/* Any thread.  What held mail up has ended by hand: every destination looks anew. */
+void deliver_wake_all(struct shared *shared);
+
 /* The group that a domain is bound to here, or NULL. */
 const char *deliver_group_of(struct deliver *d, const char *domain);
 /* Counts by group and state, appended to `groups` (object by group name). */

@@ -6,6 +6,7 @@
 #include "engine/deliver/deliver.h"
 #include "engine/deliver/final.h"
 #include "engine/deliver/rule.h"
+#include "engine/deliver/turns.h"
 #include "engine/limits.h"
 #include "engine/smtp/client.h"
 #include "engine/sts/sts.h"
@@ -20,8 +21,6 @@ struct deliver {
     struct map dests;        /* struct dest by domain */
     struct map sites;        /* struct site by key; stale ones are not in it */
     struct list all_sites;   /* also the stale */
-    struct map no_chunking;  /* owned texts: "192.0.2.1:25" of peers whose BDAT does not work */
-    struct map no_ahead;     /* owned texts: peers that fall out of step with pipelining: full */
     struct map failed_hosts; /* struct failed_host by "mx.example.com:25" */
     struct alarm_clock clock;
     struct list give_back;       /* jobs to be returned to the store at the end of this event */
@@ -32,7 +31,6 @@ struct deliver {
     bool stalled; /* history holds up results: nothing new is sent */
 };
 bool deliver_is_stalled(struct deliver *d);
-void deliver_forget_peers(struct map *peers); /* no_chunking, no_ahead */
 
 /* A reason to leave a destination or site alone for a while. */
 struct suspension {
@@ -52,7 +50,7 @@ struct found;
 struct dest {
     struct deliver *d;
     char *domain;                  /* owned; its key */
-    struct list jobs[JOB_CLASSES]; /* ready, not in flight: oldest due first */
+    struct strands strands;        /* jobs that are not in flight */
     uint32_t queued_jobs[JOB_CLASSES];
     uint32_t queued; /* recipients in jobs */
     uint32_t flying; /* recipients in open transactions */
@@ -60,6 +58,7 @@ struct dest {
     bool paging;
     bool cold_again;       /* asked to be cold while a page was under way */
     bool page_due;         /* there is, or may be, due mail on disk */
+    bool fell_due;         /* some of it only just: it has its turn before the window is empty */
     int64_t next_due_unix; /* on disk, not due before; 0: nothing known */
     struct alarm alarm;
     struct suspension rest; /* DNS failures, and what concerns this destination alone of its site */
@@ -67,7 +66,6 @@ struct dest {
     struct policy_match match; /* into the site's policy */
     struct site *site;         /* NULL: not bound */
     struct list site_node;     /* in site->dests */
-    struct list ready_node;    /* in site->ready while it has jobs */
     uint64_t bound_until_ms;
     struct dns_query *query;
     struct sts_query *sts_query;
@@ -85,8 +83,9 @@ void dest_kick(struct dest *dest);
 void dest_kick_soon(struct dest *dest);                    /* from the loop, once */
 void dest_take_jobs(struct dest *dest, struct list *jobs); /* from the store: keeps or gives back */
 void dest_requeue(struct dest *dest, struct job *job);     /* to the front: was not attempted */
-struct job *dest_pop(struct dest *dest,
-                     enum job_class class); /* first job, without its recipients in flight */
+/* Mail of this lane has come to a cold destination, and stays on disk until it is asked for. */
+void dest_on_lane(struct dest *dest, uint16_t lane);
+struct job *dest_pop(struct strand *strand, enum job_class class); /* the first one, or NULL */
 bool dest_has_jobs(const struct dest *dest);
 enum job_class job_class(const struct job *job);
 void dest_unbind(struct dest *dest);
@@ -129,15 +128,16 @@ struct site {
     struct security security;
     bool implicit_mx; /* no MX: the domain itself */
     bool stale;       /* policy changed: drains */
-    struct list dests, ready, links, idle;
+    struct list dests, links, idle;
+    struct turns turns; /* of the destinations that have jobs and know where to */
     uint32_t queued_jobs[JOB_CLASSES], opening[JOB_CLASSES], link_count;
     struct permit_pool *pool, *global; /* borrowed: live as long as limits */
     struct permit_waiter waiter, global_waiter;
     bool waits_for_permit; /* in one of the queues */
     struct suspension rest;
-    uint64_t storm_since_ms;          /* outcomes of this worker are counted from here for a while */
-    uint32_t storm_seen, storm_slowed; /* all; those that asked us to slow down */
-    struct shaped *shaped; /* counted: what reply rules impose, over all workers */
+    struct shaped *shaped;       /* counted: what we imposed on it, over all workers */
+    uint64_t window_since_ms;    /* replies to this worker's mail are counted from here for a while */
+    uint32_t window_replies, window_told; /* all; those that `shaped` heard of */
     struct pace *messages, *connects;   /* borrowed, as the pools */
     struct pace_rule rules[PACE_RULES]; /* of messages */
     bool is_paced;                      /* one of them is a limit */
@@ -146,9 +146,7 @@ struct site {
     uint32_t walkers;        /* links that look for their first connection under a connection_rate */
     const char *bound_by;    /* static: the limit that was met last, until … */
     uint64_t bound_until_ms; /* 0: as long as it waits for a permit */
-    uint32_t cap;            /* connections a refusing receiver left us; 0: no cap */
-    uint64_t cap_until_ms;
-    struct alarm alarm;  /* end of suspension, cap or wait */
+    struct alarm alarm;      /* end of suspension or wait */
     char *auth_password; /* owned, wiped; read when first needed */
 };
 
@@ -186,6 +184,7 @@ bool shape_take_address(struct link *link);
 void shape_give_address(struct link *link);
 void shape_all_busy(struct site *s);           /* every address was full */
 bool shape_is_wanted(const struct link *link); /* somebody else waits for its host or source address */
+double shape_messages_per_second(const struct site *s); /* by the slowest of its limits; 0: none */
 void shape_met(struct site *s, const char *limit, uint64_t until_ms);
 /* Which limit binds now: {limit, milliseconds_left?}, or NULL. */
 json_t *shape_json(const struct site *s, uint64_t now_ms);
@@ -201,13 +200,15 @@ uint64_t failed_host_left_ms(struct deliver *d, const char *name,
                              uint16_t port); /* 0: it is as good as any */
 void failed_hosts_fini(struct deliver *d);
 
-/* ---- replies.c: rules about replies ---- */
+/* ---- replies.c: what replies and refusals impose ---- */
 void replies_init(struct site *s);
 void replies_fini(struct site *s);
 /* Every outcome of a conversation comes here; that of a refused recipient may change.  Seconds to wait for the next attempt; 0: by the schedule. */
 uint32_t replies_judge(const struct link *link, struct outcome *o);
 /* A host refused before any recipient: only what concerns the site. */
 void replies_on_failed_host(struct link *link, const struct outcome *o);
+/* A connection came to nothing, while others of the site stand. */
+void replies_on_refused(struct site *s, const struct outcome *o);
 bool replies_may_open(struct site *s); /* true: one connection is counted, until shaped_give_connection */
 bool replies_may_send(struct site *s); /* false: the alarm is set */
 bool replies_are_too_many(const struct site *s);
@@ -215,8 +216,6 @@ bool replies_want_it_closed(const struct site *s); /* an idle link */
 void replies_on_alarm(struct site *s);
 void replies_rest(struct site *s);  /* it rests: to be woken at the end */
 void replies_clear(struct site *s); /* by hand */
-json_t *replies_json(const struct site *s, uint64_t now_ms); /* NULL: nothing in force */
-void replies_put_status(const struct site *s, uint64_t now_ms, json_t *group);
 
 /* ---- link.c, link_session.c, link_tls.c: one connection and its way there ---- */
 struct deliver_txn {

@@ -25,10 +25,8 @@ struct dest *dest_get(struct deliver *d, const char *domain)
     dest = MEM_NEW(struct dest);
     dest->d = d;
     dest->domain = mem_strdup(domain);
-    for (int class = 0; class < JOB_CLASSES; class ++)
-        list_init(&dest->jobs[class]);
+    strands_init(&dest->strands, dest);
     list_init(&dest->site_node);
-    list_init(&dest->ready_node);
     dest->serial = ++d->serial;
     map_put(&d->dests, bytes_of(dest->domain), dest);
     COUNT(d->w, destinations);
@@ -44,10 +42,7 @@ enum job_class job_class(const struct job *job)
 
 bool dest_has_jobs(const struct dest *dest)
 {
-    for (int class = 0; class < JOB_CLASSES; class ++)
-        if (!list_is_empty(&dest->jobs[class]))
-            return true;
-    return false;
+    return dest->queued > 0;
 }
 
 void dest_forget_queries(struct dest *dest)
@@ -70,6 +65,7 @@ void dest_destroy(struct dest *dest)
     dest_forget_queries(dest);
     tls_watch_release(dest->tls);
     dest_unbind(dest);
+    strands_fini(&dest->strands);
     alarm_clear(&d->clock, &dest->alarm);
     map_remove(&d->dests, bytes_of(dest->domain));
     UNCOUNT(d->w, destinations);
@@ -113,11 +109,11 @@ void dest_go_cold(struct dest *dest)
     store_post_cold(dest->d->w->shared->store, dest->domain);
 }
 
-static void append(struct dest *dest, struct job *job)
+static void put(struct dest *dest, struct job *job, bool first)
 {
     enum job_class class = job_class(job);
 
-    list_push_back(&dest->jobs[class], &job->node);
+    strand_put(strand_need(&dest->strands, job->message->lane), job, class, first);
     dest->queued += job->rcpt_count;
     dest->queued_jobs[class]++;
     COUNT(dest->d->w, jobs_in_memory);
@@ -128,18 +124,35 @@ static void append(struct dest *dest, struct job *job)
         dest_rebind(dest); /* who the receiver is must be proved: MTA-STS is one way */
 }
 
-static void unlink_job(struct dest *dest, struct job *job)
+static void unlink_job(struct strand *strand, struct job *job)
 {
+    struct dest *dest = strand->all->dest;
     enum job_class class = job_class(job);
 
-    list_remove(&job->node);
+    strand_remove(strand, job);
     dest->queued -= job->rcpt_count;
     dest->queued_jobs[class]--;
     UNCOUNT(dest->d->w, jobs_in_memory);
     if (dest->site)
         dest->site->queued_jobs[class]--;
-    if (!dest_has_jobs(dest))
-        list_remove(&dest->ready_node);
+}
+
+/* How many more recipients fit: an eighth of the window is kept for lanes that come when it is full, and half
+ * of that for high priority. */
+static uint32_t room(const struct dest *dest, uint16_t lane)
+{
+    bool high = lane_priority(lane) == PRIORITY_HIGH;
+    uint32_t most = high ? window(dest) : window(dest) - window(dest) / 16;
+
+    return most > dest->queued ? most - dest->queued : 0;
+}
+
+static bool is_full_for(const struct dest *dest, const struct job *job)
+{
+    bool high = lane_priority(job->message->lane) == PRIORITY_HIGH;
+    uint32_t most = high ? window(dest) : window(dest) - window(dest) / 8;
+
+    return dest->queued && dest->queued + job->rcpt_count > most;
 }
 
 void dest_take_jobs(struct dest *dest, struct list *jobs)
@@ -149,46 +162,46 @@ void dest_take_jobs(struct dest *dest, struct list *jobs)
 
     while ((node = list_pop(jobs))) {
         struct job *job = LIST_ENTRY(node, struct job, node);
-        bool full = dest->queued + job->rcpt_count > window(dest) && dest->queued;
-        if (d->draining || dest->cold || full || is_resting(dest) || memory_is_short(dest)) {
+        if (d->draining || dest->cold || is_full_for(dest, job) || is_resting(dest) ||
+            memory_is_short(dest)) {
             dest_go_cold(dest);
             list_push_back(&d->give_back, &job->node);
         } else {
-            append(dest, job);
+            put(dest, job, false);
         }
     }
 }
 
 void dest_requeue(struct dest *dest, struct job *job)
 {
-    append(dest, job);
-    list_remove(&job->node);
-    list_push_front(&dest->jobs[job_class(job)], &job->node);
-    if (dest->site && list_is_empty(&dest->ready_node))
-        list_push_back(&dest->site->ready, &dest->ready_node);
+    put(dest, job, true);
+    if (dest->site)
+        turns_join(&dest->strands);
 }
 
-struct job *dest_pop(struct dest *dest, enum job_class class)
+struct job *dest_pop(struct strand *strand, enum job_class class)
 {
-    struct list *node = list_first(&dest->jobs[class]);
+    struct list *node = list_first(&strand->jobs[class]);
 
     if (!node)
         return NULL;
     struct job *job = LIST_ENTRY(node, struct job, node);
-    unlink_job(dest, job);
+    unlink_job(strand, job);
     return job;
 }
 
 void dest_return_jobs(struct dest *dest)
 {
+    struct strand *strand;
     struct job *job;
 
     if (!dest_has_jobs(dest))
         return;
     dest_go_cold(dest);
-    for (int class = 0; class < JOB_CLASSES; class ++)
-        while ((job = dest_pop(dest, (enum job_class) class)))
-            list_push_back(&dest->d->give_back, &job->node);
+    for (size_t at = 0; (strand = strand_next(&dest->strands, &at));)
+        for (int class = 0; class < JOB_CLASSES; class ++)
+            while ((job = dest_pop(strand, (enum job_class) class)))
+                list_push_back(&dest->d->give_back, &job->node);
 }
 
 void dest_unbind(struct dest *dest)
@@ -211,17 +224,18 @@ const struct group *dest_group(struct dest *dest)
     return dest_match(dest).group;
 }
 
-void dest_settle_all(struct dest *dest, const struct outcome *o, struct link *link, job_filter_fn only,
-                     void *arg)
+static void settle_strand(struct strand *strand, const struct outcome *o, struct link *link,
+                          job_filter_fn only, void *arg)
 {
+    struct dest *dest = strand->all->dest;
     uint64_t now = worker_now_ms(dest->d->w);
 
     for (int class = 0; class < JOB_CLASSES; class ++) {
-        LIST_FOREACH_SAFE (node, &dest->jobs[class]) {
+        LIST_FOREACH_SAFE (node, &strand->jobs[class]) {
             struct job *job = LIST_ENTRY(node, struct job, node);
             if (only && !only(job, arg))
                 continue;
-            unlink_job(dest, job);
+            unlink_job(strand, job);
             for (uint32_t i = 0; i < job->rcpt_count; i++) {
                 struct outcome copy = *o;
                 record_attempt(dest, link, job, &job->rcpts[i], &copy, now, false);
@@ -229,6 +243,15 @@ void dest_settle_all(struct dest *dest, const struct outcome *o, struct link *li
             job_destroy(job);
         }
     }
+}
+
+void dest_settle_all(struct dest *dest, const struct outcome *o, struct link *link, job_filter_fn only,
+                     void *arg)
+{
+    struct strand *strand;
+
+    for (size_t at = 0; (strand = strand_next(&dest->strands, &at));)
+        settle_strand(strand, o, link, only, arg);
 }
 
 /* ---- waiting ---- */
@@ -263,6 +286,28 @@ void dest_wait_until(struct dest *dest, int64_t due_unix)
 
 /* ---- paging ---- */
 
+/* What is left of its lanes on disk; those that it has nothing of stay as they are. */
+static void note_left(struct dest *dest, const struct store_page *p)
+{
+    struct strand *strand;
+
+    LIST_FOREACH (node, &p->jobs)
+        strand_need(&dest->strands, LIST_ENTRY(node, struct job, node)->message->lane)->more = false;
+    for (uint32_t i = 0; i < p->left_count; i++)
+        if ((strand = strand_find(&dest->strands, p->left[i])))
+            strand->more = true;
+}
+
+/* Whether it is cold is for pages of the whole. */
+static void note_rest(struct dest *dest, const struct store_page *p)
+{
+    /* What happened since the page was read counts too: a wake, a deferral, a call to be cold. */
+    dest->cold = p->more || dest->cold_again;
+    dest->page_due |= dest->cold;
+    if (p->next_due_unix)
+        dest_wait_until(dest, p->next_due_unix);
+}
+
 static void on_page(struct note *note, void *owner)
 {
     struct store_page *p = CONTAINER_OF(note, struct store_page, req.note);
@@ -276,18 +321,16 @@ static void on_page(struct note *note, void *owner)
     }
     dest->paging = false;
     if (p->req.result == OK) {
-        /* What happened since the page was read counts too: a wake, a deferral, a call to be cold. */
-        dest->cold = p->more || dest->cold_again;
-        dest->page_due |= dest->cold;
+        if (!p->only_lane)
+            note_rest(dest, p);
         dest->cold_again = false;
-        if (p->next_due_unix)
-            dest_wait_until(dest, p->next_due_unix);
+        note_left(dest, p);
         struct list *node;
         while ((node = list_pop(&p->jobs))) {
             if (d->draining || d->closed)
                 list_push_back(&d->give_back, node);
             else
-                append(dest, LIST_ENTRY(node, struct job, node));
+                put(dest, LIST_ENTRY(node, struct job, node), false);
         }
     } else {
         log_warn(&w->log, "queue.page", LOG_STR("domain", dest->domain), LOG_ERR(p->req.result));
@@ -298,18 +341,82 @@ static void on_page(struct note *note, void *owner)
     dest_kick(dest);
 }
 
-static void page(struct dest *dest)
+static struct store_page *make_page(struct dest *dest, uint32_t limit)
 {
     struct store_page *p = MEM_NEW(struct store_page);
 
     dest->paging = true;
-    dest->page_due = false;
     p->req.reply_to = &dest->d->w->inbox;
     p->req.on_reply = on_page;
     p->domain = mem_strdup(dest->domain);
-    p->limit = MAX_OF(window(dest) / 2, 1U);
+    p->limit = MAX_OF(limit, 1U);
     list_init(&p->jobs);
+    return p;
+}
+
+static void page(struct dest *dest, uint32_t limit)
+{
+    dest->page_due = dest->fell_due = false;
+    store_post_page(dest->d->w->shared->store, make_page(dest, limit));
+}
+
+static void page_lane(struct dest *dest, struct strand *strand)
+{
+    uint32_t limit = MIN_OF(room(dest, strand->lane), MAX_OF(window(dest) / 8, 1U));
+    struct store_page *p = make_page(dest, limit);
+
+    p->only_lane = true;
+    p->lane = strand->lane;
+    strand_free(strand); /* it comes back with its jobs */
     store_post_page(dest->d->w->shared->store, p);
+}
+
+/* Lanes whose jobs in memory are all gone: while others keep the window filled, they get the next of theirs.
+ */
+static void settle_emptied(struct dest *dest)
+{
+    struct list *node;
+
+    while ((node = list_pop(&dest->strands.emptied))) {
+        struct strand *strand = LIST_ENTRY(node, struct strand, node);
+        if (strand->more && dest->cold)
+            strand_want(strand);
+        else
+            strand_free(strand);
+    }
+}
+
+static struct strand *next_wanted(struct dest *dest)
+{
+    LIST_FOREACH (node, &dest->strands.wanted) {
+        struct strand *strand = LIST_ENTRY(node, struct strand, node);
+        if (room(dest, strand->lane) > 0)
+            return strand;
+    }
+    return NULL;
+}
+
+static void page_what_is_due(struct dest *dest)
+{
+    struct strand *strand;
+
+    if (dest->paging)
+        return;
+    if (dest->page_due && dest->queued <= window(dest) / 4)
+        page(dest, window(dest) / 2);
+    else if (dest->page_due && dest->fell_due && room(dest, 0) > 0)
+        page(dest, MIN_OF(room(dest, 0), window(dest) / 8));
+    else if (!list_is_empty(&dest->strands.wanted) && (strand = next_wanted(dest)))
+        page_lane(dest, strand);
+}
+
+void dest_on_lane(struct dest *dest, uint16_t lane)
+{
+    struct strand *strand = strand_need(&dest->strands, lane);
+
+    strand->more = true;
+    dest->page_due = true; /* of a cold one it is already */
+    dest_kick(dest);
 }
 
 /* ---- binding: policy and MX ---- */
@@ -479,21 +586,20 @@ void dest_kick(struct dest *dest)
         return;
     if (dest->next_due_unix && dest->next_due_unix <= clock_unix()) {
         dest->next_due_unix = 0;
-        dest->page_due = true;
+        dest->page_due = dest->fell_due = true;
     }
     if (is_resting(dest)) {
         uint64_t until = MAX_OF(dest->rest.until_ms, dest->site ? site_rest_until_ms(dest->site) : 0);
         set_alarm(dest, until);
         return;
     }
-    if (dest->page_due && !dest->paging && dest->queued <= window(dest) / 4)
-        page(dest);
+    settle_emptied(dest);
+    page_what_is_due(dest);
     if (dest->next_due_unix)
         dest_wait_until(dest, dest->next_due_unix);
     if (dest_has_jobs(dest) && is_bound(dest) && may_go(dest)) {
         struct site *site = dest->site;
-        if (list_is_empty(&dest->ready_node))
-            list_push_back(&site->ready, &dest->ready_node);
+        turns_join(&dest->strands);
         site_kick(site);
         return; /* the dest may be gone */
     }

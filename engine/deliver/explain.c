@@ -6,6 +6,9 @@
 #include "base/mem.h"
 #include "engine/deliver/deliver_priv.h"
 #include "engine/deliver/explain_json.h"
+#include "engine/shaping.h"
+
+#define SHAPING_MAX 20
 
 struct explain_call {
     struct deliver *d;
@@ -112,8 +115,22 @@ static void explain_addresses(void *arg, const struct dns_host *found)
         put_verdict(h, NULL);
 }
 
+/* What we imposed on these hosts by ourselves, whether or not mail for them is in memory. */
+static void explain_shaping(struct explain_call *call)
+{
+    BUF_LOCAL(hosts);
+
+    for (size_t i = 0; i < call->found_count; i++)
+        buf_putf(&hosts, "%s%s:%u", i ? "," : "", call->found[i].name, call->found[i].port);
+    const struct shaping_filter filter = {.group = call->group->name, .hosts = buf_str(&hosts)};
+    json_object_set_new(
+        call->facts, "shaping",
+        shaping_json(call->d->w->shared->shaping, &filter, SHAPING_MAX, worker_now_ms(call->d->w), NULL));
+}
+
 static void explain_hosts(struct explain_call *call)
 {
+    explain_shaping(call);
     for (size_t i = 0; i < call->found_count; i++) {
         const struct found_host *host = &call->found[i];
         struct explain_host *h = MEM_NEW(struct explain_host);
@@ -156,6 +173,11 @@ static void explain_group(struct explain_call *call, const struct policy_match *
     json_object_set_new(call->facts, "match", json_string(match_how_name(m->how)));
     json_object_set_new(call->facts, "pattern", json_string(m->pattern ? m->pattern : ""));
     json_object_set_new(call->facts, "group_line", json_integer(g->line));
+    if (g->file)
+        json_object_set_new(call->facts, "group_file", json_string(g->file));
+    if (g->base_file)
+        json_object_set_new(call->facts, "group_over",
+                            json_pack("{s:s, s:i}", "file", g->base_file, "line", (int)g->base_line));
     json_object_set_new(call->facts, "starttls", json_string(tls_level_name(g->starttls)));
     json_object_set_new(call->facts, "route", json_string(g->route == ROUTE_SMARTHOST ? "smarthost" : "mx"));
     policy_dump_group(g, &yaml);
@@ -220,14 +242,9 @@ static void explain_memory(struct deliver *d, const char *domain, json_t *facts)
         json_object_set_new(facts, "next_due_unix", json_integer(dest->next_due_unix));
     if (dest->site) {
         json_object_set_new(facts, "connections", json_integer(dest->site->link_count));
-        if (dest->site->cap)
-            json_object_set_new(facts, "connections_capped_at", json_integer(dest->site->cap));
         json_t *limited = shape_json(dest->site, now);
         if (limited)
             json_object_set_new(facts, "limited_by", limited);
-        json_t *imposed = replies_json(dest->site, now);
-        if (imposed)
-            json_object_set_new(facts, "reply_rules", imposed);
     }
     if (dest->rest.until_ms > now)
         json_object_set_new(facts, "suspended", suspension_json(&dest->rest, now));

@@ -523,7 +523,8 @@ static enum smtp_pipelining pipelining(const struct link *link)
             most = SMTP_PIPELINING_FULL;
         break;
     }
-    if (most == SMTP_PIPELINING_FULL && map_find(&link->d->no_ahead, bytes_of(link->remote)))
+    if (most == SMTP_PIPELINING_FULL &&
+        shaping_host_is(link->d->w->shared->shaping, link->remote, HOST_OUT_OF_STEP))
         return SMTP_PIPELINING_COMMANDS;
     return most;
 }
@@ -548,7 +549,7 @@ static void start_client(struct link *link)
                      .block_ms = group->timeouts.block_ms,
                      .dot_ms = group->timeouts.dot_ms},
         .pipelining = pipelining(link),
-        .use_chunking = !map_find(&link->d->no_chunking, bytes_of(link->remote)),
+        .use_chunking = !shaping_host_is(link->d->w->shared->shaping, link->remote, HOST_NO_CHUNKING),
         .body_read = read_body,
         .body_read_arg = link,
         .events = link_client_events,

@@ -6,28 +6,18 @@
 
 #include "base/mem.h"
 #include "engine/deliver/deliver_priv.h"
-
-#define PEERS_MAX 1000
-
-/* By address; bounded, forgotten all at once. */
-static void remember_peer(struct link *link, struct map *peers, const char *event)
-{
-    if (map_find(peers, bytes_of(link->remote)))
-        return;
-    log_info(&link->log, event, LOG_STR("mx", link->host->name), LOG_STR("remote", link->remote));
-    if (peers->count >= PEERS_MAX)
-        deliver_forget_peers(peers);
-    char *key = mem_strdup(link->remote);
-    map_put(peers, bytes_of(key), key);
-}
+#include "engine/shaping.h"
 
 /* Peers that offer CHUNKING but do not know BDAT, or PIPELINING and lose count. */
-static void remember_what_failed(struct link *link)
+static void remember_what_failed(struct link *link, const struct outcome *why)
 {
+    struct shaping *all = link->d->w->shared->shaping;
+    const char *group = link->site->group->name;
+
     if (smtp_client_chunking_failed(link->client))
-        remember_peer(link, &link->d->no_chunking, "host.no_chunking");
+        shaping_host_put(all, link->remote, link->host->name, group, HOST_NO_CHUNKING, why);
     if (smtp_client_lost_step(link->client))
-        remember_peer(link, &link->d->no_ahead, "host.out_of_step");
+        shaping_host_put(all, link->remote, link->host->name, group, HOST_OUT_OF_STEP, why);
 }
 
 static char *read_secret(const char *path)
@@ -167,7 +157,7 @@ static void rest_idle(struct link *link)
     struct site *s = link->site;
     uint32_t most = s->group->limits.messages_per_connection;
 
-    if (s->waits_for_permit && list_is_empty(&s->ready)) { /* we want no more ourselves */
+    if (s->waits_for_permit && !s->turns.ready) { /* we want no more ourselves */
         permit_cancel(s->pool, &s->waiter);
         permit_cancel(s->global, &s->global_waiter);
         s->waits_for_permit = false;
@@ -246,7 +236,7 @@ static void on_txn_done(void *arg, struct smtp_txn *txn)
     link->mail_answered = smtp_client_in_session(link->client);
     if (link->mail_answered)
         link_session_settled(link);
-    remember_what_failed(link);
+    remember_what_failed(link, &txn->outcomes[0]);
     for (uint32_t i = 0; i < txn->rcpt_count; i++) {
         struct outcome *o = &txn->outcomes[i];
         if (is_for_again(link, txn, i)) {
@@ -279,7 +269,7 @@ static void on_over(void *arg, const struct outcome *why)
 
     link_enter(link);
     link->mail_answered = smtp_client_in_session(link->client);
-    remember_what_failed(link);
+    remember_what_failed(link, why);
     if (link->quitting || (link->mail_answered && link->ready)) {
         link_close(link);
     } else if (link->ready && link->messages == 0) {

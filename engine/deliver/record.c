@@ -15,6 +15,14 @@ static bool wants_failure_dsn(struct worker *w, const struct message *m, const s
     return rcpt->notify == NOTIFY_DEFAULT || rcpt->notify & NOTIFY_FAILURE;
 }
 
+/* No later than that. */
+static int64_t given_up_unix(const struct message *m, const struct retry_schedule *retry)
+{
+    int64_t lifetime = m->accepted_unix + retry->lifetime_s;
+
+    return m->expires_unix ? MIN_OF(lifetime, m->expires_unix) : lifetime;
+}
+
 static void decide_then(struct dest *dest, const struct job *job, struct rcpt *rcpt, const struct link *link,
                         struct attempt *a, uint32_t retry_after_s, bool dsn_not_passed_on)
 {
@@ -23,7 +31,8 @@ static void decide_then(struct dest *dest, const struct job *job, struct rcpt *r
     const struct retry_schedule *retry = &dest_group(dest)->retry;
     int64_t now = clock_unix();
 
-    if (a->outcome.kind == OUTCOME_DEFERRED && retry_is_expired(retry, m->accepted_unix, now))
+    if (a->outcome.kind == OUTCOME_DEFERRED &&
+        (retry_is_expired(retry, m->accepted_unix, now) || message_is_over(m, now)))
         a->outcome.kind = OUTCOME_EXPIRED;
     switch (a->outcome.kind) {
     case OUTCOME_DELIVERED:
@@ -43,12 +52,14 @@ static void decide_then(struct dest *dest, const struct job *job, struct rcpt *r
         int64_t last = m->accepted_unix + retry->lifetime_s + 1; /* one last try, or the bounce, in time */
         if (a->due_unix > last && last > now)
             a->due_unix = last;
+        if (m->expires_unix) /* it is given up on the second */
+            a->due_unix = MIN_OF(a->due_unix, m->expires_unix);
         dest_wait_until(dest, a->due_unix);
         if (rcpt->notify & NOTIFY_DELAY && !rcpt->delay_notified && retry->delay_notice_s && m->sender[0] &&
             !(m->flags & MESSAGE_DSN) && now - m->accepted_unix >= (int64_t)retry->delay_notice_s) {
             rcpt->delay_notified = true;
             deliver_delay_notice(d, m, rcpt, &a->outcome, link && link->host ? link->host->name : NULL,
-                                 m->accepted_unix + retry->lifetime_s);
+                                 given_up_unix(m, retry));
         }
         break;
     }

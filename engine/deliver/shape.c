@@ -49,6 +49,18 @@ void shape_init(struct site *s)
     s->connects = pace_find(limits, buf_str(&key));
 }
 
+double shape_messages_per_second(const struct site *s)
+{
+    double least = 0;
+
+    for (int i = BY_SECOND; i <= BY_HOUR; i++) {
+        double rate = s->rules[i].units / s->rules[i].seconds;
+        if (rate > 0 && (least <= 0 || rate < least))
+            least = rate;
+    }
+    return least;
+}
+
 void shape_met(struct site *s, const char *limit, uint64_t until_ms)
 {
     s->bound_by = limit;

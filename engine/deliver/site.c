@@ -10,9 +10,8 @@
 #include "engine/deliver/deliver_priv.h"
 #include "engine/shaping.h"
 
-#define JOBS_PER_OPENING 4     /* a link that is being opened counts as capacity for that many jobs */
-#define WALKERS_MAX      2     /* links that wait for connection_rate: each holds a permit */
-#define CAP_MS           60000 /* how long a refused connection keeps us from opening more */
+#define JOBS_PER_OPENING 4 /* a link that is being opened counts as capacity for that many jobs */
+#define WALKERS_MAX      2 /* links that wait for connection_rate: each holds a permit */
 
 static void make_key(struct buf *key, const struct group *group, const struct site_host *hosts, size_t count,
                      const struct security *security)
@@ -66,12 +65,8 @@ static void on_alarm(struct alarm *a)
     struct site *s = CONTAINER_OF(a, struct site, alarm);
     uint64_t now = worker_now_ms(s->d->w);
 
-    if (s->cap && s->cap_until_ms <= now)
-        s->cap = 0;
     replies_on_alarm(s);
-    if (s->cap) /* what is still ahead rings again */
-        site_set_alarm(s, s->cap_until_ms);
-    if (s->open_after_ms > now)
+    if (s->open_after_ms > now) /* what is still ahead rings again */
         site_set_alarm(s, s->open_after_ms);
     if (s->paced_until_ms > now)
         site_set_alarm(s, s->paced_until_ms);
@@ -109,7 +104,7 @@ static struct site *create(struct deliver *d, char *key, const struct group *gro
         s->hosts[i].name = mem_strdup(hosts[i].name);
     }
     list_init(&s->dests);
-    list_init(&s->ready);
+    turns_init(&s->turns);
     list_init(&s->links);
     list_init(&s->idle);
     s->alarm.ring = on_alarm;
@@ -168,6 +163,7 @@ void site_maybe_free(struct site *s)
         mem_free(s->hosts[i].name);
     mem_free(s->hosts);
     security_fini(&s->security);
+    turns_fini(&s->turns);
     mem_free(s->key);
     if (s->auth_password)
         mem_wipe_free(s->auth_password, strlen(s->auth_password));
@@ -178,6 +174,7 @@ void site_maybe_free(struct site *s)
 void site_bind(struct site *s, struct dest *dest)
 {
     dest->site = s;
+    dest->strands.turns = &s->turns;
     list_push_back(&s->dests, &dest->site_node);
     for (int class = 0; class < JOB_CLASSES; class ++)
         s->queued_jobs[class] += dest->queued_jobs[class];
@@ -187,9 +184,10 @@ void site_unbind(struct site *s, struct dest *dest)
 {
     for (int class = 0; class < JOB_CLASSES; class ++)
         s->queued_jobs[class] -= dest->queued_jobs[class];
-    list_remove(&dest->ready_node);
+    turns_leave(&dest->strands);
     list_remove(&dest->site_node);
     dest->site = NULL;
+    dest->strands.turns = NULL;
     site_maybe_free(s);
 }
 
@@ -251,36 +249,22 @@ bool job_clear_ok(const struct deliver *d, const struct job *job)
     return job->rcpts[0].attempts >= 1 && (age_s - (after_ms > 0)) * 1000 >= after_ms;
 }
 
-/* May this link carry the first job of the destination that is of its class? */
-static bool link_may_carry(const struct link *link, const struct dest *dest)
+/* May this link carry the strand's first job that is of its class? */
+static bool link_may_carry(const struct strand *strand, const void *arg)
 {
-    struct list *first = list_first(&dest->jobs[link->class]);
+    const struct link *link = arg;
+    struct list *first = list_first(&strand->jobs[link->class]);
 
-    if (!first || (link->only_domain && strcmp(link->domain, dest->domain) != 0))
+    if (!first || (link->only_domain && strcmp(link->domain, strand->all->dest->domain) != 0))
         return false;
     return !link->in_clear || link->class == CLASS_TLS_OPTIONAL ||
            link->site->group->clear_after_tls_failure == CLEAR_NOW ||
            job_clear_ok(link->d, LIST_ENTRY(first, struct job, node));
 }
 
-static struct dest *next_dest_for(struct site *s, const struct link *link)
+static bool has_class(const struct strand *strand, const void *arg)
 {
-    LIST_FOREACH (node, &s->ready) {
-        struct dest *dest = LIST_ENTRY(node, struct dest, ready_node);
-        if (link_may_carry(link, dest))
-            return dest;
-    }
-    return NULL;
-}
-
-static struct dest *next_dest_of(struct site *s, enum job_class class)
-{
-    LIST_FOREACH (node, &s->ready) {
-        struct dest *dest = LIST_ENTRY(node, struct dest, ready_node);
-        if (!list_is_empty(&dest->jobs[class]))
-            return dest;
-    }
-    return NULL;
+    return !list_is_empty(&strand->jobs[*(const enum job_class *)arg]);
 }
 
 void site_set_alarm(struct site *s, uint64_t at_ms)
@@ -322,14 +306,16 @@ static bool body_is_there(struct dest *dest, struct job *job)
     return false;
 }
 
-/* What lay on disk too long is given up before it is tried again. */
+/* What lay on disk too long is given up before it is tried again; what has an end of its own, before any try.
+ */
 static bool is_expired(struct dest *dest, struct job *job)
 {
     const struct group *group = dest->site->group;
+    const struct message *m = job->message;
     struct outcome o;
 
-    if (!job->rcpts[0].attempts ||
-        !retry_is_expired(&group->retry, job->message->accepted_unix, clock_unix()))
+    if (!message_is_over(m, clock_unix()) &&
+        (!job->rcpts[0].attempts || !retry_is_expired(&group->retry, m->accepted_unix, clock_unix())))
         return false;
     for (uint32_t i = 0; i < job->rcpt_count; i++) {
         const char *last = job->rcpts[i].last_text;
@@ -355,11 +341,9 @@ static bool concerns(const struct job *job, void *arg)
     return job_class(job) == f->class && (f->clear_ok || !job_clear_ok(f->d, job));
 }
 
-static uint64_t first_size(const struct dest *dest, enum job_class class)
+static const struct job *first_job(const struct strand *strand, enum job_class class)
 {
-    const struct job *job = LIST_ENTRY(list_first(&dest->jobs[class]), struct job, node);
-
-    return job->message->body->size_bytes;
+    return LIST_ENTRY(list_first(&strand->jobs[class]), struct job, node);
 }
 
 struct deliver_txn *site_take(struct site *s, struct link *link)
@@ -373,8 +357,9 @@ struct deliver_txn *site_take(struct site *s, struct link *link)
         replies_rest(s);
         return NULL;
     }
-    for (struct dest *dest; (dest = next_dest_for(s, link));) {
-        uint64_t size_bytes = first_size(dest, link->class);
+    for (struct strand *strand; (strand = turns_next(&s->turns, link_may_carry, link));) {
+        struct dest *dest = strand->all->dest;
+        uint64_t size_bytes = first_job(strand, link->class)->message->body->size_bytes;
         if (!shape_take_message(s, size_bytes))
             return NULL;
         if (!replies_may_send(s)) {
@@ -388,11 +373,8 @@ struct deliver_txn *site_take(struct site *s, struct link *link)
             dest_kick_soon(dest);
             continue;
         }
-        struct job *job = dest_pop(dest, link->class);
-        if (dest_has_jobs(dest)) { /* the next destination's turn */
-            list_remove(&dest->ready_node);
-            list_push_back(&s->ready, &dest->ready_node);
-        }
+        turns_took(&s->turns, strand);
+        struct job *job = dest_pop(strand, link->class);
         split(dest, job, s->group->limits.recipients_per_transaction);
         uint32_t recipients = job->rcpt_count;
         if (is_expired(dest, job) || !body_is_there(dest, job)) {
@@ -448,8 +430,6 @@ static bool take_permits(struct site *s)
 
 static bool wants_link(const struct site *s, enum job_class class)
 {
-    if (s->cap && s->link_count >= s->cap)
-        return false;
     if (class == CLASS_REQUIRETLS && !s->security.sts_asked)
         return false; /* its destinations are being bound anew */
     return s->queued_jobs[class] > s->opening[class] * JOBS_PER_OPENING;
@@ -458,13 +438,13 @@ static bool wants_link(const struct site *s, enum job_class class)
 /* False: no permit was to be had, and nobody else will get one either. */
 static bool open_links(struct site *s, enum job_class class)
 {
-    while (!list_is_empty(&s->ready) && wants_link(s, class)) {
+    while (s->turns.ready && wants_link(s, class)) {
         if (s->open_after_ms > worker_now_ms(s->d->w) || !shape_may_send(s))
             return false; /* a limit binds, not the links */
         if (s->group->limits.connection_rate.count > 0 && s->walkers >= WALKERS_MAX)
             return false; /* they come back when they have connected */
-        struct dest *dest = next_dest_of(s, class);
-        if (!dest)
+        struct strand *strand = turns_next(&s->turns, has_class, &class);
+        if (!strand)
             return true;
         if (!replies_may_open(s))
             return false;
@@ -472,8 +452,7 @@ static bool open_links(struct site *s, enum job_class class)
             shaped_give_connection(s->shaped);
             return false;
         }
-        struct job *job = LIST_ENTRY(list_first(&dest->jobs[class]), struct job, node);
-        link_open(s, class, dest->domain, job_clear_ok(s->d, job));
+        link_open(s, class, strand->all->dest->domain, job_clear_ok(s->d, first_job(strand, class)));
     }
     return true;
 }
@@ -489,7 +468,7 @@ void site_kick(struct site *s)
         return;
     }
     LIST_FOREACH_SAFE (node, &s->idle) {
-        if (list_is_empty(&s->ready))
+        if (!s->turns.ready)
             return;
         link_feed(LIST_ENTRY(node, struct link, idle_node));
     }
@@ -507,15 +486,6 @@ static bool has_live_link(const struct site *s, enum job_class class, bool clear
             return true;
     }
     return false;
-}
-
-static void cap_connections(struct site *s, const struct outcome *o)
-{
-    s->cap = MAX_OF(s->link_count, 2U) - 1;
-    s->cap_until_ms = worker_now_ms(s->d->w) + CAP_MS;
-    site_set_alarm(s, s->cap_until_ms);
-    log_info(&s->d->w->log, "site.capped", LOG_STR("group", s->group->name), LOG_STR("mx", s->hosts[0].name),
-             LOG_INT("connections", s->cap), LOG_STR("why", o->text));
 }
 
 static void rest(struct site *s, const struct outcome *o)
@@ -562,13 +532,13 @@ void site_on_walk_failed(struct site *s, struct link *link, const struct outcome
     }
     if (has_live_link(s, link->class,
                       link->clear_ok)) { /* others work: the receiver wants no more of us just now */
-        cap_connections(s, o);
+        replies_on_refused(s, o);
         return;
     }
     LIST_FOREACH_SAFE (node, &s->dests)
         dest_settle_all(LIST_ENTRY(node, struct dest, site_node), o, link, concerns, &f);
     /* What is left may go in clear: it is served, or gets a walk of its own, before the site rests. */
-    if (o->kind == OUTCOME_DEFERRED && list_is_empty(&s->ready) && !has_live_link(s, link->class, true) &&
+    if (o->kind == OUTCOME_DEFERRED && !s->turns.ready && !has_live_link(s, link->class, true) &&
         speaks_for_site(link, o)) {
         rest(s, o);
         return;

@@ -2,12 +2,19 @@
 
 void header_init(struct header *h, size_t max_bytes)
 {
-    struct buf text = h->text, campaign = h->campaign, schedule = h->schedule;
+    struct header kept = {.text = h->text,
+                          .campaign = h->campaign,
+                          .schedule = h->schedule,
+                          .priority = h->priority,
+                          .expires = h->expires,
+                          .max_bytes = max_bytes};
 
-    buf_clear(&text);
-    buf_clear(&campaign);
-    buf_clear(&schedule);
-    *h = (struct header){.text = text, .campaign = campaign, .schedule = schedule, .max_bytes = max_bytes};
+    buf_clear(&kept.text);
+    buf_clear(&kept.campaign);
+    buf_clear(&kept.schedule);
+    buf_clear(&kept.priority);
+    buf_clear(&kept.expires);
+    *h = kept;
 }
 
 void header_fini(struct header *h)
@@ -15,6 +22,8 @@ void header_fini(struct header *h)
     buf_fini(&h->text);
     buf_fini(&h->campaign);
     buf_fini(&h->schedule);
+    buf_fini(&h->priority);
+    buf_fini(&h->expires);
 }
 
 /* Length of the field name at the start of `line`; 0 when the line is no field.  §4.5: blanks may precede the
@@ -107,7 +116,9 @@ static void end_field(struct header *h)
     case 't': take_tls_required(h, field, name); break;
     case 'x':
         steering = is_steering(&h->campaigns, &h->campaign, field, name, BYTES("X-Campaign")) ||
-                   is_steering(&h->schedules, &h->schedule, field, name, BYTES("X-Hayauma-Schedule"));
+                   is_steering(&h->schedules, &h->schedule, field, name, BYTES("X-Hayauma-Schedule")) ||
+                   is_steering(&h->priorities, &h->priority, field, name, BYTES("X-Hayauma-Priority")) ||
+                   is_steering(&h->expiries, &h->expires, field, name, BYTES("X-Hayauma-Expires"));
         break;
     default: break;
     }

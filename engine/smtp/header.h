@@ -1,6 +1,6 @@
 /*
  * The header section of a message while it arrives (RFC 5322 §2.2): kept until it is complete, freed of the
- * fields that steer us (X-Campaign, X-Hayauma-Schedule), its Received fields counted.  Pure, incremental;
+ * fields that steer us (X-Campaign, X-Hayauma-…), its Received fields counted.  Pure, incremental;
  * memory is bounded by `max_bytes`.  A line that cannot belong to a header section begins the body, as does
  * an empty one.
  */
@@ -24,10 +24,11 @@ struct header {
     bool in_field;
     uint32_t received; /* Received fields */
     uint32_t from, date, message_id;
-    uint32_t campaigns, schedules;
-    uint32_t tls_required;         /* TLS-Required fields (RFC 8689 §3) */
-    bool tls_required_no;          /* the last of them says No */
-    struct buf campaign, schedule; /* values, unfolded and trimmed; of the first such field */
+    uint32_t campaigns, schedules, priorities, expiries;
+    uint32_t tls_required; /* TLS-Required fields (RFC 8689 §3) */
+    bool tls_required_no;  /* the last of them says No */
+    struct buf campaign, schedule, priority,
+        expires; /* values, unfolded and trimmed; of the first such field */
 };
 
 /* A zeroed struct is fine for init; init of a used one keeps its memory. */

@@ -3,8 +3,10 @@
 /* Text for a comment or a clause: nothing that ends it, escapes, folds or is not printable ASCII. */
 static void put_clean(struct buf *out, const char *s)
 {
-    for (; *s; s++)
-        buf_putc(out, *s <= ' ' || *s > '~' || strchr("()\\\"<>;", *s) ? '?' : *s);
+    char *at = buf_reserve(out, strlen(s));
+
+    for (; *s; s++, out->len++)
+        *at++ = *s <= ' ' || *s > '~' || strchr("()\\\"<>;", *s) ? '?' : *s;
 }
 
 /* RFC 3848 §1, RFC 6531 §4.3 */
@@ -25,6 +27,7 @@ void received_format(const struct received *r, struct buf *out)
 {
     char ip[IP_TEXT_BYTES];
 
+    buf_reserve(out, 512); /* rarely more */
     buf_puts(out, "Received: from ");
     put_clean(out, r->helo);
     buf_puts(out, r->ip.family == 6 ? " ([IPv6:" : " ([");

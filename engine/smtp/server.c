@@ -66,15 +66,19 @@ static const struct step {
 static void put_reply(struct smtp_server *s, unsigned code, const char *enhanced, const char *format,
                       va_list ap)
 {
-    char line[REPLY_MAX];
-    size_t n = (size_t)snprintf(line, 20, "%u %s%s", code, enhanced, *enhanced ? " " : "");
-    int text = vsnprintf(line + n, sizeof(line) - n - 2, format, ap);
-    size_t len =
-        MIN_OF(n + (size_t)MAX_OF(text, 0), sizeof(line) - 3); /* cut, if an echoed address is that long */
+    struct buf *line = &s->reply;
 
-    log_debug(s->config.log, "smtp.reply", LOG_BYTES("line", bytes_make(line, len)));
-    memcpy(line + len, "\r\n", 2);
-    outq_put(&s->out, bytes_make(line, len + 2));
+    buf_clear(line);
+    buf_put_int(line, code);
+    buf_putc(line, ' ');
+    buf_puts(line, enhanced);
+    if (*enhanced)
+        buf_putc(line, ' ');
+    buf_putv(line, format, ap);
+    line->len = MIN_OF(line->len, (size_t)REPLY_MAX - 2); /* cut, if an echoed address is that long */
+    log_debug(s->config.log, "smtp.reply", LOG_BYTES("line", buf_bytes(line)));
+    buf_puts(line, "\r\n");
+    outq_put(&s->out, buf_bytes(line));
 }
 
 void server_reply(struct smtp_server *s, unsigned code, const char *enhanced, const char *format, ...)
@@ -292,6 +296,7 @@ static void destroy(struct smtp_server *s)
     buf_fini(&s->txn.held);
     auth_reset(&s->auth);
     account_fini(&s->account);
+    buf_fini(&s->reply);
     buf_fini(&s->line);
     buf_fini(&s->kept);
     outq_fini(&s->out);

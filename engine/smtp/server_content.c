@@ -128,9 +128,40 @@ static void take_schedule(struct smtp_server *s)
         t->not_before_unix = when > now ? when : 0;
 }
 
+static void take_priority(struct smtp_server *s)
+{
+    struct server_txn *t = &s->txn;
+
+    t->priority = s->account.priority;
+    if (t->header.priorities == 0)
+        return;
+    if (t->header.priorities > 1)
+        server_refuse_content(s, 550, "5.6.0", "X-Hayauma-Priority stands more than once");
+    else if (!priority_parse(buf_bytes(&t->header.priority), &t->priority))
+        server_refuse_content(s, 550, "5.6.0", "X-Hayauma-Priority is high, normal or low");
+}
+
+static void take_expiry(struct smtp_server *s)
+{
+    struct server_txn *t = &s->txn;
+    int64_t when, now = clock_unix();
+
+    if (t->header.expiries == 0)
+        return;
+    if (t->header.expiries > 1)
+        server_refuse_content(s, 550, "5.6.0", "X-Hayauma-Expires stands more than once");
+    else if (!schedule_parse(buf_bytes(&t->header.expires), &when))
+        server_refuse_content(
+            s, 550, "5.6.0", "X-Hayauma-Expires is a date as in RFC 3339 or RFC 5322, or seconds since 1970");
+    else if (when <= MAX_OF(now, t->not_before_unix))
+        server_refuse_content(s, 550, "5.4.7", "X-Hayauma-Expires is over before the message may go");
+    else
+        t->expires_unix = when;
+}
+
 /*
- * What stands before the body: room for the signatures, ours, the author's fields, what was missing, and always an
- * empty line.
+ * What stands before the body: room for the signatures, ours, the author's fields, what was missing, and
+ * always an empty line.
  */
 static void begin_message(struct smtp_server *s, struct bytes fields)
 {
@@ -211,6 +242,8 @@ static void header_is_in(struct smtp_server *s)
         server_refuse_content(s, 554, "5.4.6", "Too many Received fields: the message goes round in a loop");
     take_campaign(s);
     take_schedule(s);
+    take_priority(s);
+    take_expiry(s);
     if (t->refused.code)
         return;
     t->holding = s->rules->convert_8bit;
@@ -281,15 +314,22 @@ struct dkim_signing *smtp_server_take_signing(struct smtp_server *s)
     return TAKE(s->txn.signing);
 }
 
+static uint32_t priority_flag(enum priority p)
+{
+    return p == PRIORITY_HIGH ? MESSAGE_HIGH : p == PRIORITY_LOW ? MESSAGE_LOW : 0;
+}
+
 static struct message *make_message(struct smtp_server *s, struct body *body)
 {
     struct server_txn *t = &s->txn;
     bool utf8 = t->smtputf8 && (t->needs_utf8 || (body->flags & BODY_UTF8_HEADER));
 
     return message_create(&(struct message){
-        .flags = (utf8 ? MESSAGE_SMTPUTF8 : 0U) | (t->body_8bit ? MESSAGE_8BITMIME : 0U) | tls_wishes(s),
+        .flags = (utf8 ? MESSAGE_SMTPUTF8 : 0U) | (t->body_8bit ? MESSAGE_8BITMIME : 0U) | tls_wishes(s) |
+                 priority_flag(t->priority),
         .id = t->id,
         .accepted_unix = clock_unix(),
+        .expires_unix = t->expires_unix,
         .sender = t->sender,
         .campaign = t->campaign,
         .envid = t->envid,

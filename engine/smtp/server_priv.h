@@ -59,6 +59,8 @@ struct server_txn {
     uint64_t chunk_left; /* octets of the BDAT in work */
     bool chunk_last;
     int64_t not_before_unix;
+    int64_t expires_unix; /* 0: does not, before its group's lifetime */
+    enum priority priority;
     struct smtp_refusal refused; /* the first thing that was wrong; the rest is passed over */
     struct message *message;     /* owned until handed to the owner */
 };
@@ -70,6 +72,7 @@ struct smtp_server {
     enum server_event event;
     uint64_t now_ms, deadline_ms;
     struct outq out;
+    struct buf reply;   /* the reply in the making; keeps its memory */
     struct buf line;    /* the start of a line whose end has not come */
     struct buf kept;    /* octets that wait for the owner's answer */
     bool line_dropped;  /* it was too long: what comes is passed over up to its CRLF */

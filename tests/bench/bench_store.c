@@ -2,9 +2,10 @@
  * The store alone: accept, hand out, settle, with bodies of a given size, and what that costs the store
  * thread.
  *
- *     bench_store DIR [messages=50000] [body=10240] [window=500] [domains=10] [workers=1] [cold=0]
+ *     bench_store DIR [messages=50000] [body=10240] [window=500] [domains=10] [workers=1] [cold=0] [rcpts=1]
  *
- * cold=1: every domain is cold, so that all mail goes through pages.  Prints key=value.
+ * Figures are per message, whatever the number of its recipients.  cold=1: every domain is cold, so that all
+ * mail goes through pages.  Prints key=value.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@ struct bench {
     struct store *store;
     struct inbox inbox;
     struct doorbell bell;
-    uint64_t messages, body_bytes, window, domains, workers, cold;
+    uint64_t messages, body_bytes, window, domains, workers, cold, rcpts;
     uint64_t sent, accepted, failed, handed, in_flight, settled;
     uint64_t *started_us, *latency_us;
     char (*names)[40];
@@ -129,7 +130,9 @@ static void send_one(struct bench *b)
 
     snprintf(text, sizeof(text), "%llu", (unsigned long long)n);
     snprintf(address, sizeof(address), "user%llu@%s", (unsigned long long)n, b->names[n % b->domains]);
-    struct rcpt r = {.address = address, .domain = b->names[n % b->domains]};
+    struct rcpt *rcpts = mem_zalloc(b->rcpts * sizeof(*rcpts));
+    for (uint32_t i = 0; i < b->rcpts; i++)
+        rcpts[i] = (struct rcpt){.no = i, .address = address, .domain = b->names[n % b->domains]};
     struct body *body = body_create(mem_dup(b->pattern, b->body_bytes), b->body_bytes);
     struct message m = {.id = message_id_make(0),
                         .accepted_unix = clock_unix(),
@@ -138,11 +141,12 @@ static void send_one(struct bench *b)
                         .envid = text,
                         .account = "bench",
                         .body = body,
-                        .rcpt_count = 1,
-                        .rcpt_total = 1,
-                        .rcpts = &r};
+                        .rcpt_count = (uint32_t)b->rcpts,
+                        .rcpt_total = (uint32_t)b->rcpts,
+                        .rcpts = rcpts};
     struct store_accept *a = MEM_NEW(struct store_accept);
     a->message = message_create(&m);
+    mem_free(rcpts);
     body_unref(body);
     a->req.reply_to = &b->inbox;
     a->req.on_reply = on_accepted;
@@ -157,7 +161,8 @@ static void parse(struct bench *b, int argc, char **argv)
         const char *name;
         uint64_t *at;
     } keys[] = {{"messages", &b->messages}, {"body", &b->body_bytes}, {"window", &b->window},
-                {"domains", &b->domains},   {"workers", &b->workers}, {"cold", &b->cold}};
+                {"domains", &b->domains},   {"workers", &b->workers}, {"cold", &b->cold},
+                {"rcpts", &b->rcpts}};
 
     for (int i = 2; i < argc; i++)
         for (size_t k = 0; k < COUNT_OF(keys); k++)
@@ -174,11 +179,13 @@ static int by_value(const void *a, const void *b)
 
 int main(int argc, char **argv)
 {
-    struct bench b = {.messages = 50000, .body_bytes = 10240, .window = 500, .domains = 10, .workers = 1};
+    struct bench b = {
+        .messages = 50000, .body_bytes = 10240, .window = 500, .domains = 10, .workers = 1, .rcpts = 1};
     char *why;
 
     if (argc < 2) {
-        fprintf(stderr, "bench_store DIR [messages=] [body=] [window=] [domains=] [workers=] [cold=]\n");
+        fprintf(stderr,
+                "bench_store DIR [messages=] [body=] [window=] [domains=] [workers=] [cold=] [rcpts=]\n");
         return 2;
     }
     parse(&b, argc, argv);
@@ -213,13 +220,13 @@ int main(int argc, char **argv)
         store_post_cold(b.store, b.names[i]);
     uint64_t began = clock_now_us();
     uint64_t cpu_all = cpu_us(CLOCK_PROCESS_CPUTIME_ID), cpu_own = cpu_us(CLOCK_THREAD_CPUTIME_ID);
-    while (b.handed < b.messages - b.failed || b.in_flight) {
+    while (b.handed < (b.messages - b.failed) * b.rcpts || b.in_flight) {
         while (b.sent < b.messages && b.in_flight < b.window)
             send_one(&b);
         doorbell_wait(&b.bell, 100);
         inbox_drain(&b.inbox);
     }
-    for (struct store_stats s; store_stats(b.store, &s), s.delivered < b.accepted;)
+    for (struct store_stats s; store_stats(b.store, &s), s.delivered < b.accepted * b.rcpts;)
         doorbell_wait(&b.bell, 1);
     double took = (double)(clock_now_us() - began);
     double n = (double)b.messages;
@@ -228,9 +235,10 @@ int main(int argc, char **argv)
     struct store_stats s;
     store_stats(b.store, &s);
     qsort(b.latency_us, b.messages, sizeof(uint64_t), by_value);
-    printf("messages=%llu failed=%llu body=%llu window=%llu domains=%llu cold=%llu\n",
+    printf("messages=%llu failed=%llu body=%llu window=%llu domains=%llu cold=%llu rcpts=%llu\n",
            (unsigned long long)b.messages, (unsigned long long)b.failed, (unsigned long long)b.body_bytes,
-           (unsigned long long)b.window, (unsigned long long)b.domains, (unsigned long long)b.cold);
+           (unsigned long long)b.window, (unsigned long long)b.domains, (unsigned long long)b.cold,
+           (unsigned long long)b.rcpts);
     printf("per_second=%.0f store_cpu_us=%.2f other_cpu_us=%.2f commits=%llu batch_mean=%.0f "
            "commit_us_mean=%.0f\n",
            n / took * 1e6, (all - own) / n, own / n, (unsigned long long)s.commits, n / (double)s.commits,

@@ -175,7 +175,7 @@ def test_a_host_that_falls_out_of_step_is_served_with_commands_from_then_on(worl
     submit_many(daemon, [f"r{i}@step.test" for i in range(30)])
     world.got(30, 20)
     assert early["seen"] == 1, "it was seen once, and remembered"
-    assert daemon.log().count("host.out_of_step") == 1
+    assert daemon.log().count(" shaping.begin ") == 1
     assert daemon.totals()["delivered"] == 30
 
 

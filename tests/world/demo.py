@@ -134,6 +134,7 @@ dns:
   servers: ["{dns_server}"]
 api:
   socket: {folder}/api.sock
+policy_include_dir: {pathlib.Path(__file__).resolve().parents[2] / 'policy'}
 log:
   level: info
 drain_timeout: 10s

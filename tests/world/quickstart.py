@@ -246,6 +246,7 @@ class Quickstart:
                       {hayauma} queue list --domain clinic.example
                       {hayauma} explain someone@clinic.example
                       {hayauma} report tls --by mx
+  large receivers     {hayauma} policy receivers (for "include: [receivers]" in the policy)
   change a rule       edit {self.folder / 'policy.yaml'}, then
                       {hayauma} policy diff {self.folder / 'policy.yaml'}
                       {hayauma} policy apply {self.folder / 'policy.yaml'}

@@ -114,7 +114,7 @@ class Session(asyncio.Protocol):
             self.start_tls()
         limit = self.p.max_connections
         if limit and self.rec.open[self.p.name] > limit:
-            self.reply("421 4.7.0 too many connections")
+            self.reply("421 4.7.0 too many connections", 0)
             self.flush()
             transport.close()
             return

@@ -168,21 +168,50 @@ void attempt_table(struct buf *out, const struct cli *cli, const json_t *attempt
     table_fini(&t);
 }
 
-void attempt_put_reply_rule(struct buf *out, const json_t *rule)
+void shaping_put_what(struct buf *out, const json_t *event)
 {
-    const char *what = field_text(rule, "what");
-    double value = json_number_value(json_object_get(rule, "value"));
+    const char *what = field_text(event, "what");
+    double value = json_number_value(json_object_get(event, "value"));
 
     if (strcmp(what, "connections") == 0)
         buf_putf(out, "at most %.0f connection%s", value, value > 1 ? "s" : "");
     else if (strcmp(what, "messages_per_second") == 0)
         buf_putf(out, "at most %g messages a second", value);
+    else if (strcmp(what, "pipelining") == 0)
+        buf_puts(out, "pipelining of commands only");
+    else if (strcmp(what, "chunking") == 0)
+        buf_puts(out, "DATA in place of BDAT");
     else
-        buf_puts(out, "suspended");
-    buf_puts(out, " for ");
-    format_span(out, field_int(rule, "seconds_left"));
-    if (field_count(rule, "line"))
-        buf_putf(out, ", by the rule in line %llu", (unsigned long long)field_count(rule, "line"));
-    buf_putf(out, ", after %llu: ", (unsigned long long)field_count(rule, "code"));
-    format_safe(out, bytes_of(field_text(rule, "text")));
+        format_safe(out, bytes_of(what));
+}
+
+void shaping_put_why(struct buf *out, const json_t *event)
+{
+    format_safe(out, bytes_of(field_text(event, "stage")));
+    if (field_count(event, "code"))
+        buf_putf(out, " %llu", (unsigned long long)field_count(event, "code"));
+    buf_putc(out, ' ');
+    if (*field_text(event, "enhanced")) {
+        format_safe(out, bytes_of(field_text(event, "enhanced")));
+        buf_putc(out, ' ');
+    }
+    format_safe(out, bytes_of(field_text(event, "text")));
+}
+
+void shaping_put_event(struct buf *out, const json_t *event)
+{
+    shaping_put_what(out, event);
+    if (field_known(event, "seconds_left")) {
+        buf_puts(out, " for ");
+        format_span(out, field_int(event, "seconds_left"));
+    } else {
+        buf_puts(out, " until it is cleared");
+    }
+    if (field_known(event, "returns_to"))
+        buf_puts(out, ", then a step back up");
+    if (field_count(event, "line"))
+        buf_putf(out, ", by the rule in line %llu", (unsigned long long)field_count(event, "line"));
+    buf_puts(out, ", after ");
+    shaping_put_why(out, event);
+    buf_putf(out, " (event %llu)", (unsigned long long)field_count(event, "id"));
 }

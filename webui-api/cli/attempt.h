@@ -13,6 +13,7 @@ const char *attempt_shadow(const json_t *a);
 void attempt_put_tls(struct buf *out, const json_t *attempt);
 /* "rcpt 450 4.2.0 later"; appended. */
 void attempt_put_reply(struct buf *out, const json_t *attempt);
-/* "at most 2 connections for 9 m, by the rule in line 12, after 421: too many" of one entry of `reply_rules`.
- */
-void attempt_put_reply_rule(struct buf *out, const json_t *rule);
+/* Of an event of the shaping: "at most 2 connections"; "rcpt 451 4.7.0 too many"; both in a sentence. */
+void shaping_put_what(struct buf *out, const json_t *event);
+void shaping_put_why(struct buf *out, const json_t *event);
+void shaping_put_event(struct buf *out, const json_t *event);

@@ -194,6 +194,8 @@ static bool set_fields(const struct cli *cli, json_t *fields, bool any_domain, b
         cli_fail(CLI_USAGE, "--campaign is not UTF-8 text");
         return false;
     }
+    if (cli_has(cli, "priority"))
+        json_object_set_new(fields, "priority", json_string(cli_text(cli, "priority")));
     set_count(cli, fields, "max_connections", "max-connections");
     set_count(cli, fields, "messages_per_minute", "messages-per-minute");
     return set_texts(cli, fields, "sender_domains", "sender-domain", any_domain) &&
@@ -321,7 +323,8 @@ int cmd_account_list(struct cli *cli)
     static const struct column columns[] = {
         {"ACCOUNT", COLUMN_LEFT},      {"SENDER DOMAINS", COLUMN_LEFT}, {"NETWORKS", COLUMN_LEFT},
         {"CONNECTIONS", COLUMN_RIGHT}, {"MESSAGES/MIN", COLUMN_RIGHT},  {"PROVES BY", COLUMN_LEFT},
-        {"CAMPAIGN", COLUMN_OPTIONAL}, {"CREATED", COLUMN_LEFT},        {"", COLUMN_OPTIONAL},
+        {"CAMPAIGN", COLUMN_OPTIONAL}, {"PRIORITY", COLUMN_OPTIONAL},   {"CREATED", COLUMN_LEFT},
+        {"", COLUMN_OPTIONAL},
     };
     JSON_LOCAL(root);
     BUF_LOCAL(url);
@@ -348,6 +351,8 @@ int cmd_account_list(struct cli *cli)
         put_limit(&t, field_count(a, "messages_per_minute"));
         put_proof(&t, a);
         table_text(&t, STYLE_PLAIN, field_text(a, "campaign"));
+        const char *priority = field_text(a, "priority");
+        table_text(&t, STYLE_PLAIN, strcmp(priority, "normal") == 0 ? "" : priority);
         format_relative(table_cell(&t, STYLE_PLAIN), field_int(a, "created_unix"), cli->now_unix);
         table_text(&t, STYLE_WARN, field_bool(a, "disabled") ? "disabled" : "");
     }

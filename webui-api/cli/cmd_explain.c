@@ -21,9 +21,20 @@ static void put_rule(struct buf *out, const struct cli *cli, const json_t *e)
         buf_puts(out, " match ");
         format_safe(out, bytes_of(field_text(e, "pattern")));
     }
-    if (field_count(e, "group_line"))
-        buf_putf(out, " (line %llu of policy version %llu)", (unsigned long long)field_count(e, "group_line"),
-                 (unsigned long long)field_count(e, "policy_version"));
+    if (field_count(e, "group_line")) {
+        buf_putf(out, " (line %llu of ", (unsigned long long)field_count(e, "group_line"));
+        if (field_known(e, "group_file")) {
+            format_safe(out, bytes_of(field_text(e, "group_file")));
+            buf_puts(out, " in ");
+        }
+        buf_putf(out, "policy version %llu", (unsigned long long)field_count(e, "policy_version"));
+        const json_t *over = json_object_get(e, "group_over");
+        if (over) {
+            buf_putf(out, ", over line %llu of ", (unsigned long long)field_count(over, "line"));
+            format_safe(out, bytes_of(field_text(over, "file")));
+        }
+        buf_putc(out, ')');
+    }
     buf_putc(out, '\n');
     put_label(out, cli, "starttls");
     format_safe(out, bytes_of(field_text(e, "starttls")));
@@ -153,15 +164,15 @@ static void put_hosts(struct buf *out, const struct cli *cli, const json_t *e)
     put_host_remarks(out, cli, hosts);
 }
 
-static void put_reply_rules(struct buf *out, const struct cli *cli, const json_t *rules)
+static void put_shaping(struct buf *out, const struct cli *cli, const json_t *events)
 {
     json_t *one;
     size_t i;
 
-    json_array_foreach((json_t *)(uintptr_t)rules, i, one)
+    json_array_foreach((json_t *)(uintptr_t)events, i, one)
     {
-        put_label(out, cli, "by reply");
-        attempt_put_reply_rule(out, one);
+        put_label(out, cli, "shaping");
+        shaping_put_event(out, one);
         buf_putc(out, '\n');
     }
 }
@@ -220,9 +231,6 @@ static void put_queue(struct buf *out, const struct cli *cli, const json_t *e)
     if (field_known(e, "connections")) {
         put_label(out, cli, "open");
         put_plural(out, field_count(e, "connections"), "connection", "connections");
-        if (field_count(e, "connections_capped_at"))
-            buf_putf(out, ", for now at most %llu: the receiver was slow or refused",
-                     (unsigned long long)field_count(e, "connections_capped_at"));
         buf_putc(out, '\n');
     }
     json_t *limited = json_object_get(e, "limited_by");
@@ -236,7 +244,7 @@ static void put_queue(struct buf *out, const struct cli *cli, const json_t *e)
         buf_putc(out, '\n');
     }
     put_suspension(out, cli, json_object_get(e, "suspended"));
-    put_reply_rules(out, cli, json_object_get(e, "reply_rules"));
+    put_shaping(out, cli, json_object_get(e, "shaping"));
 }
 
 static void put_settings(struct buf *out, const struct cli *cli, const json_t *e)

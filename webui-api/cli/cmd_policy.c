@@ -49,6 +49,28 @@ static void put_document(struct buf *out, const struct cli *cli, struct bytes te
     }
 }
 
+/* What the document includes, where not the whole text is shown. */
+static void put_includes(struct buf *out, const json_t *policy)
+{
+    json_t *in;
+    size_t i;
+
+    json_array_foreach(json_object_get(policy, "includes"), i, in)
+    {
+        buf_puts(out, "# included: ");
+        format_safe(out, bytes_of(field_text(in, "name")));
+        if (*field_text(in, "date")) {
+            buf_puts(out, ", of ");
+            format_safe(out, bytes_of(field_text(in, "date")));
+        }
+        buf_puts(out, ", ");
+        put_plural(out, field_count(in, "groups"), "group", "groups");
+        buf_puts(out, ", from ");
+        format_safe(out, bytes_of(field_text(in, "file")));
+        buf_puts(out, " (--all shows it)\n");
+    }
+}
+
 int cmd_policy_show(struct cli *cli)
 {
     JSON_LOCAL(policy);
@@ -63,10 +85,14 @@ int cmd_policy_show(struct cli *cli)
     buf_puts(&out, "# ");
     put_about(&out, cli, policy);
     buf_putf(&out, "%s\n", term_off(&cli->term));
-    const char *text = field_text(policy, "text");
-    put_document(&out, cli, bytes_of(text));
-    if (*text && text[strlen(text) - 1] != '\n')
+    struct bytes text = bytes_of(field_text(policy, "text"));
+    if (!cli_has(cli, "all"))
+        text = bytes_first(text, field_count(policy, "own_bytes"));
+    put_document(&out, cli, text);
+    if (text.len && text.at[text.len - 1] != '\n')
         buf_putc(&out, '\n');
+    if (!cli_has(cli, "all"))
+        put_includes(&out, policy);
     return cli_write(buf_bytes(&out));
 }
 
@@ -220,6 +246,45 @@ int cmd_policy_apply(struct cli *cli)
         return code;
     url_path(&url, "/api/v1/policy");
     return apply(cli, &url, &doc, doc.text);
+}
+
+int cmd_policy_refresh(struct cli *cli)
+{
+    struct document doc = {.name = "the policy in force"};
+    BUF_LOCAL(url);
+
+    url_path(&url, "/api/v1/policy/refresh");
+    return apply(cli, &url, &doc, (struct bytes){0});
+}
+
+int cmd_policy_receivers(struct cli *cli)
+{
+    JSON_LOCAL(found);
+    BUF_LOCAL(url);
+    BUF_LOCAL(out);
+
+    url_path(&url, "/api/v1/policy/receivers");
+    int code = cli_ask(cli, "GET", &url, (struct bytes){0}, &found);
+    if (code || cli->json)
+        return code;
+    if (!cli_has(cli, "date")) {
+        put_document(&out, cli, bytes_of(field_text(found, "text")));
+        return cli_write(buf_bytes(&out));
+    }
+    format_safe(&out, bytes_of(field_text(found, "date")));
+    buf_puts(&out, ", ");
+    format_safe(&out, bytes_of(field_text(found, "file")));
+    if (!field_known(found, "date_in_force"))
+        buf_puts(&out, "; the policy in force does not include it");
+    else if (strcmp(field_text(found, "date_in_force"), field_text(found, "date")) == 0)
+        buf_puts(&out, "; in force with this date");
+    else {
+        buf_puts(&out, "; in force is that of ");
+        format_safe(&out, bytes_of(field_text(found, "date_in_force")));
+        buf_puts(&out, ": hayauma policy refresh");
+    }
+    buf_putc(&out, '\n');
+    return cli_write(buf_bytes(&out));
 }
 
 int cmd_policy_rollback(struct cli *cli)

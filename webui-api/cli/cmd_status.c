@@ -271,15 +271,23 @@ static void put_suspensions(struct buf *out, const struct cli *cli, const json_t
             buf_putf(&text, " %s", field_text(s, "text"));
             put_alarm(out, cli, STYLE_WARN, buf_str(&text));
         }
-        json_array_foreach(json_object_get(group, "reply_rules"), i, s)
-        {
-            BUF_LOCAL(text);
-            const char *mx = field_text(s, "mx");
-            buf_putf(&text, "group %s%s%s: ", name, *mx ? ", " : "", mx);
-            attempt_put_reply_rule(&text, s);
-            put_alarm(out, cli, STYLE_WARN, buf_str(&text));
-        }
     }
+}
+
+/* How much, and the newest: 'shaping list' has the rest. */
+static void put_shaping(struct buf *out, const struct cli *cli, const json_t *shaping)
+{
+    const json_t *newest = json_object_get(shaping, "newest");
+    uint64_t n = field_count(shaping, "in_force");
+    BUF_LOCAL(text);
+
+    if (!n || !newest)
+        return;
+    put_plural(&text, n, "automatic limit", "automatic limits");
+    buf_putf(&text, " in force (hayauma shaping list); %sgroup %s, %s: ", n > 1 ? "the newest: " : "",
+             field_text(newest, "group"), field_text(newest, "mx"));
+    shaping_put_event(&text, newest);
+    put_alarm(out, cli, STYLE_WARN, buf_str(&text));
 }
 
 static void put_groups(struct buf *out, const struct cli *cli, const json_t *groups)
@@ -333,6 +341,7 @@ int cmd_status(struct cli *cli)
     buf_putf(&out, ", policy version %llu\n", (unsigned long long)field_count(status, "policy_version"));
     put_alarms(&out, cli, status);
     put_suspensions(&out, cli, groups);
+    put_shaping(&out, cli, json_object_get(status, "shaping"));
     put_queue(&out, cli, status);
     put_traffic(&out, cli, status);
     put_shadow(&out, cli, status);

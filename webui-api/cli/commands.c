@@ -38,7 +38,9 @@
             "has a client_ca, dns:NAME, email:ADDRESS, uri:URI, subject:DN; repeat it for more"),            \
         COUNT("max-connections", "Connections at a time; 0: no limit of its own"),                           \
         COUNT("messages-per-minute", "Messages in a minute; 0: no limit"),                                   \
-        TEXT("campaign", "ID", "The campaign of its mail that has no X-Campaign of its own")
+        TEXT("campaign", "ID", "The campaign of its mail that has no X-Campaign of its own"),                \
+        WORD("priority", "high|normal|low",                                                                  \
+             "Of its mail that has no X-Hayauma-Priority of its own.  Preset: normal")
 
 #define PASSWORD_STDIN                                                                                       \
     FLAG("password-stdin",                                                                                   \
@@ -119,7 +121,10 @@ static const struct command_option audit_options[] = {
 /* ---- policy ---- */
 
 static const struct command_option policy_show[] = {
-    COUNT("version", "This version instead of the current one"), LAST};
+    COUNT("version", "This version instead of the current one"),
+    FLAG("all", "With the files that it includes"), LAST};
+static const struct command_option policy_receivers[] = {
+    FLAG("date", "Only of when it is, where it lies, and what of it is in force"), LAST};
 static const struct command_option policy_diff[] = {
     COUNT("from", "Old side.  Preset: the version in force"),
     COUNT("to", "New side: a version instead of FILE"),
@@ -205,7 +210,8 @@ static const struct command_option report_reconcile[] = {
 };
 
 static const struct command_option doctor_options[] = {
-    TEXT("connect", "HOST[:PORT]", "Also tries a connection to port 25 of this host, as mail would be delivered"),
+    TEXT("connect", "HOST[:PORT]",
+         "Also tries a connection to port 25 of this host, as mail would be delivered"),
     LAST,
 };
 
@@ -266,6 +272,12 @@ static const struct command_option tls_report_out[] = {
 
 static const struct command_option help[] = {FLAG("man", "The manual page hayauma(1) instead, for man -l -"),
                                              LAST};
+
+#define SHAPING_FILTER                                                                                       \
+    TEXT("group", "NAME", "Of this group"), TEXT("domain", "DOMAIN", "Of the hosts of this domain")
+static const struct command_option shaping_list[] = {SHAPING_FILTER, COUNT("limit", "At most so many.  Preset: 200"),
+                                                     LAST};
+static const struct command_option shaping_clear[] = {SHAPING_FILTER, FLAG("all", "Everything"), LAST};
 
 static const struct command_option log_follow[] = {
     TEXT("group", "NAME", "Only this group"),
@@ -328,10 +340,18 @@ const struct command commands[] = {
     {"campaign cancel", "ID", 1, 1, "Give up all that waits of it, and tell nobody",
      "On a terminal it asks first.", campaign_cancel, cmd_campaign_op},
 
-    {"audit", "", 0, 0, "Whether every accepted recipient is accounted for, and who may have got something twice",
-     "'report reconcile' by campaign, the attempts whose connection was lost after the final dot, and the runs that were "
+    {"audit", "", 0, 0,
+     "Whether every accepted recipient is accounted for, and who may have got something twice",
+     "'report reconcile' by campaign, the attempts whose connection was lost after the final dot, and the "
+     "runs that were "
      "cut short in the last 90 days.  Exit status 1 when the sums differ.",
      audit_options, cmd_audit},
+
+    {"shaping list", "", 0, 0, "What is slowed down or suspended automatically, since when, until when and why",
+     "By rules about replies, or because a receiver did not keep up ('adaptive' of its group).  Newest first.",
+     shaping_list, cmd_shaping_list},
+    {"shaping clear", "[ID]", 0, 1, "Take that back: mail goes on at once, in all workers",
+     "ID is that of 'shaping list'.  What brought it about may bring it about again.", shaping_clear, cmd_shaping_clear},
 
     {"policy show", "", 0, 0, "The policy in force, or another version", NULL, policy_show, cmd_policy_show},
     {"policy check", "FILE", 1, 1, "Every error of a policy document, changing nothing", "FILE - is stdin.",
@@ -354,11 +374,17 @@ const struct command commands[] = {
     {"policy apply", "FILE", 1, 1, "Make a document the policy, at once and for all workers",
      "Errors are listed as FILE:LINE:COLUMN, and then nothing changes.  FILE - is stdin.", policy_apply,
      cmd_policy_apply},
+    {"policy receivers", "", 0, 0, "Groups and reply rules for large receivers, for 'include: [receivers]'",
+     "The file that the program brings, with the source of each fact.", policy_receivers,
+     cmd_policy_receivers},
+    {"policy refresh", "", 0, 0, "Apply the policy in force with its included files read anew",
+     "After an upgrade, or when an included file was edited.", policy_apply, cmd_policy_refresh},
     {"policy history", "", 0, 0, "Versions of the policy: when, who, why", NULL, policy_history,
      cmd_policy_history},
     {"policy rollback", "VERSION", 1, 1, "Apply the text of an earlier version as a new one", NULL,
      policy_apply, cmd_policy_rollback},
-    {"policy export", "", 0, 0, "The document as it was applied, to the octet", NULL, policy_export,
+    {"policy export", "", 0, 0, "The document as it was applied, to the octet",
+     "With the files that it includes behind it: applied again, it means the same.", policy_export,
      cmd_policy_export},
 
     {"report delivery", "", 0, 0, "Delivered, deferred, bounced", NULL, report_delivery, cmd_report_delivery},
@@ -397,8 +423,10 @@ const struct command commands[] = {
      "Those that delivery has looked for, where the policy says mta_sts: try.", tls_sts, cmd_tls_sts},
 
     {"tls reports", "[import FILE…|show REPORT]", 0, 1000, "What others report about TLS on the way to us",
-     "import: takes in reports (RFC 8460) as JSON, gzipped JSON or mails; FILE - is stdin.  show: one of them, by "
-     "the name that --by report gives.  Without either the sums.  Mail to the address tlsrpt.receive is taken in by "
+     "import: takes in reports (RFC 8460) as JSON, gzipped JSON or mails; FILE - is stdin.  show: one of "
+     "them, by "
+     "the name that --by report gives.  Without either the sums.  Mail to the address tlsrpt.receive is "
+     "taken in by "
      "itself.",
      tls_reports, cmd_tls_reports},
     {"tls report-out", "[list [DOMAIN]|send DOMAIN]", 0, 2, "What we report about TLS to others",

@@ -43,17 +43,20 @@ static void put_excerpt(struct buf *out, struct bytes line, uint64_t column)
 void complaint_put(struct buf *out, const struct document *doc, const json_t *complaint, const char *kind)
 {
     uint64_t line = field_count(complaint, "line"), column = field_count(complaint, "column");
+    const char *file =
+        field_known(complaint, "file") ? field_text(complaint, "file") : NULL; /* it includes that */
+    const char *name = file ? file : doc->name;
 
-    if (doc->name)
-        format_safe(out, bytes_of(doc->name));
+    if (name)
+        format_safe(out, bytes_of(name));
     if (line)
-        buf_putf(out, "%s%llu:%llu", doc->name ? ":" : "line ", (unsigned long long)line,
+        buf_putf(out, "%s%llu:%llu", name ? ":" : "line ", (unsigned long long)line,
                  (unsigned long long)column);
-    if (doc->name || line)
+    if (name || line)
         buf_puts(out, ": ");
     buf_puts(out, kind);
     format_safe(out, bytes_of(field_text(complaint, "text")));
     buf_putc(out, '\n');
-    if (line)
+    if (line && !file)
         put_excerpt(out, line_of(doc->text, line), column);
 }

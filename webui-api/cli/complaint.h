@@ -10,6 +10,7 @@ struct document {
     struct bytes text; /* borrowed; empty: not at hand, and then no line is shown */
 };
 
-/* `complaint` is the API's {line, column, text}; line 0 is the whole document.  `kind` stands before the
+/* `complaint` is the API's {file?, line, column, text}; line 0 is the whole document, and
+ * `file` one that it includes.  `kind` stands before the
  * text. */
 void complaint_put(struct buf *out, const struct document *doc, const json_t *complaint, const char *kind);

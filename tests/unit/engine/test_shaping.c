@@ -1,13 +1,19 @@
-/* What reply rules impose on a site: it begins, it holds, it ends. */
+/* What is imposed on a site: it begins, it holds, it comes back in steps, it ends, it is kept. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "engine/shaping.h"
+#include <string.h>
+
+#include "engine/shaping_priv.h"
 
 #define T0 UINT64_C(1000000)
+
+static const struct shaped_load no_load;
+static const struct shaping_filter everything;
+static const struct group_adaptive adaptive = {ADAPTIVE_ON, 10, 50, 10, 50, 60, 1, 0.1};
 
 struct bench {
     struct shaping *all;
@@ -19,7 +25,7 @@ static struct bench begin(void)
 {
     struct bench b = {.all = shaping_create()};
 
-    b.s = shaped_get(b.all, "g|mx.example:25|", T0);
+    b.s = shaped_get(b.all, "g", "mx.example:25");
     outcome_from_reply(&b.why, STAGE_MAIL, 421, bytes_of("4.7.0 too many"));
     return b;
 }
@@ -28,8 +34,33 @@ static void end(struct bench *b, unsigned connections, uint64_t now)
 {
     while (connections--)
         shaped_give_connection(b->s);
-    shaped_put(b->all, b->s, now);
+    shaped_put(b->s);
+    shaping_tick(b->all, now);
     shaping_destroy(b->all);
+}
+
+/* The events in force, newest first. */
+static json_t *events(struct bench *b, uint64_t now)
+{
+    return shaping_json(b->all, &everything, 100, now, NULL);
+}
+
+static size_t count_events(struct bench *b, uint64_t now)
+{
+    size_t total = 0;
+
+    json_decref(shaping_json(b->all, &everything, 0, now, &total));
+    return total;
+}
+
+static const char *text_of(const json_t *list, size_t i, const char *key)
+{
+    return json_string_value(json_object_get(json_array_get(list, i), key));
+}
+
+static json_int_t number_of(const json_t *list, size_t i, const char *key)
+{
+    return json_integer_value(json_object_get(json_array_get(list, i), key));
 }
 
 /* How many more connections are to be had. */
@@ -57,25 +88,30 @@ static void a_limit_of_connections_holds_to_its_end(void **state)
 {
     struct bench b = begin();
     const struct reply_rule rule = {.line = 7, .limit_connections = 3, .for_s = 60};
-    struct shaped_view now[SHAPED_WHATS];
 
     assert_int_equal(take_all(b.s, 10, T0), 10);
-    assert_true(shaped_apply(b.s, &rule, &b.why, T0));
-    assert_false(shaped_apply(b.s, &rule, &b.why, T0 + 10)); /* no news */
+    assert_true(shaped_apply(b.s, &rule, &no_load, &b.why, T0));
+    assert_false(shaped_apply(b.s, &rule, &no_load, &b.why, T0 + 10)); /* no news */
     assert_true(shaped_has_too_many(b.s, T0 + 10));
     assert_int_equal(take_all(b.s, 10, T0 + 10), 0);
     for (int i = 0; i < 8; i++)
         shaped_give_connection(b.s);
     assert_false(shaped_has_too_many(b.s, T0 + 10));
     assert_int_equal(take_all(b.s, 10, T0 + 2000), 1);
-    shaped_look(b.s, T0 + 2000, now);
-    assert_int_equal(now[SHAPED_CONNECTIONS].line, 7);
-    assert_int_equal(now[SHAPED_CONNECTIONS].code, 421);
-    assert_string_equal(now[SHAPED_CONNECTIONS].text, "too many");
+    json_t *list = events(&b, T0 + 2000);
+    assert_int_equal(json_array_size(list), 1);
+    assert_string_equal(text_of(list, 0, "what"), "connections");
+    assert_string_equal(text_of(list, 0, "by"), "rule");
+    assert_int_equal(number_of(list, 0, "line"), 7);
+    assert_int_equal(number_of(list, 0, "value"), 3);
+    assert_int_equal(number_of(list, 0, "code"), 421);
+    assert_int_equal(number_of(list, 0, "seconds_left"), 58);
+    assert_string_equal(text_of(list, 0, "text"), "too many");
+    assert_string_equal(text_of(list, 0, "mx"), "mx.example");
+    json_decref(list);
     assert_int_equal(take_all(b.s, 10, T0 + 59000), 0);
     assert_int_equal(take_all(b.s, 10, T0 + 61000), 10);
-    shaped_look(b.s, T0 + 61000, now);
-    assert_int_equal(now[SHAPED_CONNECTIONS].until_ms, 0);
+    assert_int_equal(count_events(&b, T0 + 61000), 0);
     end(&b, 13, T0 + 61000);
 }
 
@@ -85,9 +121,9 @@ static void the_lower_limit_of_two_rules_stays(void **state)
     const struct reply_rule two = {.limit_connections = 2, .for_s = 60},
                             five = {.limit_connections = 5, .for_s = 600};
 
-    assert_true(shaped_apply(b.s, &five, &b.why, T0));
-    assert_true(shaped_apply(b.s, &two, &b.why, T0));
-    assert_false(shaped_apply(b.s, &five, &b.why, T0));
+    assert_true(shaped_apply(b.s, &five, &no_load, &b.why, T0));
+    assert_true(shaped_apply(b.s, &two, &no_load, &b.why, T0));
+    assert_false(shaped_apply(b.s, &five, &no_load, &b.why, T0));
     assert_int_equal(take_all(b.s, 10, T0), 2);
     end(&b, 2, T0);
 }
@@ -99,14 +135,14 @@ static void a_storm_halves_once_and_what_was_halved_comes_back_in_steps(void **s
     unsigned held;
 
     assert_int_equal(take_all(b.s, 16, T0), 16);
-    assert_true(shaped_apply(b.s, &rule, &b.why, T0));
+    assert_true(shaped_apply(b.s, &rule, &no_load, &b.why, T0));
     for (int i = 0; i < 50; i++)
-        assert_false(shaped_apply(b.s, &rule, &b.why, T0 + i));
+        assert_false(shaped_apply(b.s, &rule, &no_load, &b.why, T0 + i));
     for (held = 16; held > 0; held--)
         shaped_give_connection(b.s);
     held += take_all(b.s, 20, T0 + 100);
     assert_int_equal(held, 8);
-    assert_true(shaped_apply(b.s, &rule, &b.why, T0 + 10000)); /* still too many */
+    assert_true(shaped_apply(b.s, &rule, &no_load, &b.why, T0 + 10000)); /* still too many */
     for (; held > 0; held--)
         shaped_give_connection(b.s);
     held += take_all(b.s, 20, T0 + 10000);
@@ -126,7 +162,7 @@ static void one_connection_is_always_left(void **state)
     const struct reply_rule rule = {.back_off_s = 60};
 
     for (uint64_t i = 0; i < 10; i++)
-        (void)shaped_apply(b.s, &rule, &b.why, T0 + i * 6000);
+        (void)shaped_apply(b.s, &rule, &no_load, &b.why, T0 + i * 6000);
     assert_int_equal(take_all(b.s, 10, T0 + 60000), 1);
     end(&b, 1, T0 + 60000);
 }
@@ -136,7 +172,7 @@ static void a_connection_that_was_refused_is_kept_for_who_asked(void **state)
     struct bench b = begin();
     const struct reply_rule rule = {.limit_connections = 1, .for_s = 60};
 
-    (void)shaped_apply(b.s, &rule, &b.why, T0);
+    (void)shaped_apply(b.s, &rule, &no_load, &b.why, T0);
     assert_true(shaped_take_connection(b.s, "a", T0));
     assert_false(shaped_take_connection(b.s, "b", T0));
     assert_true(shaped_is_wanted(b.s, "a", T0));
@@ -156,7 +192,7 @@ static void a_slow_rate_is_even_and_exact(void **state)
     const struct reply_rule rule = {.slow_to = 4, .for_s = 60};
     unsigned sent = 0;
 
-    assert_true(shaped_apply(b.s, &rule, &b.why, T0));
+    assert_true(shaped_apply(b.s, &rule, &no_load, &b.why, T0));
     assert_true(shaped_is_slow(b.s, T0));
     for (uint64_t now = T0; now <= T0 + 20000;) {
         uint32_t wait = shaped_take_message(b.s, now);
@@ -178,19 +214,229 @@ static void what_is_in_force_outlives_its_users_until_its_time_is_up_or_it_is_cl
     struct bench b = begin();
     const struct reply_rule rule = {.suspend_s = 100};
 
-    assert_true(shaped_apply(b.s, &rule, &b.why, T0));
-    shaped_put(b.all, b.s, T0);
-    b.s = shaped_get(b.all, "g|mx.example:25|", T0 + 50000);
+    assert_true(shaped_apply(b.s, &rule, &no_load, &b.why, T0));
+    shaped_put(b.s);
+    shaping_tick(b.all, T0 + 50000);
+    b.s = shaped_get(b.all, "g", "mx.example:25");
     assert_int_equal(shaped_suspended_until_ms(b.s), T0 + 100000);
-    shaped_clear(b.s);
+    assert_int_equal(shaped_clear(b.s, false, "by hand"), 1);
     assert_int_equal(shaped_suspended_until_ms(b.s), 0);
-    assert_true(shaped_apply(b.s, &rule, &b.why, T0 + 50000));
-    shaped_put(b.all, b.s, T0 + 50000);
-    struct shaped *other = shaped_get(b.all, "g|other.example:25|", T0 + 300000); /* sweeps */
-    b.s = shaped_get(b.all, "g|mx.example:25|", T0 + 300000);
+    assert_true(shaped_apply(b.s, &rule, &no_load, &b.why, T0 + 50000));
+    shaped_put(b.s);
+    shaping_tick(b.all, T0 + 150001);
+    b.s = shaped_get(b.all, "g", "mx.example:25");
     assert_int_equal(shaped_suspended_until_ms(b.s), 0);
-    shaped_put(b.all, other, T0 + 300000);
+    assert_int_equal(count_events(&b, T0 + 150001), 0);
     end(&b, 0, T0 + 300000);
+}
+
+static void a_rules_limit_outlasts_a_storm_that_was_below_it(void **state)
+{
+    struct bench b = begin();
+    const struct reply_rule four = {.limit_connections = 4, .for_s = 600}, halve = {.back_off_s = 60};
+
+    assert_true(shaped_apply(b.s, &four, &no_load, &b.why, T0));
+    assert_int_equal(take_all(b.s, 10, T0), 4);
+    assert_true(shaped_apply(b.s, &halve, &no_load, &b.why, T0));
+    assert_int_equal(count_events(&b, T0), 2);
+    for (int i = 0; i < 4; i++)
+        shaped_give_connection(b.s);
+    assert_int_equal(take_all(b.s, 10, T0 + 1000), 2);
+    assert_int_equal(take_all(b.s, 10, T0 + 61000), 2); /* the storm is over, the rule is not */
+    assert_int_equal(count_events(&b, T0 + 61000), 1);
+    end(&b, 4, T0 + 700000);
+}
+
+static unsigned slow_replies(struct bench *b, unsigned count, uint32_t seen, const struct shaped_load *load,
+                             uint64_t now)
+{
+    unsigned steps = 0;
+
+    for (unsigned i = 0; i < count; i++)
+        steps += shaped_slow_reply(b->s, &adaptive, seen, load, &b->why, now + i);
+    return steps;
+}
+
+static void a_storm_is_so_many_slow_replies_and_such_a_share_in_a_window(void **state)
+{
+    struct bench b = begin();
+
+    assert_int_equal(take_all(b.s, 8, T0), 8);
+    assert_int_equal(slow_replies(&b, 9, 1, &no_load, T0), 0);
+    assert_int_equal(slow_replies(&b, 9, 1, &no_load, T0 + 10100), 0);  /* another window */
+    assert_int_equal(slow_replies(&b, 50, 3, &no_load, T0 + 20300), 0); /* a third of all */
+    assert_int_equal(slow_replies(&b, 10, 2, &no_load, T0 + 40000), 1);
+    json_t *list = events(&b, T0 + 40100);
+    assert_int_equal(json_array_size(list), 1);
+    assert_string_equal(text_of(list, 0, "by"), "adaptive");
+    assert_int_equal(number_of(list, 0, "value"), 4);
+    json_decref(list);
+    end(&b, 8, T0 + 500000);
+}
+
+static void a_storm_that_goes_on_at_one_connection_slows_the_messages(void **state)
+{
+    struct bench b = begin();
+    const struct shaped_load load = {.measured = 40};
+
+    assert_int_equal(take_all(b.s, 2, T0), 2);
+    assert_int_equal(slow_replies(&b, 10, 1, &load, T0), 1);
+    assert_false(shaped_is_slow(b.s, T0 + 100));
+    shaped_give_connection(b.s);
+    assert_int_equal(slow_replies(&b, 10, 1, &load, T0 + 6000), 1);
+    assert_true(shaped_is_slow(b.s, T0 + 6100));
+    json_t *list = events(&b, T0 + 6100);
+    assert_int_equal(json_array_size(list), 2);
+    assert_string_equal(text_of(list, 0, "what"), "messages_per_second");
+    assert_true(json_real_value(json_object_get(json_array_get(list, 0), "value")) == 20.0);
+    assert_int_equal(number_of(list, 1, "value"), 1);
+    json_decref(list);
+    assert_int_equal(slow_replies(&b, 10, 1, &load, T0 + 12000), 1); /* 10 a second */
+    assert_false(shaped_take_message(b.s, T0 + 13000));
+    assert_in_range(shaped_take_message(b.s, T0 + 13000), 0, 100);
+    assert_true(shaped_is_slow(b.s, T0 + 73000));
+    shaping_tick(b.all, T0 + 73000);
+    assert_false(shaped_is_slow(b.s, T0 + 133000)); /* 20, then 40: what it was */
+    end(&b, 1, T0 + 140000);
+}
+
+static void where_a_rate_is_in_force_a_storm_slows_it_too(void **state)
+{
+    struct bench b = begin();
+    const struct shaped_load load = {.allowed = 10, .measured = 30};
+
+    assert_int_equal(take_all(b.s, 8, T0), 8);
+    assert_int_equal(slow_replies(&b, 10, 1, &load, T0), 1);
+    json_t *list = events(&b, T0);
+    assert_int_equal(json_array_size(list), 2);
+    assert_true(json_real_value(json_object_get(json_array_get(list, 0), "value")) == 5.0);
+    json_decref(list);
+    end(&b, 8, T0 + 500000);
+}
+
+static void refused_connections_leave_those_that_stand(void **state)
+{
+    struct bench b = begin();
+
+    assert_int_equal(take_all(b.s, 12, T0), 12);
+    for (int i = 0; i < 8; i++) {
+        assert_true(shaped_refused(b.s, &adaptive, &no_load, &b.why, T0 + (uint64_t)i));
+        shaped_give_connection(b.s);
+    }
+    assert_int_equal(take_all(b.s, 12, T0 + 100), 0);
+    json_t *list = events(&b, T0 + 100);
+    assert_int_equal(json_array_size(list), 1);
+    assert_int_equal(number_of(list, 0, "value"), 4);
+    json_decref(list);
+    assert_int_equal(take_all(b.s, 12, T0 + 61000), 4);
+    end(&b, 8, T0 + 200000);
+}
+
+static void events_are_cleared_by_number_group_or_host(void **state)
+{
+    struct bench b = begin();
+    const struct reply_rule rule = {.suspend_s = 100, .limit_connections = 2, .for_s = 100};
+    struct shaped *other = shaped_get(b.all, "h", "mx2.example:25,mx3.example:25");
+
+    (void)shaped_apply(b.s, &rule, &no_load, &b.why, T0);
+    (void)shaped_apply(other, &rule, &no_load, &b.why, T0);
+    assert_true(shaping_host_put(b.all, "192.0.2.1:25", "mx3.example", "h", HOST_OUT_OF_STEP, &b.why));
+    assert_false(shaping_host_put(b.all, "192.0.2.1:25", "mx3.example", "h", HOST_OUT_OF_STEP, &b.why));
+    assert_int_equal(count_events(&b, T0), 5);
+    assert_int_equal(shaping_clear(b.all, &(struct shaping_filter){.id = 1}, "me", T0), 1);
+    assert_int_equal(shaping_clear(b.all, &(struct shaping_filter){.id = 1}, "me", T0), 0);
+    assert_int_equal(shaping_clear(b.all, &(struct shaping_filter){.group = "x"}, "me", T0), 0);
+    assert_int_equal(shaping_clear(b.all, &(struct shaping_filter){.group = "g"}, "me", T0), 1);
+    assert_int_equal(
+        shaping_clear(b.all, &(struct shaping_filter){.group = "h", .hosts = "mx.example:25"}, "me", T0), 0);
+    assert_int_equal(shaping_clear(b.all,
+                                   &(struct shaping_filter){.group = "h", .hosts = "a:25,mx3.example:25"},
+                                   "me", T0),
+                     3);
+    assert_false(shaping_host_is(b.all, "192.0.2.1:25", HOST_OUT_OF_STEP));
+    assert_int_equal(count_events(&b, T0), 0);
+    shaped_put(other);
+    end(&b, 0, T0);
+}
+
+static void an_event_that_was_kept_goes_on_where_time_has_brought_it(void **state)
+{
+    const struct event_kept fewer = {
+        .event = {.since_unix = 1000,
+                  .value = 4,
+                  .full = 32,
+                  .step_ms = 60000,
+                  .keep = 50,
+                  .code = 421,
+                  .line = 3,
+                  .stage = STAGE_DOT,
+                  .enhanced = "4.7.0",
+                  .text = "zu viel \xc3\xbc"},
+        .what = SHAPED_FEWER,
+        .group = "g",
+        .hosts = "mx.example:25",
+        .until_unix_ms = 2000000,
+    };
+    static const struct {
+        int64_t now_unix_ms;
+        bool holds;
+        double value;
+        uint64_t left_ms;
+    } rows[] = {{1990000, true, 4, 10000},
+                {2000000, true, 8, 60000},
+                {2090000, true, 16, 30000},
+                {2120000, false, 0, 0}};
+    struct buf text = {0};
+    struct event_kept k;
+    uint64_t left;
+
+    event_kept_put(&text, &fewer);
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        json_t *json = event_kept_parse(buf_bytes(&text), 9, &k);
+        assert_non_null(json);
+        assert_int_equal(k.event.id, 9);
+        assert_string_equal(k.event.text, fewer.event.text);
+        assert_string_equal(k.hosts, "mx.example:25");
+        assert_int_equal(event_kept_resume(&k, rows[i].now_unix_ms, &left), rows[i].holds);
+        if (rows[i].holds) {
+            assert_true(k.event.value == rows[i].value);
+            assert_int_equal(left, rows[i].left_ms);
+        }
+        json_decref(json);
+    }
+    buf_fini(&text);
+}
+
+static void what_is_no_event_is_not_taken_for_one(void **state)
+{
+#define REST                                                                                                 \
+    "\"group\":\"g\",\"since\":1,\"full\":0,\"keep\":50,\"step\":0,\"line\":0,\"version\":1,\"stage\":8,"    \
+    "\"code\":421,\"enhanced\":\"\",\"text\":\"\""
+    static const struct {
+        const char *text;
+        bool good;
+    } rows[] = {
+        {"{\"what\":\"limited\",\"hosts\":\"a:25\",\"until\":5,\"value\":2," REST "}", true},
+        {"{\"what\":\"out-of-step\",\"remote\":\"192.0.2.1:25\",\"mx\":\"a\",\"value\":0," REST "}", true},
+        {"{\"what\":\"limited\",\"hosts\":\"a:25\",\"value\":2," REST "}", false},             /* no end */
+        {"{\"what\":\"limited\",\"hosts\":\"a:25\",\"until\":5,\"value\":0," REST "}", false}, /* no limit */
+        {"{\"what\":\"limited\",\"hosts\":\"a:25\",\"until\":5,\"value\":-1," REST "}", false},
+        {"{\"what\":\"limited\",\"hosts\":\"a:25\",\"until\":5,\"value\":1e300," REST "}", false},
+        {"{\"what\":\"limited\",\"until\":5,\"value\":2," REST "}", false}, /* no hosts */
+        {"{\"what\":\"other\",\"hosts\":\"a:25\",\"until\":5,\"value\":2," REST "}", false},
+        {"{\"what\":\"limited\",\"hosts\":\"a:25\",\"until\":\"5\",\"value\":2," REST "}", false},
+        {"[]", false},
+        {"{", false},
+        {"", false},
+    };
+    struct event_kept k;
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        json_t *json = event_kept_parse(bytes_of(rows[i].text), 1, &k);
+        if ((json != NULL) != rows[i].good)
+            fail_msg("row %zu", i);
+        json_decref(json);
+    }
 }
 
 int main(void)
@@ -204,6 +450,14 @@ int main(void)
         cmocka_unit_test(a_connection_that_was_refused_is_kept_for_who_asked),
         cmocka_unit_test(a_slow_rate_is_even_and_exact),
         cmocka_unit_test(what_is_in_force_outlives_its_users_until_its_time_is_up_or_it_is_cleared),
+        cmocka_unit_test(a_rules_limit_outlasts_a_storm_that_was_below_it),
+        cmocka_unit_test(a_storm_is_so_many_slow_replies_and_such_a_share_in_a_window),
+        cmocka_unit_test(a_storm_that_goes_on_at_one_connection_slows_the_messages),
+        cmocka_unit_test(where_a_rate_is_in_force_a_storm_slows_it_too),
+        cmocka_unit_test(refused_connections_leave_those_that_stand),
+        cmocka_unit_test(events_are_cleared_by_number_group_or_host),
+        cmocka_unit_test(an_event_that_was_kept_goes_on_where_time_has_brought_it),
+        cmocka_unit_test(what_is_no_event_is_not_taken_for_one),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,6 +22,22 @@ static void the_checksum_is_castagnolis(void **state)
         assert_int_equal(crc32c(crc32c(0, "123456789", cut), &"123456789"[cut], 9 - cut), 0xe3069283);
 }
 
+static void the_checksum_of_much_is_that_of_its_octets(void **state)
+{
+    char text[4000];
+    uint32_t by_octets = 0, seed = 1;
+
+    (void)state;
+    for (size_t len = 0; len < sizeof(text); len++) {
+        if (len % 37 == 0 || len % 768 < 2)
+            assert_int_equal(crc32c(0, text, len), by_octets);
+        seed = seed * 1664525U + 1013904223U;
+        text[len] = (char)(seed >> 24);
+        by_octets = crc32c(by_octets, &text[len], 1);
+    }
+    assert_int_equal(crc32c(0, text + 1, 3000), crc32c(crc32c(0, text + 1, 1500), text + 1501, 1500));
+}
+
 struct measured {
     const char *text;
     uint32_t header_bytes, flags;
@@ -55,6 +71,33 @@ static void a_body_measures_the_same_however_it_is_split(void **state)
             assert_int_equal(scan.flags, cases[i].flags);
             assert_int_equal(scan.checksum, crc32c(0, cases[i].text, len));
         }
+    }
+}
+
+static void a_long_body_measures_as_octet_by_octet(void **state)
+{
+    static const char others[] = {'\r', '\n', '.', '\xe9', '\n', 'x', 'y'};
+    char text[3000] = "A: b\r\n\r\n";
+    uint32_t seed = 3;
+
+    (void)state;
+    for (unsigned round = 0; round < 2000; round++) {
+        struct body_scan whole = {0}, single = {0};
+        for (size_t i = 8; i < sizeof(text); i++) {
+            seed = seed * 1664525U + 1013904223U;
+            text[i] = (seed >> 10) % (2 + round % 1500) == 0 ? others[(seed >> 4) % (2 + round % 6)] : 'x';
+        }
+        size_t cut = round % sizeof(text);
+        body_scan_put(&whole, bytes_make(text, cut));
+        body_scan_put(&whole, bytes_make(text + cut, sizeof(text) - cut));
+        for (size_t i = 0; i < sizeof(text); i++)
+            body_scan_put(&single, bytes_make(&text[i], 1));
+        body_scan_finish(&whole);
+        body_scan_finish(&single);
+        assert_int_equal(whole.size_bytes, single.size_bytes);
+        assert_int_equal(whole.header_bytes, single.header_bytes);
+        assert_int_equal(whole.flags, single.flags);
+        assert_int_equal(whole.checksum, single.checksum);
     }
 }
 
@@ -341,10 +384,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_checksum_is_castagnolis),
+        cmocka_unit_test(the_checksum_of_much_is_that_of_its_octets),
         cmocka_unit_test(a_replaced_part_gives_the_sum_of_the_new_whole),
         cmocka_unit_test_setup_teardown(part_of_a_body_is_replaced_in_memory_and_in_its_file, open_place,
                                         close_place),
         cmocka_unit_test(a_body_measures_the_same_however_it_is_split),
+        cmocka_unit_test(a_long_body_measures_as_octet_by_octet),
         cmocka_unit_test(a_line_of_998_octets_is_text_and_one_more_is_binary),
         cmocka_unit_test_setup_teardown(a_small_body_stays_in_memory_and_a_large_one_gets_a_file, open_place,
                                         close_place),

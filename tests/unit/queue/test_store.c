@@ -198,6 +198,38 @@ static void results_remove_defer_or_owe_a_dsn(void **state)
     assert_int_equal(s.waiting + s.held + s.leased, 0);
 }
 
+/* One transaction to many recipients, settled together, while an operator cancelled one of them and another
+ * went before. */
+static void neighbours_delivered_together_all_go(void **state)
+{
+    enum { COUNT = 100 };
+    struct world_rcpt rcpts[COUNT];
+    char addresses[COUNT][32];
+    uint64_t id = 0, changed;
+
+    (void)state;
+    for (int i = 0; i < COUNT; i++) {
+        snprintf(addresses[i], sizeof(addresses[i]), "u%d@n.example", i);
+        rcpts[i] = (struct world_rcpt){addresses[i], "n.example"};
+    }
+    assert_int_equal(world_accept_at(&w, rcpts, COUNT, 0, world_body("x: y\r\n\r\n"), &id), OK);
+    world_forget_jobs(&w);
+    world_result(&w, id, 7, "n.example", THEN_REMOVE, OUTCOME_DELIVERED, 0);
+    world_op(&w, QUEUE_CANCEL, (struct queue_selector){.recipient = mem_strdup("u20@n.example")}, &changed);
+    assert_int_equal(changed, 1);
+    world_results(&w, id, 0, 50, "n.example");
+    struct store_stats s = world_stats(&w);
+    assert_int_equal(s.waiting, 50);
+    assert_int_equal(s.leased, 50);
+    assert_int_equal(s.messages, 1);
+    world_results(&w, id, 50, 50, "n.example");
+    s = world_stats(&w);
+    assert_int_equal(s.waiting + s.leased + s.messages, 0);
+    world_close(&w);
+    world_must_open(&w);
+    assert_int_equal(world_stats(&w).waiting, 0);
+}
+
 static void a_dsn_settles_what_it_reports_in_its_own_transaction(void **state)
 {
     uint64_t id = 0, delayed = 0;
@@ -636,6 +668,7 @@ int main(void)
         ROW(a_call_to_be_cold_after_a_page_has_the_last_word),
         ROW(scheduled_mail_is_not_handed_out_but_announced),
         ROW(results_remove_defer_or_owe_a_dsn),
+        ROW(neighbours_delivered_together_all_go),
         ROW(a_dsn_settles_what_it_reports_in_its_own_transaction),
         ROW(jobs_given_back_are_paged_again),
         ROW(an_operator_holds_and_releases),

@@ -36,6 +36,8 @@ static size_t row_count;
 static bool cold[DOMAINS];
 static uint32_t seed;
 static char domains[DOMAINS][24];
+static const char *const campaigns[] = {NULL, "spring", "autumn", "a", "b"};
+static const uint32_t flags[] = {0, MESSAGE_HIGH, MESSAGE_LOW};
 
 static uint32_t dice(uint32_t n)
 {
@@ -95,6 +97,8 @@ static void do_accept(void)
         snprintf(addresses[i], sizeof(addresses[i]), "u%u@%s", dice(50), domains[of[i]]);
         list[i] = (struct world_rcpt){addresses[i], domains[of[i]]};
     }
+    w.campaign = campaigns[dice(COUNT_OF(campaigns))];
+    w.flags = flags[dice(COUNT_OF(flags))];
     assert_int_equal(world_accept_at(&w, list, count, later ? clock_unix() + FAR : 0,
                                      world_body("a: b\r\n\r\nc\r\n"), &id),
                      OK);

@@ -34,6 +34,7 @@ static void on_wake(struct note *note, void *owner)
         if (current->wake_count == COUNT_OF(current->wakes))
             break;
         snprintf(current->wakes[current->wake_count].domain, 64, "%s", wake->items[i].domain);
+        current->wakes[current->wake_count].lane = wake->items[i].lane;
         current->wakes[current->wake_count++].due_unix = wake->items[i].due_unix;
     }
     store_wake_destroy(wake);
@@ -66,6 +67,7 @@ void world_init(struct world *w)
                                       .on_jobs = on_jobs,
                                       .on_wake = on_wake,
                                       .on_final_due = on_final_due};
+    w->campaign = "spring";
     current = w;
 }
 
@@ -182,7 +184,8 @@ enum err world_accept_at(struct world *w, const struct world_rcpt *rcpts, uint32
     struct message m = {.id = id && *id ? *id : message_id_make(0),
                         .accepted_unix = clock_unix(),
                         .sender = "news@sender.example",
-                        .campaign = "spring",
+                        .flags = w->flags,
+                        .campaign = w->campaign,
                         .account = "shop",
                         .body = body,
                         .rcpt_count = count,
@@ -211,16 +214,28 @@ enum err world_accept(struct world *w, const char *address, const char *domain, 
                            world_body("Subject: x\r\n\r\nhello\r\n"), id);
 }
 
-struct store_page *world_page(struct world *w, const char *domain, uint32_t limit)
+static struct store_page *get_page(struct world *w, const char *domain, uint32_t limit, int32_t lane)
 {
     struct store_page *p = MEM_NEW(struct store_page);
 
+    p->only_lane = lane >= 0;
+    p->lane = lane >= 0 ? (uint16_t)lane : 0;
     p->domain = mem_strdup(domain);
     p->limit = limit;
     prepare(w, &p->req);
     store_post_page(w->store, p);
     world_wait(w, &answered);
     return p;
+}
+
+struct store_page *world_page(struct world *w, const char *domain, uint32_t limit)
+{
+    return get_page(w, domain, limit, -1);
+}
+
+struct store_page *world_lane_page(struct world *w, const char *domain, uint32_t limit, uint16_t lane)
+{
+    return get_page(w, domain, limit, lane);
 }
 
 void world_sync(struct world *w)
@@ -259,10 +274,9 @@ enum err world_op(struct world *w, enum queue_op op, struct queue_selector which
     return e;
 }
 
-void world_result(struct world *w, uint64_t id, uint32_t no, const char *domain, enum attempt_then then,
-                  enum outcome_kind kind, int64_t due_unix)
+static void add_result(struct attempt_batch *b, uint64_t id, uint32_t no, const char *domain,
+                       enum attempt_then then, enum outcome_kind kind, int64_t due_unix)
 {
-    struct attempt_batch *b = attempt_batch_create();
     struct attempt *a = attempt_batch_add(b);
 
     a->message_id = id;
@@ -275,6 +289,23 @@ void world_result(struct world *w, uint64_t id, uint32_t no, const char *domain,
     a->due_unix = due_unix;
     a->at_unix_ms = clock_unix_ms();
     outcome_local(&a->outcome, kind, STAGE_RCPT, kind == OUTCOME_DELIVERED ? 250 : 450, "", "said the test");
+}
+
+void world_result(struct world *w, uint64_t id, uint32_t no, const char *domain, enum attempt_then then,
+                  enum outcome_kind kind, int64_t due_unix)
+{
+    struct attempt_batch *b = attempt_batch_create();
+
+    add_result(b, id, no, domain, then, kind, due_unix);
+    store_post_results(w->store, b, 20000, ++w->row);
+}
+
+void world_results(struct world *w, uint64_t id, uint32_t first, uint32_t count, const char *domain)
+{
+    struct attempt_batch *b = attempt_batch_create();
+
+    for (uint32_t i = 0; i < count; i++)
+        add_result(b, id, first + i, domain, THEN_REMOVE, OUTCOME_DELIVERED, 0);
     store_post_results(w->store, b, 20000, ++w->row);
 }
 

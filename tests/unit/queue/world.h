@@ -18,11 +18,14 @@ struct world {
     struct inbox *inbox_list[WORLD_WORKERS];
     struct doorbell bell;
     struct store_config config;
-    struct list jobs;   /* handed out after accept */
-    size_t wrong_owner; /* jobs that came to the wrong worker */
+    const char *campaign; /* of what is accepted: "spring" unless a test says otherwise */
+    uint32_t flags;       /* of what is accepted */
+    struct list jobs;     /* handed out after accept */
+    size_t wrong_owner;   /* jobs that came to the wrong worker */
     struct {
         char domain[64];
         int64_t due_unix;
+        int32_t lane;
     } wakes[4096];
     size_t wake_count, final_notes;
     int64_t row; /* of the last results */
@@ -44,11 +47,14 @@ enum err world_accept(struct world *w, const char *address, const char *domain, 
 void world_sync(struct world *w);
 /* The caller destroys it. */
 struct store_page *world_page(struct world *w, const char *domain, uint32_t limit);
+struct store_page *world_lane_page(struct world *w, const char *domain, uint32_t limit, uint16_t lane);
 struct store_final_page *world_final_page(struct world *w, uint32_t limit);
 enum err world_op(struct world *w, enum queue_op op, struct queue_selector which, uint64_t *changed);
 /* One result; the job is not touched. */
 void world_result(struct world *w, uint64_t id, uint32_t no, const char *domain, enum attempt_then then,
                   enum outcome_kind kind, int64_t due_unix);
+/* Recipients [first, first + count) delivered, in one batch. */
+void world_results(struct world *w, uint64_t id, uint32_t first, uint32_t count, const char *domain);
 void world_give_back(struct world *w, struct list *jobs);
 /* The job of that recipient taken out of w->jobs, or NULL. */
 struct job *world_take_job(struct world *w, uint64_t id, uint32_t no);

@@ -131,10 +131,66 @@ static void an_octet_0_is_seen_in_content_and_not_behind_it(void **state)
     buf_fini(&r.content);
 }
 
+/* Octet by octet never meets the blocks that long runs are looked at in. */
+static void decode_by_octets(struct result *r, bool dots, struct bytes wire)
+{
+    buf_clear(&r->content);
+    r->used = 0;
+    data_decoder_init(&r->decoder, dots);
+    while (r->used < wire.len && r->decoder.at != DATA_AT_END)
+        r->used += data_decode(&r->decoder, bytes_make(wire.at + r->used, 1), collect, &r->content);
+    if (!dots)
+        data_decode_last(&r->decoder, collect, &r->content);
+}
+
+/* Mostly lines with good ends, of all lengths around a block; one octet in `odd` is something else. */
+static void make_wire(struct buf *wire, uint32_t *seed, unsigned odd)
+{
+    static const char others[] = {'\r', '\n', '.', '\0', '\r', '\n', '.'};
+
+    buf_clear(wire);
+    while (wire->len < 700) {
+        *seed = *seed * 1664525U + 1013904223U;
+        for (unsigned n = *seed >> 25; n; n--)
+            buf_putc(wire, 'x');
+        *seed = *seed * 1664525U + 1013904223U;
+        if ((*seed >> 16) % odd == 0)
+            buf_putc(wire, others[(*seed >> 8) % COUNT_OF(others)]);
+        else
+            buf_puts(wire, "\r\n");
+    }
+    buf_puts(wire, "\r\n.\r\nMAIL");
+}
+
+static void long_runs_decode_as_octet_by_octet(void **state)
+{
+    struct result whole = {0}, single = {0};
+    struct buf wire = {0};
+    uint32_t seed = 7;
+
+    (void)state;
+    for (unsigned round = 0; round < 4000; round++) {
+        bool dots = round % 4 != 0;
+        make_wire(&wire, &seed, 2 + round % 60);
+        size_t cut = round % wire.len;
+        decode(&whole, dots, buf_bytes(&wire), cut, cut + (wire.len - cut) / 3);
+        decode_by_octets(&single, dots, buf_bytes(&wire));
+        assert_int_equal(whole.used, single.used);
+        assert_int_equal(whole.decoder.at, single.decoder.at);
+        assert_int_equal(whole.decoder.bare_newline, single.decoder.bare_newline);
+        assert_int_equal(whole.decoder.nul, single.decoder.nul);
+        assert_true(bytes_eq(buf_bytes(&whole.content), buf_bytes(&single.content)));
+    }
+    buf_fini(&wire);
+    buf_fini(&whole.content);
+    buf_fini(&single.content);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dotted_content_decodes_the_same_however_it_is_split),
+        cmocka_unit_test(long_runs_decode_as_octet_by_octet),
         cmocka_unit_test(chunks_decode_the_same_however_they_are_split),
         cmocka_unit_test(an_octet_0_is_seen_in_content_and_not_behind_it),
     };

@@ -99,6 +99,33 @@ static void a_schedule_holds_a_message_back(void **state)
     play_end(&p);
 }
 
+static void priority_and_expiry_are_the_messages_own(void **state)
+{
+    int64_t end = clock_unix() + 3600;
+    char content[200];
+    struct play p;
+
+    (void)state;
+    play_prepare(&p);
+    play_begin(&p);
+    play_says(&p, "EHLO c.example\r\n");
+    snprintf(content, sizeof(content), "X-Hayauma-Priority: High\r\nX-Hayauma-Expires: %lld\r\n\r\n.\r\n",
+             (long long)end);
+    play_mail(&p, ENVELOPE, content);
+    assert_int_equal(p.messages[0]->flags, MESSAGE_HIGH);
+    assert_int_equal(p.messages[0]->expires_unix, end);
+    assert_int_equal(lane_priority(p.messages[0]->lane), PRIORITY_HIGH);
+    assert_null(strstr(play_body(&p, 0), "X-Hayauma"));
+    play_mail(&p, ENVELOPE, "X-Hayauma-Priority: low\r\n\r\n.\r\n");
+    assert_int_equal(p.messages[1]->flags, MESSAGE_LOW);
+    assert_int_equal(p.messages[1]->expires_unix, 0);
+    play_mail(&p, ENVELOPE, "X-Hayauma-Priority: normal\r\n\r\n.\r\n");
+    play_mail(&p, ENVELOPE, "To: x\r\n.\r\n");
+    assert_int_equal(p.messages[2]->flags, 0);
+    assert_int_equal(p.messages[3]->flags, 0);
+    play_end(&p);
+}
+
 /* ---- smuggling ---- */
 
 /*
@@ -185,6 +212,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_sent_is_what_is_stored),
         cmocka_unit_test(a_schedule_holds_a_message_back),
+        cmocka_unit_test(priority_and_expiry_are_the_messages_own),
         cmocka_unit_test(no_smuggled_line_end_makes_two_messages),
     };
 

@@ -1,0 +1,103 @@
+"""Whose turn it is: campaigns share a slow destination, transactional mail goes before bulk, and nobody starves; in memory,
+and after a restart, when everything comes from disk."""
+
+import threading
+import time
+
+from harness import HOURLY, compose, group, wait_until
+
+RATE = 50  # messages a second, in all
+
+
+def submit(daemon, recipients, headers):
+    """One message each over one connection."""
+    with daemon.client() as client:
+        for r in recipients:
+            client.sendmail("sender@origin.example", [r], compose([r], headers=headers)[1])
+
+
+def flood(daemon, name, count, headers, sessions=4):
+    threads = [threading.Thread(target=submit, args=(daemon, [f"{name}{i}@slow.test" for i in range(k, count, sessions)], headers))
+               for k in range(sessions)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+
+
+def order(world):
+    """The first letters of the recipients, in the order of their deliveries."""
+    return "".join(d.recipient[0] for d in world.seen.deliveries)
+
+
+def slow_world(world, **more):
+    world.receiver("slow", "slow.test")
+    return world.daemon(group("slow", ["slow.test"], limits={"messages_per_second": RATE, "connections": 4}, retry=HOURLY), **more)
+
+
+def test_a_small_campaign_and_a_password_mail_pass_a_large_one(world):
+    daemon = slow_world(world, delivery={"jobs_per_domain": 400})  # most of it waits on disk
+    flood(daemon, "a", 1500, ["X-Campaign: spring"])
+    wait_until(lambda: len(world.seen.deliveries) >= 20, what="the first of the large one")
+    flood(daemon, "b", 50, ["X-Campaign: autumn"], sessions=1)
+    began = len(world.seen.deliveries)
+    sent = time.monotonic()
+    submit(daemon, ["t@slow.test"], ["X-Hayauma-Priority: high"])
+    wait_until(lambda: "t" in order(world), what="the password mail", step=0.01)
+    took = time.monotonic() - sent
+    assert order(world)[began:].index("t") <= RATE, "some 20 ms a message: within a second"
+    assert took < 3
+    wait_until(lambda: order(world).count("b") == 50, what="the small campaign")
+    done = order(world)[began:]
+    last = max(i for i, c in enumerate(done) if c == "b")
+    assert done[:last].count("a") <= 75, "every second turn was its own"
+    assert done[:last].count("a") >= 25, "nobody starves"
+
+
+def test_after_a_restart_everybody_has_his_turn_as_well(world):
+    daemon = slow_world(world, delivery={"jobs_per_domain": 400})
+    flood(daemon, "a", 900, ["X-Campaign: spring"])
+    daemon.hayauma("queue", "hold", "--all")
+    flood(daemon, "b", 30, ["X-Campaign: autumn"], sessions=1)
+    daemon.hayauma("queue", "hold", "--all")
+    daemon.stop()
+    daemon.start()
+    began = len(world.seen.deliveries)
+    daemon.hayauma("queue", "release", "--all")
+    submit(daemon, ["t@slow.test"], ["X-Hayauma-Priority: high"])
+    wait_until(lambda: order(world)[began:].count("b") >= 20, what="the small campaign")
+    done = order(world)[began:]
+    nth = [i for i, c in enumerate(done) if c == "b"][19]
+    assert done[:nth].count("a") <= 60
+    assert "t" in done[:nth]
+
+
+def test_bulk_keeps_its_share_while_high_priority_never_ends(world):
+    daemon = slow_world(world)
+    daemon.account("shop", priority="low")
+    assert daemon.api("/api/v1/accounts/shop")["priority"] == "low"
+    flood(daemon, "a", 200, ["X-Campaign: spring"])
+    flood(daemon, "h", 200, ["X-Hayauma-Priority: high"])
+    wait_until(lambda: order(world).count("h") == 200, what="the high ones")
+    h = order(world)
+    h = h[h.index("h"):h.rindex("h")]
+    share = h.count("a") / len(h)
+    assert 0.08 <= share <= 0.20, f"one turn of eight, not {share:.2f}"
+
+
+def test_what_has_an_end_of_its_own_is_not_sent_after_it(world):
+    world.receiver("home", "origin.example")
+    world.receiver("p", "p.test", replies={"RCPT": "450 4.2.0 later"})
+    daemon = world.daemon(group("default", retry=HOURLY))
+    end = int(time.time()) + 4
+    daemon.send("a@p.test", headers=[f"X-Hayauma-Expires: {end}"])
+    daemon.send("b@p.test")
+    wait_until(lambda: len([r for r in daemon.queued() if r["attempts"] == 1]) == 2, what="both deferred")
+    assert {r["recipient"]: r["due_unix"] == end for r in daemon.queued()} == {"a@p.test": True, "b@p.test": False}
+    world.receivers.change("p", replies={})
+    wait_until(lambda: daemon.totals()["expired"] == 1, what="the end")
+    assert time.time() >= end
+    world.got(1, at="home")  # its sender is told
+    last = daemon.attempts("a@p.test")[-1]
+    assert (last["result"], last["enhanced"], last["remote"]) == ("expired", "4.4.7", "-")
+    assert [r["recipient"] for r in daemon.queued()] == ["b@p.test"]
