@@ -34,7 +34,8 @@ static void save_plan(struct tlsrpt *t)
     char day[TLSRPT_DAY_BYTES];
     BUF_LOCAL(value);
 
-    buf_putf(&value, "{\"state\":\"waiting\",\"due_unix\":%lld}\n", (long long)t->plan.due_unix);
+    buf_putf(&value, "{\"state\":\"%s\",\"due_unix\":%lld}\n", t->plan.done ? "off" : "waiting",
+             (long long)t->plan.due_unix);
     store_keep_set(t->w->shared->store, TLSRPT_KEEP_KIND, tlsrpt_day_format(t->plan.begin_unix, day),
                    buf_bytes(&value));
 }
@@ -47,20 +48,51 @@ static void plan_day(struct tlsrpt *t, int64_t begin_unix)
     t->plan.begin_unix = begin_unix;
     t->plan.due_unix =
         begin_unix + DAY_SECONDS + SETTLE_SECONDS + (int64_t)worker_random() % (delay_max_s + 1);
+    t->plan.failures = 0;
     t->plan.done = false;
+    save_plan(t);
+}
+
+static bool is_over(const struct tlsrpt *t, int64_t oldest)
+{
+    return t->plan.done || t->plan.begin_unix < oldest || t->plan.failures >= RUN_FAILURES_MAX;
+}
+
+/* One day after the other, up to yesterday: history still has those at which the daemon was down. */
+static void plan_next(struct tlsrpt *t, int64_t yesterday)
+{
+    int64_t oldest = yesterday - MADE_UP_DAYS * DAY_SECONDS;
+
+    if (!t->plan.begin_unix) /* the first of all */
+        plan_day(t, yesterday);
+    else if (is_over(t, oldest))
+        plan_day(t, MAX_OF(t->plan.begin_unix + DAY_SECONDS, oldest));
+}
+
+/* While reports are off, days go by that are not wanted later either; yesterday still may be. */
+static void pass_over(struct tlsrpt *t, int64_t yesterday)
+{
+    if (t->run || !t->plan.begin_unix || t->plan.begin_unix >= yesterday - DAY_SECONDS)
+        return;
+    plan_day(t, yesterday - DAY_SECONDS);
+    t->plan.done = true;
     save_plan(t);
 }
 
 void tlsrpt_on_beat(struct tlsrpt *t)
 {
-    if (!t || t->closed || t->w->draining || !tlsrpt_conf(t)->tlsrpt.enabled)
+    if (!t || t->closed || t->w->draining)
         return;
     int64_t now = clock_unix();
     int64_t yesterday = now - now % DAY_SECONDS - DAY_SECONDS;
+    if (!tlsrpt_conf(t)->tlsrpt.enabled) {
+        pass_over(t, yesterday);
+        return;
+    }
     if (!t->run && t->plan.begin_unix < yesterday)
-        plan_day(t, yesterday);
-    if (!t->run && !t->plan.done && t->plan.begin_unix == yesterday && now >= t->plan.due_unix)
-        day_run_start(t, yesterday);
+        plan_next(t, yesterday);
+    if (!t->run && !t->plan.done && t->plan.begin_unix <= yesterday && now >= t->plan.due_unix)
+        day_run_start(t, t->plan.begin_unix);
     task_start_due(t, now);
 }
 
@@ -72,7 +104,7 @@ static void load_plan(struct tlsrpt *t, int64_t begin_unix, const json_t *head)
         return;
     t->plan.begin_unix = begin_unix;
     t->plan.due_unix = tlsrpt_head_int(head, "due_unix");
-    t->plan.done = strcmp(tlsrpt_head_text(head, "state"), "done") == 0;
+    t->plan.done = strcmp(tlsrpt_head_text(head, "state"), "waiting") != 0;
 }
 
 static void load_task(struct tlsrpt *t, int64_t begin_unix, const char *domain, const json_t *head)

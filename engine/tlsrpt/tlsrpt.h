@@ -5,8 +5,9 @@
  *     midnight + delay ─► domains of the day (history) ─► TXT records ─► reports, all kept ─► one by one:
  *     mail through our own queue, HTTPS POST ─► done, or again later for a day
  *
- * What is to do and what is done stands in the store (kind "tlsrpt": "2026-11-21" the day,
- * "2026-11-21/example.com" a report with its octets): a restart goes on where it was, with the same report.
+ * Days at which the daemon was down are made up for, up to a week.  What is to do and what is done stands in
+ * the store (kind "tlsrpt": "2026-11-21" the day, "2026-11-21/example.com" a report with its octets): a restart
+ * goes on where it was, with the same report.
  * It is sent again only if the process ends between handing it over and the commit of that; its report-id is
  * the same then.
  *

@@ -69,6 +69,7 @@ static void run_fail(struct day_run *run, enum err e)
 {
     log_error(&run->t->w->log, "tlsrpt.day_failed", LOG_ERR(e), LOG_INT("again_in_s", RUN_AGAIN_S));
     run->t->plan.due_unix = clock_unix() + RUN_AGAIN_S;
+    run->t->plan.failures++;
     run_free(run);
 }
 

@@ -24,6 +24,8 @@
 #define REPORTS_AT_ONCE  4
 #define HISTORY_LIMIT_MS 600000
 #define RUN_AGAIN_S      600 /* after history could not be read */
+#define RUN_FAILURES_MAX 6   /* … and then the next day is made, if there is one */
+#define MADE_UP_DAYS     7   /* before yesterday, when nobody was there to report them */
 #define DNS_TYPE_TXT     16
 
 /* What reports say of us: a copy, for the thread pool. */
@@ -61,8 +63,9 @@ struct tlsrpt {
     struct map by_key; /* the same */
     size_t busy;
     struct day_run *run; /* under way, or NULL */
-    struct {             /* yesterday's reports */
+    struct {             /* the day being reported: yesterday, or one to be made up for */
         int64_t begin_unix, due_unix;
+        unsigned failures;
         bool done;
     } plan;
 };

@@ -258,6 +258,29 @@ def test_nothing_is_sent_until_it_is_wanted_and_strangers_cannot_point_inwards(w
     assert not collector.requests
 
 
+def test_days_at_which_the_daemon_was_down_are_made_up_for(world, collector):
+    world.receiver("a", "a.test")
+    wants_reports(world, "a.test", f"https://collector.test:{collector.port}/")
+    daemon = world.daemon(**{**configure(), "tlsrpt": {**configure()["tlsrpt"], "enabled": True}})
+    sessions(daemon, world, "a.test", 1)
+    states = lambda: {d["day"]: d["kept"]["state"] for d in daemon.json("tls", "report-out")["days"]}
+    wait_until(lambda: states() == {day(1): "done"}, what="yesterday, on which nothing was")
+    daemon.stop()
+    a_day_passes(daemon, days=3)
+    daemon.start()
+    wait_until(lambda: set(states().values()) == {"done"} and len(states()) == 4, what="three days to be made up for")
+    assert sorted(states()) == [day(n) for n in (4, 3, 2, 1)]
+    wait_for_state(daemon, "a.test", "sent")
+    (request,) = collector.requests
+    made = check(gzip.decompress(request[2]))
+    assert made["date-range"]["start-datetime"] == f"{day(3)}T00:00:00Z" and sums(made) == {("no-policy-found", "certificate-not-trusted"): 1}
+    daemon.stop()
+    a_day_passes(daemon, enabled=False, days=3)  # off meanwhile: those days are nobody's
+    daemon.start()
+    wait_until(lambda: states().get(day(2)) == "off", what="the days to be passed over")
+    assert list(out(daemon)) == [(day(6), "a.test")] and len(collector.requests) == 1
+
+
 def test_a_report_is_sent_once_and_again_only_on_request(world, collector):
     world.receiver("a", "a.test")
     wants_reports(world, "a.test", f"https://collector.test:{collector.port}/")

@@ -135,10 +135,23 @@ def day(days_ago=0):
     return (datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=days_ago)).strftime("%Y-%m-%d")
 
 
-def a_day_passes(daemon, enabled=True):
-    """What happened until now happened yesterday, and reports of it are due; the daemon must be down."""
+def a_day_passes(daemon, enabled=True, days=1):
+    """What happened until now happened so many days ago, and reports of it are due; the daemon must be down."""
     daemon.config["tlsrpt"]["enabled"] = enabled
-    for file in (daemon.data / "history").glob("*.db"):
+    for file in sorted((daemon.data / "history").glob("*.db")):
         with sqlite3.connect(file) as db:
-            db.execute("UPDATE session SET at_ms = at_ms - 86400000")
+            db.execute(f"UPDATE session SET at_ms = at_ms - {days} * 86400000")
         db.close()
+        if days > 1:  # the file of a day is looked at for the days beside it, too
+            for suffix in ("", "-wal", "-shm"):
+                part = file.with_name(file.name + suffix)
+                if part.exists():
+                    part.rename(part.with_name(earlier(file.stem, days) + ".db" + suffix))
+    with sqlite3.connect(daemon.data / "queue.db") as db:
+        for (key,) in db.execute("SELECT key FROM keep WHERE kind = 'tlsrpt' ORDER BY key").fetchall():
+            db.execute("UPDATE keep SET key = ? WHERE kind = 'tlsrpt' AND key = ?", (earlier(key[:10], days) + key[10:], key))
+    db.close()
+
+
+def earlier(text, days):
+    return (datetime.date.fromisoformat(text) - datetime.timedelta(days=days)).isoformat()

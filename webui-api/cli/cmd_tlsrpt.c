@@ -290,7 +290,9 @@ static void put_days(struct cli *cli, const json_t *days, struct buf *out)
     {
         const json_t *kept = json_object_get(row, "kept");
         format_safe(out, bytes_of(field_text(row, "day")));
-        if (strcmp(field_text(kept, "state"), "done") != 0) {
+        if (strcmp(field_text(kept, "state"), "off") == 0) {
+            buf_puts(out, ": reports were off");
+        } else if (strcmp(field_text(kept, "state"), "done") != 0) {
             buf_puts(out, ": due ");
             format_relative(out, field_int(kept, "due_unix"), cli->now_unix);
         } else {
