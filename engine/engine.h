@@ -66,6 +66,12 @@ MUST_CHECK enum err engine_queue_op(struct engine *e, struct queue_selector *whi
 MUST_CHECK enum err engine_campaign_pause(struct engine *e, const char *id, const char *by, const char *why,
                                           uint64_t *changed);
 MUST_CHECK enum err engine_campaign_resume(struct engine *e, const char *id, uint64_t *changed);
+/*
+ * Waits.  The campaign is over from `at_unix` on (0: never): what waits of it then, and what still comes, expires.
+ * `changed`: recipients that did now.
+ */
+MUST_CHECK enum err engine_campaign_expire(struct engine *e, const char *id, int64_t at_unix, const char *by,
+                                           uint64_t *changed);
 /* Waits. The group of each (normalised) domain: by the current policy, or as delivery found it by the MX hosts;
  * groups[i] is NULL where that is not known yet.  The names lie in the arena. */
 void engine_groups_of(struct engine *e, const char *const *domains, size_t count, struct arena *arena,

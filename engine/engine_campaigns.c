@@ -1,6 +1,7 @@
 /* Campaigns: first what is kept changes, so that nothing slips by between the two, then what waits follows.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -10,7 +11,26 @@
 #include "queue/campaigns.h"
 #include "queue/keep.h"
 
-static enum err keep(struct engine *e, const char *id, const struct campaign_kept *k)
+/* One change of what is kept at a time: it is read, changed and written. */
+static pthread_mutex_t changing = PTHREAD_MUTEX_INITIALIZER;
+
+static enum err read_kept(struct engine *e, const char *id, struct campaign_kept *out)
+{
+    struct engine_wait wait;
+    struct store_keep *get = store_keep_make(CAMPAIGN_KIND, id, (struct bytes){0});
+
+    engine_wait_begin(&wait, &get->req);
+    store_post_keep_get(e->shared.store, get);
+    engine_wait_end(&wait);
+    enum err err = get->req.result;
+    *out = (struct campaign_kept){0};
+    if (!err)
+        campaign_kept_parse(buf_bytes(&get->value), out);
+    store_keep_destroy(get);
+    return err == ERR_NOT_FOUND ? OK : err;
+}
+
+static enum err write_kept(struct engine *e, const char *id, const struct campaign_kept *k)
 {
     struct engine_wait wait;
     BUF_LOCAL(value);
@@ -24,6 +44,36 @@ static enum err keep(struct engine *e, const char *id, const struct campaign_kep
     enum err err = put->req.result;
     store_keep_destroy(put);
     return err;
+}
+
+typedef void (*change_fn)(struct campaign_kept *k, const void *arg);
+
+static enum err change_kept(struct engine *e, const char *id, change_fn change, const void *arg)
+{
+    struct campaign_kept k;
+
+    pthread_mutex_lock(&changing);
+    enum err err = read_kept(e, id, &k);
+    if (!err) {
+        change(&k, arg);
+        err = write_kept(e, id, &k);
+    }
+    pthread_mutex_unlock(&changing);
+    return err;
+}
+
+static void set_pause(struct campaign_kept *k, const void *arg)
+{
+    const struct campaign_kept *want = arg;
+
+    k->paused_unix = want->paused_unix;
+    memcpy(k->by, want->by, sizeof(k->by));
+    memcpy(k->why, want->why, sizeof(k->why));
+}
+
+static void set_end(struct campaign_kept *k, const void *arg)
+{
+    k->expires_unix = *(const int64_t *)arg;
 }
 
 static enum err follow(struct engine *e, const char *id, enum queue_op op, uint64_t *changed)
@@ -43,7 +93,7 @@ enum err engine_campaign_pause(struct engine *e, const char *id, const char *by,
         return ERR_INVALID;
     snprintf(k.by, sizeof(k.by), "%s", by ? by : "");
     snprintf(k.why, sizeof(k.why), "%s", why ? why : "");
-    enum err err = keep(e, id, &k);
+    enum err err = change_kept(e, id, set_pause, &k);
     if (!err)
         err = follow(e, id, QUEUE_PAUSE, changed);
     if (!err)
@@ -57,12 +107,50 @@ enum err engine_campaign_resume(struct engine *e, const char *id, uint64_t *chan
     *changed = 0;
     if (!campaign_is_valid(bytes_of(id)))
         return ERR_INVALID;
-    enum err err = keep(e, id, &(struct campaign_kept){0});
+    enum err err = change_kept(e, id, set_pause, &(struct campaign_kept){0});
     if (!err)
         err = follow(e, id, QUEUE_RESUME, changed);
     if (!err)
         log_info(NULL, "campaign.resumed", LOG_STR("campaign", id), LOG_INT("rcpts", *changed));
     return err;
+}
+
+static enum err settle_end(struct engine *e, const char *id, uint64_t *changed)
+{
+    enum err err = follow(e, id, QUEUE_EXPIRE, changed);
+
+    if (!err) {
+        store_campaign_settled(e->shared.store, id);
+        log_info(NULL, "campaign.over", LOG_STR("campaign", id), LOG_INT("rcpts", *changed));
+    }
+    return err;
+}
+
+enum err engine_campaign_expire(struct engine *e, const char *id, int64_t at_unix, const char *by,
+                                uint64_t *changed)
+{
+    *changed = 0;
+    if (!campaign_is_valid(bytes_of(id)) || at_unix < 0)
+        return ERR_INVALID;
+    enum err err = change_kept(e, id, set_end, &at_unix);
+    if (!err)
+        log_info(NULL, "campaign.expires", LOG_STR("campaign", id), LOG_INT("at", at_unix),
+                 LOG_STR("by", by ? by : ""));
+    return err || !at_unix || at_unix > clock_unix() ? err : settle_end(e, id, changed);
+}
+
+static void watch_ends(struct engine *e)
+{
+    uint64_t changed;
+    enum err err = OK;
+    char *id;
+
+    while (!err && (id = store_campaign_over(e->shared.store))) {
+        err = settle_end(e, id, &changed);
+        if (err) /* tried again in a second */
+            log_error(NULL, "campaign.over", LOG_STR("campaign", id), LOG_ERR(err));
+        mem_free(id);
+    }
 }
 
 void engine_watch_campaigns(struct engine *e)
@@ -71,6 +159,7 @@ void engine_watch_campaigns(struct engine *e)
     uint64_t changed;
     char *id;
 
+    watch_ends(e);
     while ((id = campaign_guard_take(e->shared.guard, why))) {
         log_warn(NULL, "campaign.guard", LOG_STR("campaign", id), LOG_STR("why", why));
         enum err err = engine_campaign_pause(e, id, "the guard", why, &changed);

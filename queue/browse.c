@@ -37,7 +37,8 @@ enum queue_state browse_state(int row_state)
     case ROW_READY: return QUEUE_WAITING;
     case ROW_HELD: return QUEUE_HELD;
     case ROW_DSN: return QUEUE_DSN_OWED;
-    case ROW_BOUNCE: return QUEUE_BOUNCING;
+    case ROW_BOUNCE:
+    case ROW_EXPIRE: return QUEUE_BOUNCING;
     case ROW_CANCEL: return QUEUE_CANCELLING;
     case ROW_PAUSED: return QUEUE_PAUSED;
     }
@@ -258,7 +259,7 @@ enum err browse_totals(struct browse *b, struct browse_totals *out)
         return e;
     e = sql_prepare(
         b->db, &st,
-        "SELECT fresh, ready, held, dsn, bounce, cancel, paused, messages FROM counter WHERE id = 1");
+        "SELECT fresh, ready, held, dsn, bounce, cancel, paused, expire, messages FROM counter WHERE id = 1");
     if (!e)
         e = sql_step(st, &row);
     if (!e && !row)

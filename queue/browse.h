@@ -23,7 +23,7 @@ enum queue_state {
     QUEUE_WAITING,  /* in a worker's hands, due, or due later */
     QUEUE_HELD,     /* by an operator */
     QUEUE_DSN_OWED, /* final; its DSN is not in the queue yet */
-    QUEUE_BOUNCING, /* an operator's bounce, not recorded yet */
+    QUEUE_BOUNCING, /* an operator's bounce, or the end of its campaign: not recorded yet */
     QUEUE_CANCELLING, /* an operator's cancel, not recorded yet */
     QUEUE_PAUSED,     /* with its campaign: queue/campaigns.h */
 };

@@ -49,7 +49,7 @@ static const char *states_of(enum queue_state state)
     case QUEUE_WAITING: return "(0, 1)";
     case QUEUE_HELD: return "(2)";
     case QUEUE_DSN_OWED: return "(3)";
-    case QUEUE_BOUNCING: return "(4)";
+    case QUEUE_BOUNCING: return "(4, 7)";
     case QUEUE_CANCELLING: return "(5)";
     case QUEUE_PAUSED: return "(6)";
     }

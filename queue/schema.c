@@ -93,6 +93,8 @@ static const char *const steps[] = {
     "CREATE INDEX rcpt_ready ON rcpt(domain_id, lane, due, message_id, no, state) WHERE state = 1;"
     "ALTER TABLE account ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE message ADD COLUMN expires INTEGER NOT NULL DEFAULT 0;",
+
+    "ALTER TABLE counter ADD COLUMN expire INTEGER NOT NULL DEFAULT 0;",
 };
 
 unsigned schema_version(void)

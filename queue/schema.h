@@ -14,12 +14,13 @@ enum row_state {
     ROW_BOUNCE = 4, /* an operator bounced it; not recorded yet */
     ROW_CANCEL = 5, /* an operator cancelled it; not recorded yet */
     ROW_PAUSED = 6, /* its campaign is paused */
+    ROW_EXPIRE = 7, /* its campaign is over; not recorded yet */
 };
-#define ROW_STATES 7
+#define ROW_STATES 8
 
 /*
- * Opens DIR/queue.db for the one writer, bringing it to the present version.  `may_create`: there was never one here.
- * *why is a sentence that says what to do (mem_free).
+ * Opens DIR/queue.db for the one writer, bringing it to the present version.  `may_create`: there was never
+ * one here. *why is a sentence that says what to do (mem_free).
  */
 MUST_CHECK enum err schema_open(const char *dir, bool may_create, sqlite3 **out, bool *created, char **why);
 /* For a reader: the file must be there and of the present version. */

@@ -82,7 +82,7 @@ static enum err load_sums(struct store *s)
     sqlite3_stmt *st;
     bool row;
     enum err e = sql_prepare(s->db, &st,
-                             "SELECT messages, fresh, ready, held, dsn, bounce, cancel, paused,"
+                             "SELECT messages, fresh, ready, held, dsn, bounce, cancel, paused, expire,"
                              " (SELECT value FROM meta WHERE key = 'history_day'),"
                              " (SELECT value FROM meta WHERE key = 'history_row'),"
                              " (SELECT max(id) FROM message),"

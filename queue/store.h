@@ -142,6 +142,7 @@ enum queue_op {
     QUEUE_CANCEL,
     QUEUE_PAUSE,   /* queue/campaigns.h: with its campaign as the selector */
     QUEUE_RESUME,
+    QUEUE_EXPIRE,  /* what has not ended of campaigns that are over */
 };
 /* In chunks between other work.  Rows in flight keep their result; if that is "deferred", the operation holds. */
 struct store_op {
@@ -153,8 +154,8 @@ struct store_op {
 void store_post_op(struct store *s, struct store_op *op);
 void store_op_destroy(struct store_op *op);
 
-/* Rows that are final but owe something: a DSN, or (bounced or cancelled by an operator) their record. */
-enum final_kind { FINAL_DSN_OWED, FINAL_OPERATOR_BOUNCE, FINAL_OPERATOR_CANCEL };
+/* Rows that are final but owe something: a DSN, or (ended by an operator, or with their campaign) their record. */
+enum final_kind { FINAL_DSN_OWED, FINAL_OPERATOR_BOUNCE, FINAL_OPERATOR_CANCEL, FINAL_CAMPAIGN_OVER };
 struct final_row {
     enum final_kind kind;
     struct rcpt rcpt;
@@ -178,6 +179,11 @@ void store_final_page_destroy(struct store_final_page *p);
 void final_message_destroy(struct final_message *f);
 /* Nothing came of these: their leases end, and on_final_due comes again.  Takes all messages of the list. */
 void store_post_final_give_back(struct store *s, struct list *messages);
+
+/* Any thread.  A campaign that is over since, by the wall clock, and for which QUEUE_EXPIRE has not been said yet, or
+ * NULL (mem_free).  It comes again until store_campaign_settled. */
+char *store_campaign_over(struct store *s);
+void store_campaign_settled(struct store *s, const char *id);
 
 /* Policy versions (policy/policy.h has the meaning; here they are texts). */
 struct store_policy_save {

@@ -54,7 +54,8 @@ static enum err route(struct store *s, struct accepted *x)
 {
     const struct message *m = x->a->message;
     struct accepted_rcpt *rows = &s->accepted_rcpts[x->first_rcpt];
-    bool later = x->a->not_before_unix > s->now_unix, paused = store_is_paused(s, m->campaign);
+    bool later = x->a->not_before_unix > s->now_unix;
+    enum row_state state = store_campaign_state(s, m->campaign);
     struct store_domain *d = NULL;
 
     x->due_unix = later ? x->a->not_before_unix : s->now_unix;
@@ -66,8 +67,8 @@ static enum err route(struct store *s, struct accepted *x)
             if (e)
                 return e;
         }
-        bool hot = !later && !d->cold && !paused;
-        rows[i] = (struct accepted_rcpt){d, hot, paused ? ROW_PAUSED : hot ? ROW_FRESH : ROW_READY};
+        bool hot = !later && !d->cold && state == ROW_READY;
+        rows[i] = (struct accepted_rcpt){d, hot, (uint8_t)(hot ? ROW_FRESH : state)};
     }
     return OK;
 }
@@ -258,10 +259,11 @@ static enum err count(struct store *s, const struct accepted *x)
         for (uint32_t i = 0; i < m->rcpt_count; i++) {
             const struct accepted_rcpt *r = &s->accepted_rcpts[x->first_rcpt + i];
             s->count_change[r->state]++;
-            if (x->due_unix > s->now_unix && r->state != ROW_PAUSED)
+            if (r->state == ROW_READY && x->due_unix > s->now_unix)
                 store_add_wake(s, r->domain, x->due_unix);
             else if (r->state == ROW_READY)
                 store_tell_lane(s, r->domain, m->lane);
+            s->final_new |= r->state == ROW_EXPIRE;
         }
         store_segment_change(s, x->place.segment, (int64_t)m->body->size_bytes + SPOOL_RECORD_BYTES, 0);
         s->messages_change++;

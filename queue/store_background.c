@@ -24,8 +24,8 @@ bool store_has_background(const struct store *s)
 {
     if (!atomic_load(&s->started))
         return false;
-    return !s->fresh_done || !s->domains_done || s->clock_pass.under_way || s->forget_wanted || s->prune_wanted ||
-           !list_is_empty(&s->ops) || (s->mover && !spool_is_full(s->spool));
+    return !s->fresh_done || !s->domains_done || s->clock_pass.under_way || s->forget_wanted ||
+           s->prune_wanted || !list_is_empty(&s->ops) || (s->mover && !spool_is_full(s->spool));
 }
 
 /* Mail that was with a worker when the last run ended, as ready rows with a wake. */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "queue/keep.h"
 #include "queue/store_priv.h"
@@ -31,6 +32,8 @@ void campaign_kept_parse(struct bytes value, struct campaign_kept *out)
         value = bytes_skip(value, line.len + 1);
         if (bytes_eq(key, BYTES("paused")) && bytes_parse_u64(rest, &n) && n <= INT64_MAX)
             out->paused_unix = (int64_t)n;
+        else if (bytes_eq(key, BYTES("expires")) && bytes_parse_u64(rest, &n) && n <= INT64_MAX)
+            out->expires_unix = (int64_t)n;
         else if (bytes_eq(key, BYTES("by")))
             copy_word(out->by, rest);
         else if (bytes_eq(key, BYTES("why")))
@@ -50,6 +53,8 @@ static void put_word(struct buf *out, const char *key, const char *word)
 
 void campaign_kept_put(struct buf *out, const struct campaign_kept *k)
 {
+    if (k->expires_unix)
+        buf_putf(out, "expires %lld\n", (long long)k->expires_unix);
     if (!k->paused_unix)
         return;
     buf_putf(out, "paused %lld\n", (long long)k->paused_unix);
@@ -59,25 +64,53 @@ void campaign_kept_put(struct buf *out, const struct campaign_kept *k)
 
 /* ---- in memory ---- */
 
-struct campaign_entry {
-    bool paused;
+struct campaign_entry { /* the store thread's; expires_unix and settled under shared_lock */
+    bool paused, settled;
+    int64_t expires_unix;
     uint32_t len;
     char id[];
 };
 
-bool store_is_paused(const struct store *s, const char *campaign)
+enum row_state store_campaign_state(const struct store *s, const char *campaign)
 {
-    if (!s->paused_campaigns || !campaign)
-        return false;
+    if (!s->campaigns.count || !campaign)
+        return ROW_READY;
     const struct campaign_entry *c = map_find(&s->campaigns, bytes_of(campaign));
-    return c && c->paused;
+    if (c && c->expires_unix && c->expires_unix <= s->now_unix)
+        return ROW_EXPIRE;
+    return c && c->paused ? ROW_PAUSED : ROW_READY;
+}
+
+char *store_campaign_over(struct store *s)
+{
+    int64_t now = clock_unix();
+    const struct campaign_entry *c;
+    char *id = NULL;
+
+    pthread_mutex_lock(&s->shared_lock);
+    for (size_t at = 0; s->over_campaigns && !id && (c = map_next(&s->campaigns, &at));)
+        if (c->expires_unix && !c->settled && c->expires_unix <= now)
+            id = mem_strdup(c->id);
+    pthread_mutex_unlock(&s->shared_lock);
+    return id;
+}
+
+void store_campaign_settled(struct store *s, const char *id)
+{
+    pthread_mutex_lock(&s->shared_lock);
+    struct campaign_entry *c = map_find(&s->campaigns, bytes_of(id));
+    if (c && c->expires_unix && !c->settled) {
+        c->settled = true;
+        s->over_campaigns--;
+    }
+    pthread_mutex_unlock(&s->shared_lock);
 }
 
 static void set(struct store *s, const char *id, const struct campaign_kept *k)
 {
     struct campaign_entry *c = map_find(&s->campaigns, bytes_of(id));
 
-    if (!c && !k->paused_unix)
+    if (!c && !k->paused_unix && !k->expires_unix)
         return;
     if (!c) {
         size_t len = strlen(id);
@@ -89,7 +122,11 @@ static void set(struct store *s, const char *id, const struct campaign_kept *k)
     s->paused_campaigns -= c->paused;
     c->paused = k->paused_unix != 0;
     s->paused_campaigns += c->paused;
-    if (!c->paused) {
+    s->over_campaigns -= c->expires_unix && !c->settled;
+    c->settled = c->settled && c->expires_unix == k->expires_unix;
+    c->expires_unix = k->expires_unix;
+    s->over_campaigns += c->expires_unix && !c->settled;
+    if (!c->paused && !c->expires_unix) {
         map_remove(&s->campaigns, bytes_make(c->id, c->len));
         mem_free(c);
     }
@@ -103,7 +140,9 @@ void store_campaign_changed(struct store *s, const struct store_keep *keep)
         return;
     if (!keep->remove)
         campaign_kept_parse(buf_bytes(&keep->value), &k);
+    pthread_mutex_lock(&s->shared_lock);
     set(s, keep->key, &k);
+    pthread_mutex_unlock(&s->shared_lock);
 }
 
 enum err store_load_campaigns(struct store *s)

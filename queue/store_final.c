@@ -173,8 +173,10 @@ static enum err serve(struct store *s, struct store_final_page *p, struct due *r
     static const struct {
         enum row_state state;
         enum final_kind kind;
-    } kinds[] = {
-        {ROW_DSN, FINAL_DSN_OWED}, {ROW_BOUNCE, FINAL_OPERATOR_BOUNCE}, {ROW_CANCEL, FINAL_OPERATOR_CANCEL}};
+    } kinds[] = {{ROW_DSN, FINAL_DSN_OWED},
+                 {ROW_BOUNCE, FINAL_OPERATOR_BOUNCE},
+                 {ROW_CANCEL, FINAL_OPERATOR_CANCEL},
+                 {ROW_EXPIRE, FINAL_CAMPAIGN_OVER}};
     uint32_t count = 0;
     enum err e = OK;
 

@@ -42,7 +42,8 @@ struct store_job {
     } at, before;
     int64_t *domain_ids;   /* of the selector; 0: no such domain, and so no rows */
     uint64_t seen_message; /* the last message looked up, and what came of it */
-    bool seen_matches, seen_paused;
+    bool seen_matches;
+    enum row_state seen_state; /* of its campaign's mail */
 };
 
 static void take_op(struct note *note, void *store)
@@ -196,12 +197,12 @@ static bool has_address(const struct queue_selector *q, const unsigned char *add
 
 static bool asks_campaign(enum queue_op op)
 {
-    return op == QUEUE_RELEASE || op == QUEUE_PAUSE || op == QUEUE_RESUME;
+    return op == QUEUE_RELEASE || op == QUEUE_PAUSE || op == QUEUE_RESUME || op == QUEUE_EXPIRE;
 }
 
 static bool has_campaigns(const struct store *s)
 {
-    return s->paused_campaigns > 0;
+    return s->campaigns.count > 0;
 }
 
 static enum err matches_message(struct store *s, struct store_job *j, uint64_t id, bool *yes)
@@ -211,7 +212,7 @@ static enum err matches_message(struct store *s, struct store_job *j, uint64_t i
     bool row;
 
     if (!q->sender && !q->campaign && !q->account && !(asks_campaign(j->op->op) && has_campaigns(s))) {
-        j->seen_paused = false;
+        j->seen_state = ROW_READY;
         *yes = true;
         return OK;
     }
@@ -221,7 +222,7 @@ static enum err matches_message(struct store *s, struct store_job *j, uint64_t i
         if (e)
             return e;
         j->seen_message = id;
-        j->seen_paused = row && store_is_paused(s, (const char *)sqlite3_column_text(st, 3));
+        j->seen_state = store_campaign_state(s, row ? (const char *)sqlite3_column_text(st, 3) : NULL);
         j->seen_matches = row && equal(q->sender, sqlite3_column_text(st, 2)) &&
                           equal(q->campaign, sqlite3_column_text(st, 3)) &&
                           equal(q->account, sqlite3_column_text(st, 5));
@@ -277,20 +278,27 @@ static enum err change(struct store *s, struct store_job *j, const struct row *r
     case QUEUE_RELEASE:
         if (r->state != ROW_HELD)
             return OK;
-        e = write_row(s, r, j->seen_paused ? ROW_PAUSED : ROW_READY, s->now_unix);
-        if (!e && !j->seen_paused)
+        e = write_row(s, r, j->seen_state, s->now_unix);
+        if (!e && j->seen_state == ROW_READY)
             e = wake(s, r->domain_id, s->now_unix);
+        s->final_new |= j->seen_state == ROW_EXPIRE;
         break;
     case QUEUE_PAUSE:
-        if (!waits || !j->seen_paused)
+        if (!waits || j->seen_state != ROW_PAUSED)
             return OK;
         e = write_row(s, r, ROW_PAUSED, r->due);
         break;
     case QUEUE_RESUME:
-        if (r->state != ROW_PAUSED || j->seen_paused)
+        if (r->state != ROW_PAUSED || j->seen_state != ROW_READY)
             return OK;
         e = write_row(s, r, ROW_READY, MAX_OF(r->due, s->now_unix)); /* its schedule, or its retry, stands */
         e = e ? e : wake(s, r->domain_id, MAX_OF(r->due, s->now_unix));
+        break;
+    case QUEUE_EXPIRE:
+        if ((!waits && r->state != ROW_HELD && r->state != ROW_PAUSED) || j->seen_state != ROW_EXPIRE)
+            return OK;
+        e = write_row(s, r, ROW_EXPIRE, r->due);
+        s->final_new |= !leased;
         break;
     case QUEUE_BOUNCE:
     case QUEUE_CANCEL:

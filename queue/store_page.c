@@ -84,8 +84,9 @@ enum err store_load_rcpt(struct store *s, uint64_t id, uint32_t no, struct rcpt 
     return OK;
 }
 
-/* rows[0…count) are of one message: one job. */
-static enum err add_job(struct store *s, const char *domain, const struct page_row *rows, uint32_t count,
+/* rows[0…count) are of one message: one job; none, if its campaign has just been stopped, and they stay free.
+ */
+static enum err add_job(struct store *s, const char *domain, struct page_row *rows, uint32_t count,
                         struct list *jobs)
 {
     struct arena arena = {0};
@@ -93,7 +94,11 @@ static enum err add_job(struct store *s, const char *domain, const struct page_r
     int64_t domain_id;
     enum err e = store_load_message(s, rows[0].message_id, &m, &arena);
 
-    if (!e) {
+    if (!e && store_campaign_state(s, m.campaign) != ROW_READY) {
+        for (uint32_t i = 0; i < count; i++)
+            rows[i].message_id = 0;
+        body_unref(m.body);
+    } else if (!e) {
         m.rcpts = arena_alloc(&arena, count * sizeof(*m.rcpts));
         for (uint32_t i = 0; !e && i < count; i++) {
             e = store_load_rcpt(s, rows[i].message_id, rows[i].no, &m.rcpts[i], &domain_id, &arena);
@@ -150,7 +155,8 @@ static enum err serve(struct store *s, struct store_page *p, bool then_cold, str
         return e;
     }
     for (uint32_t i = 0; i < found.count; i++)
-        (void)leases_take(&s->leases, rows[i].message_id, rows[i].no);
+        if (rows[i].message_id)
+            (void)leases_take(&s->leases, rows[i].message_id, rows[i].no);
     p->more = found.more;
     p->next_due_unix = found.next_due_unix;
     p->left = found.left;

@@ -196,7 +196,7 @@ struct store {
     uint64_t pruned_all_ms; /* when the last round ended; 0: none yet */
     struct map segments;    /* id → store_segment */
     struct map campaigns;   /* id → struct campaign_entry: what is kept of them, as committed */
-    size_t paused_campaigns;
+    size_t paused_campaigns, over_campaigns; /* over: with an end, past or to come, that is not settled */
     uint64_t spool_current;
     int64_t counts[ROW_STATES], messages;
     size_t cold_domains;
@@ -338,7 +338,8 @@ void store_keep_prune_step(struct store *s); /* in, or before, a transaction */
 struct store_keep;
 MUST_CHECK enum err store_load_campaigns(struct store *s);
 void store_forget_campaigns(struct store *s);
-bool store_is_paused(const struct store *s, const char *campaign); /* NULL is fine */
+/* In which state mail of the campaign waits now: ROW_READY, ROW_PAUSED or ROW_EXPIRE; NULL is fine. */
+enum row_state store_campaign_state(const struct store *s, const char *campaign);
 void store_campaign_changed(struct store *s, const struct store_keep *keep); /* was committed */
 void store_settle_campaigns(struct store *s); /* at start */
 

@@ -268,7 +268,7 @@ static enum err defer(struct store *s, const struct attempt *a)
     if (e || state < 0 || state == ROW_DSN)
         return e;
     bool waits = state == ROW_FRESH || state == ROW_READY;
-    int to = !waits ? state : store_is_paused(s, a->campaign) ? ROW_PAUSED : ROW_READY;
+    int to = waits ? (int)store_campaign_state(s, a->campaign) : state;
     sql_bind_int(st, 1, (int64_t)a->message_id);
     sql_bind_int(st, 2, a->rcpt_no);
     sql_bind_int(st, 3, to);
@@ -286,7 +286,7 @@ static enum err defer(struct store *s, const struct attempt *a)
     if (to == ROW_READY)
         store_add_wake(s, store_domain(s, bytes_of(a->domain)), due);
     else
-        s->final_new |= state == ROW_BOUNCE || state == ROW_CANCEL;
+        s->final_new |= to == ROW_BOUNCE || to == ROW_CANCEL || to == ROW_EXPIRE;
     return OK;
 }
 
@@ -349,18 +349,21 @@ static enum err put_position(struct store *s, int64_t day, int64_t row)
     return e ? e : put_meta(s, "history_row", row);
 }
 
-/* It may be gone: then nothing waits that could be paused. */
-static enum err pause(struct store *s, uint64_t id, uint32_t no)
+/* Its campaign is paused or over.  It may be gone: then nothing waits that could be stopped. */
+static enum err stop(struct store *s, uint64_t id, uint32_t no, enum row_state to)
 {
     int state;
     enum err e = store_row_state(s, id, no, &state);
 
-    return e || state != ROW_READY ? e : set_state(s, id, no, state, ROW_PAUSED);
+    if (e || state != ROW_READY)
+        return e;
+    s->final_new |= to == ROW_EXPIRE;
+    return set_state(s, id, no, state, to);
 }
 
 static enum err give_back(struct store *s, const struct job *j)
 {
-    bool paused = store_is_paused(s, j->message->campaign);
+    enum row_state to = store_campaign_state(s, j->message->campaign);
     struct store_domain *d = j->rcpt_count ? store_domain(s, bytes_of(j->rcpts[0].domain)) : NULL;
     sqlite3_stmt *st = s->st[ST_RCPT_GIVE_BACK];
     enum err e = OK;
@@ -375,14 +378,14 @@ static enum err give_back(struct store *s, const struct job *j)
             store_count(s, ROW_FRESH, ROW_READY);
         else if (!e)
             e = store_row_state(s, j->message->id, j->rcpts[i].no, &state);
-        if (!e && paused && (state < 0 || state == ROW_READY))
-            e = pause(s, j->message->id, j->rcpts[i].no);
-        s->final_new |= state == ROW_BOUNCE || state == ROW_CANCEL || state == ROW_DSN;
+        if (!e && to != ROW_READY && (state < 0 || state == ROW_READY))
+            e = stop(s, j->message->id, j->rcpts[i].no, to);
+        s->final_new |= state == ROW_BOUNCE || state == ROW_CANCEL || state == ROW_EXPIRE || state == ROW_DSN;
         store_end_lease(s, j->message->id, j->rcpts[i].no, false);
     }
     if (d && !d->cold) /* nobody pages a hot domain: its worker must know */
         store_add_wake(s, d, s->now_unix);
-    else if (d && !paused)
+    else if (d && to == ROW_READY)
         store_tell_lane(s, d, j->message->lane);
     return e;
 }

@@ -42,7 +42,7 @@ static const char *const texts[ST_COUNT] = {
     [ST_SEGMENT_DELETE] = "DELETE FROM segment WHERE id = ?1",
     [ST_COUNTER_PUT] =
         "UPDATE counter SET messages = ?1, fresh = ?2, ready = ?3, held = ?4, dsn = ?5, bounce = ?6,"
-        " cancel = ?7, paused = ?8 WHERE id = 1",
+        " cancel = ?7, paused = ?8, expire = ?9 WHERE id = 1",
     [ST_TALLY_ADD] = "INSERT INTO tally(day, campaign, messages, rcpts) VALUES(?1, ?2, ?3, ?4)"
                      " ON CONFLICT(day, campaign) DO UPDATE SET messages = messages + ?3, rcpts = rcpts + ?4",
     [ST_TALLY_PRUNE] = "DELETE FROM tally WHERE day < ?1",

@@ -243,7 +243,9 @@ static void take_back(struct store *s, bool commit_failed)
         s->fresh_done = s->domains_done = false;
     }
     s->start_in_txn = false;
-    s->final_new = s->final_new || s->counts[ROW_DSN] + s->counts[ROW_BOUNCE] + s->counts[ROW_CANCEL] > 0;
+    s->final_new =
+        s->final_new ||
+        s->counts[ROW_DSN] + s->counts[ROW_BOUNCE] + s->counts[ROW_EXPIRE] + s->counts[ROW_CANCEL] > 0;
 }
 
 static void keep(struct store *s, uint64_t took_us)
@@ -331,8 +333,8 @@ static void postpone(struct store *s, enum err e)
 static void update_stats(struct store *s)
 {
     pthread_mutex_lock(&s->shared_lock);
-    s->stats.waiting = (uint64_t)(s->counts[ROW_FRESH] + s->counts[ROW_READY] + s->counts[ROW_BOUNCE] +
-                                  s->counts[ROW_CANCEL]);
+    s->stats.waiting = (uint64_t)(s->counts[ROW_FRESH] + s->counts[ROW_READY] + s->counts[ROW_EXPIRE] +
+                                  s->counts[ROW_BOUNCE] + s->counts[ROW_CANCEL]);
     s->stats.held = (uint64_t)s->counts[ROW_HELD];
     s->stats.paused = (uint64_t)s->counts[ROW_PAUSED];
     s->stats.messages = (uint64_t)s->messages;

@@ -8,6 +8,8 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/yaml.h"
+#include "engine/smtp/schedule.h"
 #include "queue/campaigns.h"
 #include "queue/keep.h"
 #include "webui-api/json_write.h"
@@ -22,6 +24,7 @@
 #define RATE_SPAN_S     60
 #define REPORT_LIMIT_MS 20000
 #define UNKNOWN         "(by MX)"
+#define YEARS_MAX_MS    (10ULL * 366 * 86400 * 1000) /* of a campaign's end */
 
 DEFINE_CLEANUP(json_t *, json_decref)
 
@@ -126,6 +129,10 @@ static void put_campaign(struct buf *out, const struct campaign *c)
         json_put_text(out, "paused_by", c->kept.by);
         json_put_text(out, "paused_why", c->kept.why);
     }
+    if (c->kept.expires_unix)
+        json_put_int(out, "expires_unix", c->kept.expires_unix);
+    else
+        json_put_null(out, "expires_unix");
     json_put_count(out, "accepted_messages", c->sum.accepted_messages);
     json_put_count(out, "accepted", c->sum.accepted);
     json_put_count(out, "delivered", c->sum.delivered);
@@ -151,7 +158,7 @@ static uint64_t in_queue(const struct campaign *c)
 
 static bool is_active(const struct campaign *c)
 {
-    return in_queue(c) || c->kept.paused_unix;
+    return in_queue(c) || c->kept.paused_unix || c->kept.expires_unix > clock_unix();
 }
 
 static int active_first(const void *a, const void *b)
@@ -369,35 +376,68 @@ static enum err cancel(struct request *r, uint64_t *changed)
     return engine_queue_op(r->engine, &which, NULL, QUEUE_CANCEL, changed);
 }
 
+/* "at", "in", or null for never: exactly one of them. */
+static bool read_end(const json_t *body, int64_t *out)
+{
+    const json_t *at = json_object_get(body, "at");
+    const char *in = json_string_value(json_object_get(body, "in"));
+    uint64_t ms;
+
+    if (in && !at) {
+        if (!yaml_parse_duration_ms(bytes_of(in), &ms) || ms > YEARS_MAX_MS)
+            return false;
+        *out = clock_unix() + (int64_t)(ms / 1000);
+        return true;
+    }
+    *out = json_integer_value(at);
+    if (!at || json_object_get(body, "in"))
+        return false;
+    return json_is_null(at) || (json_is_integer(at) && *out > 0) ||
+           (json_is_string(at) && schedule_parse(bytes_of(json_string_value(at)), out) && *out > 0);
+}
+
+static enum err do_op(struct request *r, const char *op, const char *why, int64_t end, uint64_t *changed)
+{
+    if (strcmp(op, "pause") == 0)
+        return engine_campaign_pause(r->engine, r->args[0], r->user, why, changed);
+    if (strcmp(op, "resume") == 0)
+        return engine_campaign_resume(r->engine, r->args[0], changed);
+    if (strcmp(op, "expire") == 0)
+        return engine_campaign_expire(r->engine, r->args[0], end, r->user, changed);
+    return cancel(r, changed);
+}
+
+/* Which fields stand with each op. */
+static bool op_is_good(const json_t *body, const char *op, int64_t *end)
+{
+    const json_t *why = json_object_get(body, "why");
+
+    if (op && strcmp(op, "pause") == 0)
+        return json_object_size(body) == (why ? 2U : 1U) && (!why || json_is_string(why));
+    if (op && strcmp(op, "expire") == 0)
+        return json_object_size(body) == 2 && read_end(body, end);
+    return op && json_object_size(body) == 1 && (strcmp(op, "resume") == 0 || strcmp(op, "cancel") == 0);
+}
+
 void post_campaign(struct request *r)
 {
     static const char right[] =
         "the body must be a JSON object like {\"op\": \"pause\", \"why\": \"…\"}, with op "
-        "pause, resume or cancel";
+        "pause, resume, cancel, or expire, this one with \"at\": a date or seconds since 1970, null for "
+        "never, or with \"in\": a span like \"6h\"";
     CLEANUP(json_decref)
     json_t *body = json_loadb(r->body.at ? r->body.at : "", r->body.len, JSON_REJECT_DUPLICATES, NULL);
     const char *op = json_string_value(json_object_get(body, "op"));
     const char *why = json_string_value(json_object_get(body, "why"));
     struct buf *out = &r->reply.body;
-    bool pause = op && strcmp(op, "pause") == 0;
     uint64_t changed = 0;
-    enum err e;
+    int64_t end = 0;
 
-    if (!op || json_object_size(body) != (json_object_get(body, "why") ? 2U : 1U) ||
-        (json_object_get(body, "why") && (!why || !pause))) {
+    if (!op_is_good(body, op, &end)) {
         reply_error(r, 400, "invalid", "%s", right);
         return;
     }
-    if (pause) {
-        e = engine_campaign_pause(r->engine, r->args[0], r->user, why, &changed);
-    } else if (strcmp(op, "resume") == 0) {
-        e = engine_campaign_resume(r->engine, r->args[0], &changed);
-    } else if (strcmp(op, "cancel") == 0) {
-        e = cancel(r, &changed);
-    } else {
-        reply_error(r, 400, "invalid", "%s", right);
-        return;
-    }
+    enum err e = do_op(r, op, why, end, &changed);
     if (e == ERR_INVALID) {
         reply_error(r, 400, "invalid", "a campaign's id has 1 to 64 of A-Z a-z 0-9 . _ : -");
         return;
@@ -409,6 +449,8 @@ void post_campaign(struct request *r)
     json_begin(out, NULL, '{');
     json_put_text(out, "op", op);
     json_put_count(out, "changed", changed);
+    if (end)
+        json_put_int(out, "expires_unix", end);
     json_end(out, '}');
     reply_ok(r, TYPE_JSON);
 }

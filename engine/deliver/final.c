@@ -262,6 +262,9 @@ static void record(struct finaliser *f, const struct message *m, struct final_ro
 
     if (row->kind == FINAL_OPERATOR_CANCEL)
         outcome_local(&o, OUTCOME_CANCELLED, STAGE_QUEUE, 0, "", "cancelled by an operator");
+    else if (row->kind == FINAL_CAMPAIGN_OVER)
+        outcome_local(&o, OUTCOME_EXPIRED, STAGE_QUEUE, 554, "4.4.7",
+                      "not delivered before its campaign was over");
     else
         outcome_local(&o, OUTCOME_BOUNCED, STAGE_QUEUE, 554, "5.7.0",
                       "returned to the sender by an operator");

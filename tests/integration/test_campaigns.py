@@ -134,6 +134,55 @@ def test_what_is_no_campaign_is_refused_in_words(world):
     assert daemon.json("campaign", "list", "--active")["campaigns"][0]["is_paused"]
 
 
+def test_a_campaign_that_is_over_expires_and_no_other(world):
+    """What waits, what is paused or held, what is in the workers' hands, and what comes late: each once, its sender told."""
+    world.receiver("home", "origin.example")
+    world.receiver("p", "p.test", replies={"RCPT": "450 4.2.0 later"})
+    world.receiver("q", "q.test", delay_s=0.5)
+    daemon = world.daemon(group("p", ["p.test"], retry=HOURLY), group("q", ["q.test"], limits={"connections": 1}), group("default"))
+    daemon.send(*[f"a{i}@p.test" for i in range(5)], headers=SPRING)
+    daemon.send("b@p.test", headers=AUTUMN)
+    wait_until(lambda: len([r for r in daemon.queued() if r["attempts"] == 1]) == 6, what="all deferred")
+    daemon.hayauma("queue", "hold", "--recipient", "a0@p.test")
+    assert "expires at" in daemon.hayauma("campaign", "expire", "spring", "--in", "1h")
+    for i in range(20):
+        daemon.send(f"c{i}@q.test", headers=SPRING)
+    when = int(time.time()) + 2
+    daemon.hayauma("campaign", "expire", "spring", "--at", str(when))
+    assert show(daemon, "spring")["expires_unix"] == when and show(daemon, "spring")["expired"] == 0
+    wait_until(lambda: show(daemon, "spring")["waiting"] == 0 and show(daemon, "spring")["held"] == 0, what="the end")
+    assert time.time() >= when
+    wait_until(lambda: daemon.totals("spring")["waiting"] == 0 and daemon.json("audit")["exact"], what="the records")
+    sums = daemon.totals("spring")
+    assert sums["accepted"] == 25 == sums["delivered"] + sums["expired"] and 1 <= sums["delivered"] < 10
+    assert len(world.seen.at("q")) == sums["delivered"]
+    assert "over since" in daemon.hayauma("campaign", "show", "spring")
+    daemon.send("late@q.test", headers=SPRING)
+    wait_until(lambda: daemon.totals("spring")["expired"] == sums["expired"] + 1, what="what came late")
+    assert daemon.totals("autumn")["waiting"] == 1
+    told = wait_until(lambda: [d for d in world.seen.at("home") if d.recipient == "sender@origin.example"], what="the senders' notices")
+    assert told and daemon.attempts("late@q.test")[-1]["enhanced"] == "4.4.7"
+    assert daemon.hayauma("campaign", "expire", "spring", "--never") == "it has no end now\n"
+    daemon.send("again@q.test", headers=SPRING)
+    wait_until(lambda: daemon.totals("spring")["delivered"] == sums["delivered"] + 1, what="the campaign going on")
+    daemon.hayauma("campaign", "expire", "spring", code=2)
+
+
+def test_an_end_that_comes_while_nobody_runs_holds(world):
+    world.receiver("p", "p.test", replies={"RCPT": "450 4.2.0 later"})
+    daemon = world.daemon(group("p", ["p.test"], retry=HOURLY))
+    daemon.send("a@p.test", "b@p.test", headers=SPRING, sender="")
+    wait_until(lambda: len([r for r in daemon.queued() if r["attempts"] == 1]) == 2, what="all deferred")
+    daemon.hayauma("campaign", "expire", "spring", "--at", str(int(time.time()) + 1))
+    daemon.kill()
+    world.receivers.change("p", replies={})
+    time.sleep(1.5)
+    daemon.start()
+    daemon.hayauma("queue", "retry", "--all")
+    wait_until(lambda: daemon.totals("spring")["expired"] == 2, what="the end")
+    assert not world.seen.deliveries and not daemon.queued()
+
+
 # ---- the audit ----
 
 def test_the_audit_accounts_for_every_recipient_by_campaign(world):

@@ -130,6 +130,17 @@ static void put_pause(const struct cli *cli, const json_t *c, struct buf *out)
     buf_putc(out, '\n');
 }
 
+static void put_end(const struct cli *cli, const json_t *c, struct buf *out)
+{
+    if (!field_known(c, "expires_unix"))
+        return;
+    int64_t end = field_int(c, "expires_unix");
+    put_styled(out, cli, STYLE_WARN, end <= cli->now_unix ? "over" : "expires");
+    buf_puts(out, end <= cli->now_unix ? " since " : " at ");
+    format_local(out, end);
+    buf_putc(out, '\n');
+}
+
 static void put_counts(const struct cli *cli, const json_t *c, struct buf *out)
 {
     static const char *const ended[] = {"delivered", "bounced", "expired", "cancelled"};
@@ -176,14 +187,15 @@ int cmd_campaign_show(struct cli *cli)
     put_styled(&out, cli, STYLE_STRONG, field_text(root, "campaign"));
     buf_putc(&out, '\n');
     put_pause(cli, root, &out);
+    put_end(cli, root, &out);
     put_counts(cli, root, &out);
     put_groups(cli, root, &out);
     return cli_write(buf_bytes(&out));
 }
 
-/* ---- pause, resume, cancel ---- */
+/* ---- pause, resume, cancel, expire ---- */
 
-static int confirm_cancel(const struct cli *cli, bool *go_on)
+static int confirm(const struct cli *cli, const char *before, const char *behind, bool *go_on)
 {
     JSON_LOCAL(answer);
     BUF_LOCAL(url);
@@ -198,7 +210,7 @@ static int confirm_cancel(const struct cli *cli, bool *go_on)
     if (code || !field_count(answer, "recipients"))
         return code;
     put_plural(&amount, field_count(answer, "recipients"), "recipient", "recipients");
-    char *question = text_format("Give up %s, and tell nobody?", buf_str(&amount));
+    char *question = text_format("%s %s%s?", before, buf_str(&amount), behind);
     *go_on = cli_confirm(question);
     mem_free(question);
     return CLI_DONE;
@@ -229,7 +241,7 @@ int cmd_campaign_op(struct cli *cli)
         json_object_set_new(body, "why", json_string(cli_text(cli, "why"))))
         return cli_fail(CLI_USAGE, "--why is not UTF-8 text");
     if (which == 2)
-        code = confirm_cancel(cli, &go_on);
+        code = confirm(cli, "Give up", ", and tell nobody", &go_on);
     if (code)
         return code;
     if (!go_on)
@@ -248,4 +260,49 @@ int cmd_campaign_op(struct cli *cli)
         buf_putf(&out, "%s\n", ops[which].nothing);
     }
     return cli_write(buf_bytes(&out));
+}
+
+static int send_end(struct cli *cli, const json_t *body)
+{
+    JSON_LOCAL(done);
+    BUF_LOCAL(url);
+    BUF_LOCAL(out);
+
+    campaign_url(cli, &url);
+    char *text = json_dumps(body, JSON_COMPACT);
+    int code = cli_ask(cli, "POST", &url, bytes_of(text), &done);
+    free(text);
+    if (code || cli->json)
+        return code;
+    if (!field_known(done, "expires_unix")) {
+        buf_puts(&out, "it has no end now\n");
+    } else if (field_int(done, "expires_unix") <= cli->now_unix) {
+        put_plural(&out, field_count(done, "changed"), "recipient", "recipients");
+        buf_puts(&out, ": expired\n");
+    } else {
+        buf_puts(&out, "what waits of it expires at ");
+        format_local(&out, field_int(done, "expires_unix"));
+        buf_putc(&out, '\n');
+    }
+    return cli_write(buf_bytes(&out));
+}
+
+int cmd_campaign_expire(struct cli *cli)
+{
+    const char *at = cli_text(cli, "at"), *in = cli_text(cli, "in");
+    bool never = cli_has(cli, "never"), go_on = true;
+    JSON_LOCAL(body);
+
+    if ((at != NULL) + (in != NULL) + never != 1)
+        return cli_fail(CLI_USAGE, "one of --at TIME, --in SPAN and --never says when");
+    int code = never ? CLI_DONE
+                     : confirm(cli, "Give up", " that wait now, unless they are delivered by then", &go_on);
+    if (code)
+        return code;
+    if (!go_on)
+        return cli_fail(CLI_REFUSED, "nothing was changed");
+    body = json_pack("{s:s, s:o?}", "op", "expire", in ? "in" : "at",
+                     never ? json_null() : json_string(at ? at : in));
+    return body && json_object_size(body) == 2 ? send_end(cli, body)
+                                               : cli_fail(CLI_USAGE, "the time is not UTF-8 text");
 }

@@ -105,6 +105,13 @@ static const struct command_option campaign_list[] = {
 };
 static const struct command_option campaign_pause[] = {
     TEXT("why", "TEXT", "Kept, and shown as long as it is paused"), LAST};
+static const struct command_option campaign_expire[] = {
+    TEXT("at", "TIME", "2026-12-24T18:00:00+09:00, as in RFC 3339 or RFC 5322, or seconds since 1970"),
+    TEXT("in", "SPAN", "So long from now, like 6h or 2d"),
+    FLAG("never", "Takes the end back; what has expired has"),
+    {"yes", 'y', OPTION_FLAG, NULL, "Do not ask for confirmation", false},
+    LAST,
+};
 static const struct command_option campaign_cancel[] = {
     {"yes", 'y', OPTION_FLAG, NULL, "Do not ask for confirmation", false},
     LAST,
@@ -182,8 +189,10 @@ static const struct command_option report_shadow[] = {SHADOW_OPTIONS("since the 
 static const struct command_option report_delivery[] = {
     REPORT_OPTIONS(REPORT_KEYS, "volume|key|failed|waiting"), LAST};
 static const struct command_option report_tls[] = {
-    REPORT_OPTIONS(REPORT_KEYS "|level|wanted|why|version|cipher|kx|verify|dane|sts|failure|session|fallback|expiry|expires",
-                   "volume|key|failed|waiting|clear|weak"),
+    REPORT_OPTIONS(
+        REPORT_KEYS
+        "|level|wanted|why|version|cipher|kx|verify|dane|sts|failure|session|fallback|expiry|expires",
+        "volume|key|failed|waiting|clear|weak"),
     TEXT("within", "SPAN", "Certificates that end so soon.  Preset: 30d"),
     TEXT("html", "FILE", "All of it with charts, as one HTML file to hand on; - is stdout"),
     LAST,
@@ -275,8 +284,8 @@ static const struct command_option help[] = {FLAG("man", "The manual page hayaum
 
 #define SHAPING_FILTER                                                                                       \
     TEXT("group", "NAME", "Of this group"), TEXT("domain", "DOMAIN", "Of the hosts of this domain")
-static const struct command_option shaping_list[] = {SHAPING_FILTER, COUNT("limit", "At most so many.  Preset: 200"),
-                                                     LAST};
+static const struct command_option shaping_list[] = {SHAPING_FILTER,
+                                                     COUNT("limit", "At most so many.  Preset: 200"), LAST};
 static const struct command_option shaping_clear[] = {SHAPING_FILTER, FLAG("all", "Everything"), LAST};
 
 static const struct command_option log_follow[] = {
@@ -337,6 +346,10 @@ const struct command commands[] = {
      "A restart changes nothing about that.  Transactions in work end.", campaign_pause, cmd_campaign_op},
     {"campaign resume", "ID", 1, 1, "Let a paused campaign go on",
      "What was held otherwise, by 'queue hold', stays held.", NULL, cmd_campaign_op},
+    {"campaign expire", "ID", 1, 1, "Set when a campaign is over: what waits of it then expires",
+     "Senders are told as when a lifetime ends.  What is accepted of it later expires at once, until "
+     "--never.",
+     campaign_expire, cmd_campaign_expire},
     {"campaign cancel", "ID", 1, 1, "Give up all that waits of it, and tell nobody",
      "On a terminal it asks first.", campaign_cancel, cmd_campaign_op},
 
@@ -347,11 +360,14 @@ const struct command commands[] = {
      "cut short in the last 90 days.  Exit status 1 when the sums differ.",
      audit_options, cmd_audit},
 
-    {"shaping list", "", 0, 0, "What is slowed down or suspended automatically, since when, until when and why",
-     "By rules about replies, or because a receiver did not keep up ('adaptive' of its group).  Newest first.",
+    {"shaping list", "", 0, 0,
+     "What is slowed down or suspended automatically, since when, until when and why",
+     "By rules about replies, or because a receiver did not keep up ('adaptive' of its group).  Newest "
+     "first.",
      shaping_list, cmd_shaping_list},
     {"shaping clear", "[ID]", 0, 1, "Take that back: mail goes on at once, in all workers",
-     "ID is that of 'shaping list'.  What brought it about may bring it about again.", shaping_clear, cmd_shaping_clear},
+     "ID is that of 'shaping list'.  What brought it about may bring it about again.", shaping_clear,
+     cmd_shaping_clear},
 
     {"policy show", "", 0, 0, "The policy in force, or another version", NULL, policy_show, cmd_policy_show},
     {"policy check", "FILE", 1, 1, "Every error of a policy document, changing nothing", "FILE - is stdin.",

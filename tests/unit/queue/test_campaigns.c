@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -304,6 +305,125 @@ static void what_is_kept_is_read_as_it_was_written(void **state)
 
 #define ROW(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+/* ---- the end of a campaign ---- */
+
+static void set_end(const char *id, int64_t at)
+{
+    struct campaign_kept k = {.expires_unix = at};
+    BUF_LOCAL(value);
+
+    campaign_kept_put(&value, &k);
+    store_keep_set(w.store, CAMPAIGN_KIND, id, buf_bytes(&value));
+    world_sync(&w);
+}
+
+/* Rows of the kind that the finaliser gets; they go back. */
+static size_t finals(enum final_kind kind)
+{
+    struct store_final_page *p = world_final_page(&w, 100);
+    size_t n = 0;
+
+    LIST_FOREACH (node, &p->messages) {
+        const struct final_message *m = LIST_ENTRY(node, struct final_message, node);
+        for (uint32_t i = 0; i < m->count; i++)
+            n += m->rows[i].kind == kind;
+    }
+    store_post_final_give_back(w.store, &p->messages);
+    store_final_page_destroy(p);
+    world_sync(&w);
+    return n;
+}
+
+static void what_waits_of_a_campaign_that_is_over_expires_and_what_comes_does_too(void **state)
+{
+    uint64_t held = 0;
+
+    (void)state;
+    store_post_cold(w.store, "p.example");
+    for (int i = 0; i < 3; i++)
+        take_in("a@p.example", "p.example", NULL);
+    take_in("h@p.example", "p.example", &held);
+    assert_int_equal(world_op(&w, QUEUE_HOLD, (struct queue_selector){.message_id = held}, &(uint64_t){0}),
+                     OK);
+    set_end("spring", clock_unix() + 1000);
+    assert_null(store_campaign_over(w.store)); /* not yet */
+    assert_int_equal(op(QUEUE_EXPIRE, "spring"), 0);
+    assert_int_equal(page("p.example"), 3);
+    set_end("spring", clock_unix());
+    char *id = store_campaign_over(w.store);
+    assert_string_equal(id, "spring");
+    mem_free(id);
+    assert_int_equal(page("p.example"), 0); /* nothing is handed out from that second on */
+    assert_int_equal(op(QUEUE_EXPIRE, "spring"), 4);
+    store_campaign_settled(w.store, "spring");
+    assert_null(store_campaign_over(w.store));
+    assert_int_equal(finals(FINAL_CAMPAIGN_OVER), 4);
+    take_in("b@q.example", "q.example", NULL);
+    assert_true(list_is_empty(&w.jobs));
+    assert_int_equal(finals(FINAL_CAMPAIGN_OVER), 5);
+    expect(5, 0, 0);
+    w.campaign = "autumn";
+    take_in("c@q.example", "q.example", NULL);
+    assert_int_equal(world_job_count(&w.jobs), 1);
+}
+
+static void what_comes_back_after_the_end_expires(void **state)
+{
+    uint64_t a = 0, b = 0;
+
+    (void)state;
+    take_in("a@p.example", "p.example", &a);
+    take_in("b@p.example", "p.example", &b);
+    set_end("spring", clock_unix());
+    world_result(&w, a, 0, "p.example", THEN_DEFER, OUTCOME_DEFERRED, clock_unix() + 60);
+    struct job *job = world_take_job(&w, b, 0);
+    struct list one;
+    list_init(&one);
+    list_push_back(&one, &job->node);
+    world_give_back(&w, &one);
+    world_sync(&w);
+    assert_int_equal(op(QUEUE_EXPIRE, "spring"), 0); /* they are there already */
+    assert_int_equal(finals(FINAL_CAMPAIGN_OVER), 2);
+}
+
+static void an_end_that_came_while_nobody_ran_holds(void **state)
+{
+    (void)state;
+    store_post_cold(w.store, "p.example");
+    take_in("a@p.example", "p.example", NULL);
+    take_in("b@q.example", "q.example", NULL);
+    int64_t end = clock_unix() + 1;
+    set_end("spring", end);
+    world_close(&w);
+    while (clock_unix() < end)
+        nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+    world_must_open(&w);
+    assert_int_equal(page("p.example") + page("q.example"), 0);
+    char *id = store_campaign_over(w.store);
+    assert_string_equal(id, "spring");
+    mem_free(id);
+    assert_int_equal(op(QUEUE_EXPIRE, "spring"), 2);
+    assert_int_equal(finals(FINAL_CAMPAIGN_OVER), 2);
+}
+
+static void an_end_and_a_pause_are_kept_together(void **state)
+{
+    struct campaign_kept k = {.paused_unix = 5, .by = "me", .why = "why", .expires_unix = 77}, back;
+    BUF_LOCAL(value);
+
+    (void)state;
+    campaign_kept_put(&value, &k);
+    campaign_kept_parse(buf_bytes(&value), &back);
+    assert_int_equal(back.paused_unix, 5);
+    assert_int_equal(back.expires_unix, 77);
+    assert_string_equal(back.why, "why");
+    campaign_kept_parse(BYTES("expires x\nexpires 99999999999999999999\n"), &back);
+    assert_int_equal(back.expires_unix, 0);
+    buf_clear(&value);
+    campaign_kept_put(&value, &(struct campaign_kept){0});
+    assert_int_equal(value.len, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -317,6 +437,10 @@ int main(void)
         ROW(a_pause_outlives_a_restart),
         ROW(what_a_crash_cut_short_is_carried_on_at_the_start),
         ROW(the_queue_is_counted_by_domain_and_state),
+        ROW(what_waits_of_a_campaign_that_is_over_expires_and_what_comes_does_too),
+        ROW(what_comes_back_after_the_end_expires),
+        ROW(an_end_that_came_while_nobody_ran_holds),
+        cmocka_unit_test(an_end_and_a_pause_are_kept_together),
         cmocka_unit_test(what_is_kept_is_read_as_it_was_written),
     };
 

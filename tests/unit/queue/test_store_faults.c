@@ -88,7 +88,7 @@ static void write_file(const char *name, const void *octets, size_t len)
 
 /* Undoes every step of schema.c but the first. */
 static const char first_version[] =
-    "DROP INDEX rcpt_ready; ALTER TABLE rcpt DROP COLUMN lane;"
+    "ALTER TABLE counter DROP COLUMN expire; DROP INDEX rcpt_ready; ALTER TABLE rcpt DROP COLUMN lane;"
     "CREATE INDEX rcpt_ready ON rcpt(domain_id, due, message_id, no, state) WHERE state = 1;"
     "ALTER TABLE account DROP COLUMN priority; ALTER TABLE message DROP COLUMN expires;"
     "ALTER TABLE account DROP COLUMN campaign; ALTER TABLE counter DROP COLUMN paused;"

@@ -206,6 +206,7 @@ static bool change(struct model_row *r, enum queue_op op)
         r->state = op == QUEUE_BOUNCE ? M_BOUNCE : M_CANCEL;
         return true;
     case QUEUE_PAUSE:
+    case QUEUE_EXPIRE:
     case QUEUE_RESUME: break; /* test_campaigns.c */
     }
     return false;
