@@ -373,14 +373,19 @@ const struct policy_key policy_keys[] = {
          "Rules for what the receiver says when it refuses.  The first that matches decides, the group's own "
          "before those of the document, where each may name one `group`.  When: `code` (421, 45x, 5xx), "
          "`enhanced` (4.7.28; 4.7 for all of its kind), `text` (regular expression of PCRE2, case does not "
-         "count; in single quotes), `stage` (greeting, ehlo, auth, mail, rcpt, data, dot; one or a list).  "
+         "count; in single quotes), `stage` (connect, greeting, ehlo, starttls, auth, mail, rcpt, data, dot; "
+         "one or a "
+         "list).  "
          "Then, for the recipient: `treat_as: permanent` or `temporary`, `retry_after: 30m` in place of the "
          "schedule.  For all that goes to the same hosts, exact over all workers: `suspend: 10m` sends "
          "nothing; `back_off: 5m` halves the connections (where one is left, or a rate is in force, the "
          "messages a "
          "second), and doubles them again each time that it has passed; `limit_connections: 2` and `slow_to: "
-         "0.5` messages a second hold for `for` (10m).  Never "
-         "asked about STARTTLS and TLS; mail never becomes permanent for want of TLS."},
+         "0.5` messages a second hold for `for` (10m).  Connections that are refused, time out or end before "
+         "their "
+         "greeting are `connect`: these and `starttls` are asked about only where a rule names them, and it "
+         "judges no "
+         "recipient.  Mail never becomes permanent for want of TLS."},
     {.name = "ehlo_name",
      .type = KEY_DOMAIN,
      .offset = AT(g.ehlo_name),

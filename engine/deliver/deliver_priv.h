@@ -209,6 +209,7 @@ uint32_t replies_judge(const struct link *link, struct outcome *o);
 void replies_on_failed_host(struct link *link, const struct outcome *o);
 /* A connection came to nothing, while others of the site stand. */
 void replies_on_refused(struct site *s, const struct outcome *o);
+void replies_on_rest(struct site *s, const struct outcome *o); /* s->rest has begun */
 bool replies_may_open(struct site *s); /* true: one connection is counted, until shaped_give_connection */
 bool replies_may_send(struct site *s); /* false: the alarm is set */
 bool replies_are_too_many(const struct site *s);

@@ -122,7 +122,8 @@ static void explain_shaping(struct explain_call *call)
 
     for (size_t i = 0; i < call->found_count; i++)
         buf_putf(&hosts, "%s%s:%u", i ? "," : "", call->found[i].name, call->found[i].port);
-    const struct shaping_filter filter = {.group = call->group->name, .hosts = buf_str(&hosts)};
+    const struct shaping_filter filter = {
+        .group = call->group->name, .hosts = buf_str(&hosts), .same_set = true};
     json_object_set_new(
         call->facts, "shaping",
         shaping_json(call->d->w->shared->shaping, &filter, SHAPING_MAX, worker_now_ms(call->d->w), NULL));

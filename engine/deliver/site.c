@@ -233,6 +233,7 @@ void site_on_alive(struct site *s)
     s->rest = (struct suspension){0};
     if (!rested)
         return;
+    shaped_reached(s->shaped);
     LIST_FOREACH_SAFE (node,
                        &s->dests) /* another link had failed meanwhile: what it sent to disk may go on */
         dest_kick_soon(LIST_ENTRY(node, struct dest, site_node));
@@ -495,9 +496,7 @@ static void rest(struct site *s, const struct outcome *o)
     if (s->rest.until_ms > now) /* links that were opened together fail together: that is one failure */
         return;
     site_set_alarm(s, suspension_start(&s->rest, o, &s->group->retry, now));
-    log_warn(&s->d->w->log, "site.suspended", LOG_STR("group", s->group->name),
-             LOG_STR("mx", s->hosts[0].name), LOG_INT("seconds", (s->rest.until_ms - now) / 1000),
-             LOG_STR("why", o->text));
+    replies_on_rest(s, o);
     LIST_FOREACH_SAFE (node, &s->dests)
         dest_go_cold(LIST_ENTRY(node, struct dest, site_node));
 }

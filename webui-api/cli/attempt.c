@@ -181,6 +181,8 @@ void shaping_put_what(struct buf *out, const json_t *event)
         buf_puts(out, "pipelining of commands only");
     else if (strcmp(what, "chunking") == 0)
         buf_puts(out, "DATA in place of BDAT");
+    else if (strcmp(what, "resting") == 0)
+        buf_puts(out, "left alone, no host takes mail");
     else
         format_safe(out, bytes_of(what));
 }
@@ -198,6 +200,17 @@ void shaping_put_why(struct buf *out, const json_t *event)
     format_safe(out, bytes_of(field_text(event, "text")));
 }
 
+void shaping_put_line(struct buf *out, const json_t *event)
+{
+    if (!field_count(event, "line"))
+        return;
+    buf_putf(out, "line %llu", (unsigned long long)field_count(event, "line"));
+    if (!*field_text(event, "file"))
+        return;
+    buf_puts(out, " of ");
+    format_safe(out, bytes_of(field_text(event, "file")));
+}
+
 void shaping_put_event(struct buf *out, const json_t *event)
 {
     shaping_put_what(out, event);
@@ -210,7 +223,8 @@ void shaping_put_event(struct buf *out, const json_t *event)
     if (field_known(event, "returns_to"))
         buf_puts(out, ", then a step back up");
     if (field_count(event, "line"))
-        buf_putf(out, ", by the rule in line %llu", (unsigned long long)field_count(event, "line"));
+        buf_puts(out, ", by the rule in ");
+    shaping_put_line(out, event);
     buf_puts(out, ", after ");
     shaping_put_why(out, event);
     buf_putf(out, " (event %llu)", (unsigned long long)field_count(event, "id"));
