@@ -42,6 +42,7 @@ struct shared {
     struct intake *intake; /* how messages came in: report submission-tls */
     struct limits *limits;
     struct shaping *shaping; /* engine/shaping.h */
+    struct zones *zones;     /* engine/zones.h */
     struct campaign_guard *guard;
     struct tls_client *tls_client;
     struct dnssec_watch *dnssec; /* does the resolver validate? */

@@ -229,3 +229,19 @@ void shaping_put_event(struct buf *out, const json_t *event)
     shaping_put_why(out, event);
     buf_putf(out, " (event %llu)", (unsigned long long)field_count(event, "id"));
 }
+
+void attempt_put_quiet_hours(struct buf *out, const json_t *hours, int64_t now_unix)
+{
+    format_safe(out, bytes_of(field_text(hours, "from")));
+    buf_puts(out, " to ");
+    format_safe(out, bytes_of(field_text(hours, "to")));
+    buf_putc(out, ' ');
+    format_safe(out, bytes_of(field_text(hours, "time_zone")));
+    if (!field_known(hours, "changes_unix")) {
+        buf_puts(out, ": this host does not know the zone, and nothing is sent");
+        return;
+    }
+    buf_puts(out,
+             json_is_true(json_object_get(hours, "quiet")) ? ": nothing is begun; they end " : ", next ");
+    format_relative(out, field_int(hours, "changes_unix"), now_unix);
+}
