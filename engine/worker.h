@@ -92,6 +92,8 @@ struct worker {
     struct tls_watch *tls_watch;
     struct deliver *deliver;
     struct submit *submit;
+    struct list report_mails; /* engine/submit/reports.c */
+    bool report_mails_closed;
     struct tlsrpt *tlsrpt; /* reports that we send: worker 0's alone, else NULL */
     struct list probes, host_probes; /* engine/probe/ */
     bool draining;
