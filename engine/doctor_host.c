@@ -12,14 +12,14 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "engine/descriptors.h"
 #include "engine/doctor.h"
 #include "engine/engine_priv.h"
 
-#define CONNECT_MS    10000
-#define BANNER_MS     5000
-#define OWN_PORT_MS   1000
-#define SPACE_WARN    10 /* per cent free */
-#define FILES_PER_JOB 2  /* a connection and a body */
+#define CONNECT_MS  10000
+#define BANNER_MS   5000
+#define OWN_PORT_MS 1000
+#define SPACE_WARN  10 /* per cent free */
 
 /* ---- connections ---- */
 
@@ -172,20 +172,19 @@ void doctor_space(struct doctor *d)
 
 void doctor_files(struct doctor *d)
 {
-    const struct conf *conf = engine_conf(d->e);
-    uint64_t wanted =
-        (uint64_t)(conf->delivery.connections + conf->submission.connections) * FILES_PER_JOB + 200;
-    struct rlimit limit;
+    uint64_t wanted = descriptors_wanted(engine_conf(d->e)), allowed;
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+    if (!descriptors_allowed(&allowed))
         return;
-    if (limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < wanted)
+    if (allowed < wanted)
         doctor_say(d, "descriptors", DOCTOR_WARN,
                    "raise LimitNOFILE= of the service, or lower the connections",
                    "%llu may be open, %llu are needed when every connection of the configuration is in use",
-                   (unsigned long long)limit.rlim_cur, (unsigned long long)wanted);
+                   (unsigned long long)allowed, (unsigned long long)wanted);
+    else if (allowed == UINT64_MAX)
+        doctor_say(d, "descriptors", DOCTOR_OK, NULL, "any number may be open");
     else
-        doctor_say(d, "descriptors", DOCTOR_OK, NULL, "%llu may be open", (unsigned long long)limit.rlim_cur);
+        doctor_say(d, "descriptors", DOCTOR_OK, NULL, "%llu may be open", (unsigned long long)allowed);
 }
 
 /* DNSSEC, certificates and DKIM hang on it. */

@@ -14,6 +14,7 @@
 
 #include "base/mem.h"
 #include "engine/dkim/key.h"
+#include "engine/descriptors.h"
 #include "engine/engine.h"
 #include "webui-api/api.h"
 
@@ -95,6 +96,8 @@ static void reload(struct engine *engine, const char *file)
             log_error(NULL, "reload.refused", LOG_STR("why", buf_str(&notes)));
         else
             log_info(NULL, "reload.done", LOG_STR("notes", buf_str(&notes)));
+        if (!e)
+            descriptors_check(engine_conf(engine));
     }
     yaml_errors_fini(&errors);
 }
@@ -153,6 +156,7 @@ static int serve(const char *file)
         engine_destroy(engine);
         return fail(why);
     }
+    descriptors_check(engine_conf(engine));
     log_info(NULL, "start", LOG_STR("version", HAYAUMA_VERSION), LOG_INT("pid", getpid()));
     mind_signals(engine, &signals, file);
     log_info(NULL, "stop.draining");

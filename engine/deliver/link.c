@@ -15,7 +15,8 @@
 #include "engine/deliver/deliver_priv.h"
 #include "engine/shaping.h"
 
-#define STS_CHANGES_MS 600000 /* a policy that changes with every look stops nothing for ever */
+#define DESCRIPTORS_SAY_MS 60000
+#define STS_CHANGES_MS     600000 /* a policy that changes with every look stops nothing for ever */
 
 static void next_host(struct link *link);
 static void next_address(struct link *link);
@@ -409,6 +410,21 @@ static void stop_walking(struct link *link)
     site_kick(link->site);
 }
 
+/* None is left to us: that says nothing about the host.  Its mail waits, and no attempt is counted. */
+static void note_no_descriptor(struct link *link)
+{
+    struct deliver *d = link->d;
+    uint64_t now_ms = worker_now_ms(d->w);
+
+    link->hosts_were_busy = true;
+    link->busy_with = "descriptors";
+    if (d->descriptors_said_ms && now_ms - d->descriptors_said_ms < DESCRIPTORS_SAY_MS)
+        return;
+    d->descriptors_said_ms = now_ms;
+    log_warn(&d->w->log, "descriptors.out",
+             LOG_STR("hint", "raise LimitNOFILE= of the service (ulimit -n), or lower delivery.connections"));
+}
+
 /* Connects to the current address when the limits let it; may wait for that.  False: not to this one. */
 static bool try_address(struct link *link)
 {
@@ -428,6 +444,11 @@ static bool try_address(struct link *link)
     stop_walking(link);
     if (!e)
         return true;
+    if (e == ERR_FULL) {
+        note_no_descriptor(link);
+        drop_session(link);
+        return false;
+    }
     outcome_local(&o, OUTCOME_DEFERRED, STAGE_CONNECT, 451, "4.4.1", "connect to %s[%s]: %s%s",
                   link->host->name, link->remote, err_text(e),
                   e == ERR_INVALID ? " (source address cannot be bound)" : "");

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "engine/deliver/deliver_priv.h"
+#include "engine/descriptors.h"
 #include "engine/shaping.h"
 
 #define JOBS_PER_OPENING 4 /* a link that is being opened counts as capacity for that many jobs */
@@ -66,7 +67,6 @@ static void on_alarm(struct alarm *a)
     uint64_t now = worker_now_ms(s->d->w);
 
     replies_on_alarm(s);
-    quiet_on_alarm(s);
     if (s->open_after_ms > now) /* what is still ahead rings again */
         site_set_alarm(s, s->open_after_ms);
     if (s->paced_until_ms > now)
@@ -112,12 +112,11 @@ static struct site *create(struct deliver *d, char *key, const struct group *gro
     buf_putf(&pool, "group:%s", group->name);
     s->pool = permit_pool(d->w->shared->limits, buf_str(&pool), group->limits.connections);
     buf_fini(&pool);
-    s->global = permit_pool(d->w->shared->limits, "all", (uint32_t)worker_conf(d->w)->delivery.connections);
+    s->global = permit_pool(d->w->shared->limits, "all", descriptors_connections(worker_conf(d->w)));
     shape_init(s);
     permit_waiter_init(&s->waiter, &d->w->inbox, on_permit);
     permit_waiter_init(&s->global_waiter, &d->w->inbox, on_global_permit);
     replies_init(s);
-    quiet_init(s);
     list_push_back(&d->all_sites, &s->node);
     map_put(&d->sites, bytes_of(s->key), s);
     COUNT(d->w, sites);
@@ -161,7 +160,6 @@ void site_maybe_free(struct site *s)
     list_remove(&s->node);
     UNCOUNT(d->w, sites);
     replies_fini(s);
-    quiet_fini(s);
     for (size_t i = 0; i < s->host_count; i++)
         mem_free(s->hosts[i].name);
     mem_free(s->hosts);
@@ -221,9 +219,7 @@ void site_make_stale(struct site *s)
 
 uint64_t site_rest_until_ms(const struct site *s)
 {
-    uint64_t until_ms = MAX_OF(s->rest.until_ms, shaped_suspended_until_ms(s->shaped));
-
-    return s->quiet ? MAX_OF(until_ms, quiet_until_ms(s)) : until_ms;
+    return MAX_OF(s->rest.until_ms, shaped_suspended_until_ms(s->shaped));
 }
 
 bool site_is_resting(const struct site *s)
@@ -238,7 +234,6 @@ void site_on_alive(struct site *s)
     s->rest = (struct suspension){0};
     if (!rested)
         return;
-    shaped_reached(s->shaped);
     LIST_FOREACH_SAFE (node,
                        &s->dests) /* another link had failed meanwhile: what it sent to disk may go on */
         dest_kick_soon(LIST_ENTRY(node, struct dest, site_node));
@@ -312,24 +307,16 @@ static bool body_is_there(struct dest *dest, struct job *job)
     return false;
 }
 
-static bool is_too_old(const struct dest *dest, const struct message *m)
-{
-    const struct group *group = dest->site->group;
-    int64_t now = clock_unix();
-
-    return retry_is_expired(&group->retry, m->accepted_unix, now) &&
-           retry_is_expired(&group->retry, m->accepted_unix + quiet_age_off_s(dest, group, m->accepted_unix),
-                            now);
-}
-
 /* What lay on disk too long is given up before it is tried again; what has an end of its own, before any try.
  */
 static bool is_expired(struct dest *dest, struct job *job)
 {
+    const struct group *group = dest->site->group;
     const struct message *m = job->message;
     struct outcome o;
 
-    if (!message_is_over(m, clock_unix()) && (!job->rcpts[0].attempts || !is_too_old(dest, m)))
+    if (!message_is_over(m, clock_unix()) &&
+        (!job->rcpts[0].attempts || !retry_is_expired(&group->retry, m->accepted_unix, clock_unix())))
         return false;
     for (uint32_t i = 0; i < job->rcpt_count; i++) {
         const char *last = job->rcpts[i].last_text;
@@ -369,7 +356,6 @@ struct deliver_txn *site_take(struct site *s, struct link *link)
         return NULL;
     if (site_is_resting(s)) {
         replies_rest(s);
-        quiet_rest(s);
         return NULL;
     }
     for (struct strand *strand; (strand = turns_next(&s->turns, link_may_carry, link));) {
@@ -454,7 +440,7 @@ static bool wants_link(const struct site *s, enum job_class class)
 static bool open_links(struct site *s, enum job_class class)
 {
     while (s->turns.ready && wants_link(s, class)) {
-        if (s->open_after_ms > worker_now_ms(s->d->w) || !shape_may_send(s) || quiet_holds_back(s))
+        if (s->open_after_ms > worker_now_ms(s->d->w) || !shape_may_send(s))
             return false; /* a limit binds, not the links */
         if (s->group->limits.connection_rate.count > 0 && s->walkers >= WALKERS_MAX)
             return false; /* they come back when they have connected */
@@ -480,7 +466,6 @@ void site_kick(struct site *s)
         return;
     if (site_is_resting(s)) {
         replies_rest(s);
-        quiet_rest(s);
         return;
     }
     LIST_FOREACH_SAFE (node, &s->idle) {
@@ -511,7 +496,9 @@ static void rest(struct site *s, const struct outcome *o)
     if (s->rest.until_ms > now) /* links that were opened together fail together: that is one failure */
         return;
     site_set_alarm(s, suspension_start(&s->rest, o, &s->group->retry, now));
-    replies_on_rest(s, o);
+    log_warn(&s->d->w->log, "site.suspended", LOG_STR("group", s->group->name),
+             LOG_STR("mx", s->hosts[0].name), LOG_INT("seconds", (s->rest.until_ms - now) / 1000),
+             LOG_STR("why", o->text));
     LIST_FOREACH_SAFE (node, &s->dests)
         dest_go_cold(LIST_ENTRY(node, struct dest, site_node));
 }

@@ -470,6 +470,10 @@ static void handshake(struct conn *c)
     if (rc == GNUTLS_E_SUCCESS) {
         c->want_write = false;
         c->state = CONN_OPEN;
+        if (c->raw_at == c->raw_left.len) { /* it was as long as a chain of certificates; replies are short */
+            buf_fini(&c->raw_left);
+            c->raw_at = 0;
+        }
         update_poll(c);
         c->events.on_handshake(c->arg, OK, "");
         if (c->state == CONN_OPEN && !c->paused && c->tls)

@@ -10,6 +10,7 @@
 
 #define RESUME_MAX      2000
 #define RESUME_LIFE_S   7200
+#define PRIORITIES_MAX  64     /* different ones that are kept: policies have fewer */
 #define CERTIFICATE_MAX 131072 /* octets of one handshake message: the whole chain */
 
 struct resumable {
@@ -18,6 +19,12 @@ struct resumable {
     gnutls_datum_t data;
     struct tls_seen seen;
     int64_t until_unix;
+};
+
+/* Eight KB that all sessions of one rule share: GnuTLS counts them. */
+struct tls_priority {
+    char *text; /* owned */
+    gnutls_priority_t compiled;
 };
 
 struct tls_client *tls_client_create(void)
@@ -39,6 +46,18 @@ static void resumable_destroy(struct tls_client *t, struct resumable *r)
     mem_free(r);
 }
 
+static void forget_priorities(struct tls_client *t)
+{
+    struct tls_priority *p;
+
+    for (size_t at = 0; (p = map_next(&t->priorities, &at));) {
+        gnutls_priority_deinit(p->compiled); /* sessions keep theirs */
+        mem_free(p->text);
+        mem_free(p);
+    }
+    map_fini(&t->priorities);
+}
+
 void tls_client_destroy(struct tls_client *t)
 {
     if (!t)
@@ -46,6 +65,7 @@ void tls_client_destroy(struct tls_client *t)
     LIST_FOREACH_SAFE (node, &t->by_age)
         resumable_destroy(t, LIST_ENTRY(node, struct resumable, node));
     tls_trusts_fini(&t->trusts);
+    forget_priorities(t);
     map_fini(&t->sessions);
     pthread_mutex_destroy(&t->lock);
     mem_free(t);
@@ -70,6 +90,27 @@ static char *priority_of(const struct tls_client_options *o)
         return mem_strdup(o->priority);
     return text_format("NORMAL:-VERS-ALL:%s%s", versions[o->min_version],
                        o->level <= TLS_STS_TESTING ? "" : ":-RSA");
+}
+
+/* False: the text is not understood from *error_at on, which points into it. */
+static bool set_priority(struct tls_client *t, gnutls_session_t session, const char *text,
+                         const char **error_at)
+{
+    pthread_mutex_lock(&t->lock);
+    struct tls_priority *p = map_find(&t->priorities, bytes_of(text));
+    gnutls_priority_t compiled;
+
+    if (!p && gnutls_priority_init(&compiled, text, error_at) == 0) {
+        if (t->priorities.count >= PRIORITIES_MAX)
+            forget_priorities(t);
+        p = MEM_NEW(struct tls_priority);
+        p->text = mem_strdup(text);
+        p->compiled = compiled;
+        map_put(&t->priorities, bytes_of(p->text), p);
+    }
+    bool set = p && gnutls_priority_set(session, p->compiled) == 0;
+    pthread_mutex_unlock(&t->lock);
+    return set;
 }
 
 static void set_names(struct session_extra *extra, const struct tls_client_options *o)
@@ -128,8 +169,7 @@ gnutls_session_t tls_client_session(struct tls_client *t, const struct tls_clien
         return NULL;
     char *priority = priority_of(o);
     gnutls_init(&session, GNUTLS_CLIENT | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL);
-    int rc = gnutls_priority_set_direct(session, priority, &error_at);
-    if (rc < 0) {
+    if (!set_priority(t, session, priority, &error_at)) {
         snprintf(why, why_bytes, "TLS priority string is not understood from \"%s\"",
                  error_at ? error_at : priority);
         gnutls_deinit(session);

@@ -55,7 +55,8 @@ void tls_trusts_fini(struct tls_trusts *all);
 struct tls_client {
     pthread_mutex_t lock;
     struct tls_trusts trusts;
-    struct map sessions; /* by cache key */
+    struct map priorities; /* struct tls_priority, by text; a few, as policies name them */
+    struct map sessions;   /* by cache key */
     struct list by_age;
     size_t session_count;
 };

@@ -159,14 +159,12 @@ static void put_domains(struct buf *out, const struct tlsrpt_in *in)
     json_end(out, ']');
 }
 
-static void put_head(struct buf *out, const struct tlsrpt_in *in, const struct received_from *from)
+static void put_head(struct buf *out, const struct tlsrpt_in *in, const char *via)
 {
     json_put_text(out, "organization", in->organization);
     json_put_text(out, "contact", in->contact);
     json_put_text(out, "report_id", in->report_id);
-    json_put_text(out, "via", from->via);
-    json_put_text(out, "dkim", from->dkim ? from->dkim : "");
-    json_put_text(out, "signer", from->signer ? from->signer : "");
+    json_put_text(out, "via", via);
     json_put_int(out, "at_unix", clock_unix());
     json_put_int(out, "begin_unix", in->begin_unix);
     json_put_int(out, "end_unix", in->end_unix);
@@ -204,7 +202,7 @@ static size_t cut_failures(struct tlsrpt_in *in, size_t max)
 }
 
 /* Head and gzipped report, small enough to be kept.  False: not even without failure-details. */
-static bool value_of(struct tlsrpt_in *in, const struct received_from *from, struct buf *value)
+static bool value_of(struct tlsrpt_in *in, const char *via, struct buf *value)
 {
     size_t cut = 0;
 
@@ -214,7 +212,7 @@ static bool value_of(struct tlsrpt_in *in, const struct received_from *from, str
         tlsrpt_in_format(in, &json);
         buf_clear(value);
         json_begin(value, NULL, '{');
-        put_head(value, in, from);
+        put_head(value, in, via);
         json_put_count(value, "failures_left_out", cut);
         json_end(value, '}');
         buf_putc(value, '\n');
@@ -242,7 +240,7 @@ static void put_answer(struct taking *t, const struct tlsrpt_in *in, const char 
     json_begin(t->answer, NULL, '{');
     json_put_text(t->answer, "key", key);
     json_put_bool(t->answer, "new", is_new);
-    put_head(t->answer, in, t->from);
+    put_head(t->answer, in, t->from->via);
     json_end(t->answer, '}');
 }
 
@@ -252,7 +250,7 @@ static enum err take_parsed(struct taking *t, struct tlsrpt_in *in, struct bytes
     BUF_LOCAL(value);
 
     key_of(in, json, &key);
-    if (!value_of(in, t->from, &value)) {
+    if (!value_of(in, t->from->via, &value)) {
         t->why = "it is too large to be kept";
         return ERR_FULL;
     }
@@ -270,9 +268,8 @@ static enum err take_parsed(struct taking *t, struct tlsrpt_in *in, struct bytes
     t->taken++;
     put_answer(t, in, buf_str(&key), is_new);
     log_info(NULL, "tlsrpt.received", LOG_STR("from", in->organization), LOG_STR("report", in->report_id),
-             LOG_STR("via", t->from->via), LOG_STR("dkim", t->from->dkim ? t->from->dkim : "-"),
-             LOG_INT("successful", in->successful), LOG_INT("failed", in->failed),
-             LOG_STR("new", is_new ? "yes" : "no"));
+             LOG_STR("via", t->from->via), LOG_INT("successful", in->successful),
+             LOG_INT("failed", in->failed), LOG_STR("new", is_new ? "yes" : "no"));
     return OK;
 }
 

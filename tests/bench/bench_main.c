@@ -234,10 +234,10 @@ static void own_build(char out[PATH_MAX])
 static int cmd_run(int argc, char **argv)
 {
     char build[PATH_MAX];
-    struct run_opts o = {.build = build, .repeat = 1, .sessions = 50, .rcpts = 1, .kills = 3};
+    struct run_opts o = {.build = build, .repeat = 1, .kills = 3, .delay_ms = UINT64_MAX};
+    char names[256], wanted[300];
     const struct opt opts[] = {
-        {"profile", OPT_TEXT, &o.profile, 0, 0,
-         "relay, tls, distant, backlog, domains or crash, as below; prints a table"},
+        {"profile", OPT_TEXT, &o.profile, 0, 0, "one of those below; prints a table"},
         {"workload", OPT_TEXT, &o.workload, 0, 0, "W1 plain, W4 100 ms away, W5 TLS out, W6 TLS in and out"},
         {"build", OPT_TEXT, &o.build, 0, 0, "where hayaumad is (this program's build folder)"},
         {"repeat", OPT_COUNT, &o.repeat, 1, 1000, "runs, each with a fresh daemon (1)"},
@@ -245,6 +245,11 @@ static int cmd_run(int argc, char **argv)
         {"bytes", OPT_COUNT, &o.bytes, 1, 1 << 30, "of the body (10240)"},
         {"sessions", OPT_COUNT, &o.sessions, 1, 10000, "submitting at once (50)"},
         {"rcpts", OPT_COUNT, &o.rcpts, 1, 1000, "recipients of each message (1)"},
+        {"connections", OPT_COUNT, &o.connections, 1, 30000, "to the sink at most (100)"},
+        {"delay-ms", OPT_COUNT, &o.delay_ms, 0, 600000,
+         "the sink holds each group of replies so long, other than the profile's"},
+        {"fill", OPT_COUNT, &o.fill, 1, SEEN_MAX / 2,
+         "recipients laid into the queue first, where the profile does"},
         {"domains", OPT_COUNT, &o.domains, 1, UINT32_MAX, "recipient domains, other than the profile's"},
         {"json", OPT_FLAG, &o.json, 0, 0, "one JSON object a run instead of a table or key=value"},
         {"kills", OPT_COUNT, &o.kills, 1, 1000, "of profile crash (3)"},
@@ -255,8 +260,10 @@ static int cmd_run(int argc, char **argv)
     int e = read_opts("run", argc, argv, opts, COUNT_OF(opts), profile_explain);
     if (!e && (o.profile != NULL) == (o.workload != NULL))
         e = complain("--profile or --workload", "one of them is needed");
+    profile_names(names, sizeof names);
+    snprintf(wanted, sizeof wanted, "is one of %s", names);
     if (!e && o.profile && !profile_find(o.profile))
-        e = complain("--profile", "is one of relay, tls, distant, backlog, domains, crash");
+        e = complain("--profile", wanted);
     if (!e && o.workload && !run_is_workload(o.workload))
         e = complain("--workload", "is one of W1, W4, W5, W6");
     if (e)

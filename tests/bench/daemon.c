@@ -55,6 +55,14 @@ static bool write_file(const struct daemon *d, const char *name, struct buf *tex
     return fclose(f) == 0 && written;
 }
 
+static bool make_dkim_key(const struct daemon *d)
+{
+    char path[160];
+
+    snprintf(path, sizeof path, "%s/dkim.pem", d->folder);
+    return access(path, R_OK) == 0 || wire_make_rsa_key(path);
+}
+
 static bool write_config(const struct daemon *d, const struct daemon_opts *opts)
 {
     BUF_LOCAL(conf);
@@ -69,6 +77,13 @@ static bool write_config(const struct daemon *d, const struct daemon_opts *opts)
              d->folder, d->folder, d->port, opts->tls_in ? "starttls" : "none", d->folder, d->folder,
              opts->dns_port ? opts->dns_port : 9U, d->folder);
     buf_putf(&policy, "groups:\n  - name: default\n    starttls: %s\n", opts->tls_out ? "require" : "off");
+    if (opts->connections > DAEMON_CONNECTIONS)
+        buf_putf(&conf, "delivery:\n  connections: %u\n", opts->connections + DAEMON_CONNECTIONS);
+    if (opts->dkim && !make_dkim_key(d))
+        return false;
+    if (opts->dkim)
+        buf_putf(&conf, "dkim:\n  keys:\n    - {domain: source.example, selector: bench, key: %s/dkim.pem}\n",
+                 d->folder);
     if (opts->dns_port)
         buf_putf(&policy, "    dane: off\n    mta_sts: off\n    port: %u\n", opts->sink_port);
     else
@@ -77,7 +92,14 @@ static bool write_config(const struct daemon *d, const struct daemon_opts *opts)
              "    limits: {connections: %u, connections_per_host: %u, messages_per_connection: 0,"
              " recipients_per_transaction: 50}\n"
              "    retry: {schedule: [2s, 5s, 10s], jitter: \"10%%\"}\n",
-             DAEMON_CONNECTIONS, DAEMON_CONNECTIONS);
+             opts->connections, opts->connections);
+    if (opts->trap_port)
+        buf_putf(&policy,
+                 "  - name: trap\n    match: [" DAEMON_TRAP_DOMAIN "]\n    starttls: off\n    route:\n"
+                 "      smarthost: [\"127.0.0.1:%u\"]\n"
+                 "    limits: {connections: %u, connections_per_host: %u}\n"
+                 "    retry: {schedule: [2s, 5s, 10s], jitter: \"10%%\"}\n",
+                 opts->trap_port, DAEMON_CONNECTIONS, DAEMON_CONNECTIONS);
     return write_file(d, "hayauma.yaml", &conf) && write_file(d, "policy.yaml", &policy);
 }
 
@@ -150,7 +172,7 @@ bool daemon_start(struct daemon *d, const struct daemon_opts *opts)
     return false;
 }
 
-static bool read_cpu(pid_t pid, struct daemon_usage *out)
+bool process_cpu(pid_t pid, struct daemon_usage *out)
 {
     char path[64], line[1024];
     unsigned long long user, system;
@@ -195,7 +217,7 @@ bool daemon_usage(const struct daemon *d, struct daemon_usage *out)
 {
     struct daemon_usage u = {0};
 
-    if (d->pid == 0 || !read_cpu(d->pid, &u) || !read_pss(d->pid, &u))
+    if (d->pid == 0 || !process_cpu(d->pid, &u) || !read_pss(d->pid, &u))
         return false;
     *out = u;
     return true;
@@ -259,14 +281,60 @@ static bool run_program(const char *build, const char *name, char *const args[],
     return pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-bool daemon_retry_all(const struct daemon *d, const char *build)
+bool daemon_cli(const struct daemon *d, const char *build, char *const args[], char *out, size_t size)
 {
-    char name[] = "hayauma", option[] = "--socket", queue[] = "queue", retry[] = "retry", all[] = "--all";
-    char socket_path[160], said[256];
-    char *const args[] = {name, option, socket_path, queue, retry, all, NULL};
+    char name[] = "hayauma", option[] = "--socket", socket_path[160];
+    char *all[16] = {name, option, socket_path};
+    size_t count = 3;
 
     snprintf(socket_path, sizeof socket_path, "%s/api.sock", d->folder);
-    return run_program(build, name, args, said, sizeof said);
+    while (*args && count < COUNT_OF(all) - 1)
+        all[count++] = *args++;
+    return run_program(build, name, all, out, size);
+}
+
+bool daemon_retry_all(const struct daemon *d, const char *build)
+{
+    char queue[] = "queue", retry[] = "retry", option[] = "--all", said[256];
+    char *const args[] = {queue, retry, option, NULL};
+
+    return daemon_cli(d, build, args, said, sizeof said);
+}
+
+uint64_t daemon_written_bytes(const struct daemon *d)
+{
+    char path[64], line[128];
+    unsigned long long bytes = 0;
+
+    snprintf(path, sizeof path, "/proc/%d/io", (int)d->pid);
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return 0;
+    while (fgets(line, sizeof line, f) && sscanf(line, "write_bytes: %llu", &bytes) != 1)
+        ;
+    fclose(f);
+    return bytes;
+}
+
+static uint64_t spool_sum;
+
+static int add_one(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+    (void)path;
+    (void)at;
+    if (type == FTW_F)
+        spool_sum += (uint64_t)st->st_blocks * 512;
+    return 0;
+}
+
+uint64_t daemon_spool_bytes(const struct daemon *d)
+{
+    char path[160];
+
+    spool_sum = 0;
+    snprintf(path, sizeof path, "%s/data/spool", d->folder);
+    nftw(path, add_one, 16, FTW_PHYS);
+    return spool_sum;
 }
 
 void daemon_version(const char *build, char *out, size_t size)

@@ -11,14 +11,18 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define DAEMON_CONNECTIONS 100 /* at most to the sink */
+#define DAEMON_CONNECTIONS 100 /* at most to the sink, unless the options say more */
+#define DAEMON_TRAP_DOMAIN "trap.example.test"
 
 struct daemon_opts {
     const char *build; /* the folder with hayaumad.  Borrowed */
     uint16_t sink_port;
+    unsigned connections; /* to the sink at most */
     bool tls_in, tls_out;
-    uint16_t dns_port; /* not 0: no smart host; destinations are found there, and the sink's port is that of
-                          all MX */
+    bool dkim;          /* signs what comes from source.example with a new RSA-2048 key */
+    uint16_t trap_port; /* not 0: where DAEMON_TRAP_DOMAIN is delivered, by a group of its own */
+    uint16_t dns_port;  /* not 0: no smart host; destinations are found there, and the sink's port is that of
+                           all MX */
 };
 
 struct daemon {
@@ -37,6 +41,14 @@ bool daemon_prepare(struct daemon *d);
 /* Returns when it answers, false (and the reason on stderr) when it ends or stays silent for 20 s. */
 bool daemon_start(struct daemon *d, const struct daemon_opts *opts);
 bool daemon_usage(const struct daemon *d, struct daemon_usage *out);
+/* The same of any process; PSS stays 0. */
+bool process_cpu(pid_t pid, struct daemon_usage *out);
+/* What the daemon had written to its files so far, and what its spool holds on the disk. */
+uint64_t daemon_written_bytes(const struct daemon *d);
+uint64_t daemon_spool_bytes(const struct daemon *d);
+/* Runs `hayauma ARGS…` against the daemon; args end with NULL and begin with the command's first word.  Its
+ * output's beginning is in out. */
+bool daemon_cli(const struct daemon *d, const char *build, char *const args[], char *out, size_t size);
 /* SIGTERM, and SIGKILL after 30 s.  True when it ended with status 0. */
 bool daemon_stop(struct daemon *d);
 /* SIGKILL: as a crash, with what the kernel has of its files kept. */

@@ -11,3 +11,6 @@ struct workload;
 const struct workload *profile_find(const char *name); /* NULL: none of that name */
 /* What each does, for `run --help`. */
 void profile_explain(FILE *to);
+
+/* "relay, tls, …", cut at size. */
+void profile_names(char *out, size_t size);

@@ -74,9 +74,36 @@ uint64_t run_domains(const struct run *run)
     return run->opts->domains ? run->opts->domains : run->workload->domains;
 }
 
+uint64_t run_sessions(const struct run *run)
+{
+    return run->opts->sessions ? run->opts->sessions : run->workload->sessions ? run->workload->sessions : 50;
+}
+
+uint64_t run_rcpts(const struct run *run)
+{
+    return run->opts->rcpts ? run->opts->rcpts : MAX_OF(run->workload->rcpts, UINT64_C(1));
+}
+
+uint64_t run_connections(const struct run *run)
+{
+    return run->opts->connections       ? run->opts->connections
+           : run->workload->connections ? run->workload->connections
+                                        : DAEMON_CONNECTIONS;
+}
+
+uint64_t run_delay_ms(const struct run *run)
+{
+    return run->opts->delay_ms != UINT64_MAX ? run->opts->delay_ms : run->workload->delay_ms;
+}
+
+uint64_t run_fill(const struct run *run)
+{
+    return run->opts->fill ? run->opts->fill : run->workload->fill;
+}
+
 uint64_t run_first(const struct run *run)
 {
-    return (uint64_t)WARM_UP * run->opts->rcpts;
+    return (uint64_t)WARM_UP * run_rcpts(run);
 }
 
 pid_t run_fork(void)
@@ -118,7 +145,8 @@ bool run_start_sink(struct run *run, uint16_t *port)
     char cert[160], key[160];
     struct ip ip = sink_ip(run);
     struct sink_opts opts = {.listener = wire_listen(&ip, port),
-                             .delay_ms = run->workload->delay_ms,
+                             .delay_ms = run_delay_ms(run),
+                             .chunking = run->workload->chunking,
                              .marks = run->marks,
                              .mark_count = run->mark_count};
 
@@ -139,7 +167,7 @@ bool run_start_sink(struct run *run, uint16_t *port)
     return run->sink > 0;
 }
 
-static void stop_child(pid_t *pid)
+void run_stop_child(pid_t *pid)
 {
     if (*pid > 0) {
         kill(*pid, SIGTERM);
@@ -150,7 +178,7 @@ static void stop_child(pid_t *pid)
 
 void run_stop_sink(struct run *run)
 {
-    stop_child(&run->sink);
+    run_stop_child(&run->sink);
 }
 
 bool run_start(struct run *run)
@@ -165,21 +193,22 @@ void run_sample(struct run *run)
 
     if (daemon_usage(&run->daemon, &u))
         run->pss_peak = MAX_OF(run->pss_peak, u.pss_bytes);
+    run->spool_peak = MAX_OF(run->spool_peak, daemon_spool_bytes(&run->daemon));
 }
 
 bool run_start_source(struct run *run, uint64_t first, uint64_t messages, pid_t *pid)
 {
-    const struct run_opts *o = run->opts;
     struct source_opts opts = {.ip = {4, {127, 0, 0, 1}},
                                .port = run->daemon.port,
-                               .sessions = (unsigned)o->sessions,
-                               .rcpts = (unsigned)o->rcpts,
+                               .sessions = (unsigned)run_sessions(run),
+                               .rcpts = (unsigned)run_rcpts(run),
                                .domains = (unsigned)run_domains(run),
                                .messages = messages,
                                .body_bytes = run_bytes(run),
                                .first = first,
                                .idle_ms = SOURCE_LIMIT_MS,
                                .starttls = run->workload->tls_in,
+                               .chunking = run->workload->chunking,
                                .sender = "sender@source.example",
                                .connect_tries = run->connect_tries,
                                .marks = run->marks};
@@ -207,7 +236,7 @@ bool run_await_source(struct run *run, pid_t pid, bool (*meanwhile)(struct run *
         going = !interrupted && (!meanwhile || meanwhile(run, arg));
     }
     if (!going) {
-        stop_child(&pid);
+        run_stop_child(&pid);
         return false;
     }
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
@@ -320,7 +349,7 @@ static bool measure(struct run *run, unsigned no)
 
 static bool make_marks(struct run *run)
 {
-    uint64_t count = run_first(run) + run_messages(run) * run->opts->rcpts;
+    uint64_t count = run_first(run) + MAX_OF(2 * run_messages(run) * run_rcpts(run), run_fill(run));
     void *at = count > SEEN_MAX ? MAP_FAILED
                                 : mmap(NULL, count * sizeof *run->marks, PROT_READ | PROT_WRITE,
                                        MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -345,13 +374,16 @@ static bool run_once(const struct run_opts *opts, struct board *board, unsigned 
         .how = {.build = opts->build, .tls_in = workload->tls_in, .tls_out = workload->tls_out}};
     bool exact = false;
 
+    run.how.connections = (unsigned)run_connections(&run);
+
     memset(board, 0, sizeof *board);
     if ((!opts->profile || make_marks(&run)) && daemon_prepare(&run.daemon))
         exact = workload->measure(&run, no);
     if (run.daemon.pid > 0)
         daemon_stop(&run.daemon);
-    stop_child(&run.sink);
-    stop_child(&run.nameserver);
+    run_stop_child(&run.sink);
+    run_stop_child(&run.nameserver);
+    run_stop_child(&run.trap);
     if (run.marks)
         munmap(run.marks, run.mark_count * sizeof *run.marks);
     if (run.daemon.folder[0] && (opts->keep || (!exact && !interrupted)))

@@ -18,6 +18,9 @@ struct workload {
     const char *name;
     uint64_t messages, delay_ms, bytes, domains;
     bool tls_in, tls_out;
+    uint64_t sessions, rcpts, connections;   /* 0: 50, 1, 100 */
+    uint64_t fill;                           /* recipients laid into the queue before the daemon starts */
+    bool chunking;                           /* BDAT in and out */
     bool by_dns;                             /* finds the sink by MX records instead of a smart host */
     bool (*measure)(struct run *, unsigned); /* prints; true when exact */
     const char *help;                        /* NULL for the workloads */
@@ -27,6 +30,7 @@ struct workload {
 struct board {
     struct sink_counts sink;
     struct source_result source;
+    struct sink_counts trap; /* of the receiver that holds up mail */
     uint64_t dns_queries;
 };
 
@@ -38,9 +42,9 @@ struct run {
     struct board *board; /* shared memory, as are the marks */
     struct mark *marks;  /* by delivery number; NULL for the workloads */
     uint64_t mark_count;
-    pid_t sink, nameserver; /* 0: not running */
-    uint64_t connect_tries; /* of each session of the source in a row; 0: as it does by itself */
-    uint64_t pss_peak;
+    pid_t sink, nameserver, trap; /* 0: not running */
+    uint64_t connect_tries;       /* of each session of the source in a row; 0: as it does by itself */
+    uint64_t pss_peak, spool_peak;
 };
 
 #define RUN_SETTLE_MS 1000 /* late copies, log lines, clean-up */
@@ -50,6 +54,12 @@ pid_t run_fork(void); /* the child ends with us */
 uint64_t run_messages(const struct run *run);
 uint64_t run_bytes(const struct run *run);
 uint64_t run_domains(const struct run *run);
+uint64_t run_sessions(const struct run *run);
+uint64_t run_rcpts(const struct run *run);
+uint64_t run_connections(const struct run *run);
+uint64_t run_delay_ms(const struct run *run);
+uint64_t run_fill(const struct run *run);
+void run_stop_child(pid_t *pid);
 /* Starts the sink; *port 0 chooses one. */
 bool run_start_sink(struct run *run, uint16_t *port);
 void run_stop_sink(struct run *run);

@@ -4,7 +4,8 @@
  *   BANNER → EHLO → [STARTTLS → (handshake) → EHLO] → [AUTH] → MAIL → RCPT × n → DATA → DOT → MAIL …
  *                                                               └── refused ──→ RSET ──┘
  *
- * With PIPELINING, MAIL, RCPTs and DATA are said together; then the same states only hear.
+ * With PIPELINING, MAIL, RCPTs and DATA are said together; then the same states only hear.  With CHUNKING
+ * there is no DATA: the content goes as one BDAT once the recipients are answered.
  */
 #include "tests/bench/source.h"
 
@@ -29,12 +30,12 @@ struct session {
     struct source *source; /* borrowed */
     struct wire wire;
     enum state state;
-    struct list node;                    /* in source->resting while RESTING */
-    bool pipelining, offers_tls, spoken; /* spoken: MAIL, RCPT and DATA are under way together */
-    uint64_t number;                     /* first delivery number of the message */
-    unsigned heard, taken;               /* RCPT replies, and how many said 250 */
-    uint64_t done;                       /* messages on this connection */
-    unsigned failures;                   /* to connect, in a row */
+    struct list node;                              /* in source->resting while RESTING */
+    bool pipelining, offers_tls, chunking, spoken; /* spoken: MAIL, RCPT and DATA are under way together */
+    uint64_t number;                               /* first delivery number of the message */
+    unsigned heard, taken;                         /* RCPT replies, and how many said 250 */
+    uint64_t done;                                 /* messages on this connection */
+    unsigned failures;                             /* to connect, in a row */
     uint64_t mail_us, dot_us, heard_ms, again_ms;
 };
 
@@ -107,7 +108,7 @@ static void connect_session(struct session *s)
 
     s->state = BANNER;
     s->done = 0;
-    s->spoken = s->pipelining = s->offers_tls = false;
+    s->spoken = s->pipelining = s->offers_tls = s->chunking = false;
     s->heard_ms = clock_now_ms();
     if (!wire_connect(&s->wire, src->epoll, &src->opts->ip, src->opts->port, s))
         lose_session(s);
@@ -125,10 +126,9 @@ static void put_rcpt(struct session *s, unsigned i)
                  (unsigned long long)(number % o->domains));
 }
 
-static void put_body(struct session *s)
+static void put_content(const struct session *s, struct buf *out)
 {
     const struct source_opts *o = s->source->opts;
-    struct buf *out = &s->wire.out;
 
     buf_putf(out,
              "From: <%s>\r\nTo: list@example.test\r\nSubject: message %llu\r\n"
@@ -139,7 +139,21 @@ static void put_body(struct session *s)
         buf_putf(out, "X-Campaign: %s\r\n", o->campaign);
     buf_puts(out, "\r\n");
     buf_put(out, buf_bytes(&s->source->body));
-    buf_puts(out, ".\r\n");
+}
+
+static void put_body(struct session *s)
+{
+    put_content(s, &s->wire.out);
+    buf_puts(&s->wire.out, ".\r\n");
+}
+
+static void put_chunk(struct session *s)
+{
+    BUF_LOCAL(content);
+
+    put_content(s, &content);
+    buf_putf(&s->wire.out, "BDAT %zu LAST\r\n", content.len);
+    buf_put(&s->wire.out, buf_bytes(&content));
 }
 
 static enum state say_mail(struct session *s)
@@ -153,14 +167,15 @@ static enum state say_mail(struct session *s)
     if (s->spoken) {
         for (unsigned i = 0; i < o->rcpts; i++)
             put_rcpt(s, i);
-        buf_puts(&s->wire.out, "DATA\r\n");
+        if (!s->chunking)
+            buf_puts(&s->wire.out, "DATA\r\n");
     }
     return MAIL;
 }
 
 static enum state say_ehlo(struct session *s)
 {
-    s->pipelining = s->offers_tls = false;
+    s->pipelining = s->offers_tls = s->chunking = false;
     buf_puts(&s->wire.out, "EHLO source.example\r\n");
     return EHLO;
 }
@@ -271,6 +286,20 @@ static enum state drop_message(struct session *s, unsigned code)
     return RSET;
 }
 
+static void mark_content_sent(struct session *s)
+{
+    s->dot_us = clock_now_us();
+    if (s->source->opts->marks)
+        mark_dot(s);
+}
+
+static enum state say_chunk(struct session *s)
+{
+    put_chunk(s);
+    mark_content_sent(s);
+    return DOT;
+}
+
 static enum state on_banner(struct session *s)
 {
     s->source->result->connections++;
@@ -318,10 +347,12 @@ static enum state on_rcpt(struct session *s, unsigned code)
             put_rcpt(s, s->heard);
         return RCPT;
     }
-    if (s->spoken)
+    if (s->spoken && !s->chunking)
         return DATA;
     if (s->taken == 0)
         return drop_message(s, code);
+    if (s->chunking)
+        return say_chunk(s);
     buf_puts(&s->wire.out, "DATA\r\n");
     return DATA;
 }
@@ -335,9 +366,7 @@ static enum state on_data(struct session *s, unsigned code)
                  ".\r\n"); /* RFC 2920 §3.1: 354 without a recipient; an empty message ends it */
     else
         put_body(s);
-    s->dot_us = clock_now_us();
-    if (s->source->opts->marks)
-        mark_dot(s);
+    mark_content_sent(s);
     return DOT;
 }
 
@@ -381,6 +410,7 @@ static bool on_line(struct session *s, struct bytes line)
         struct bytes word = bytes_skip(line, 4);
         s->pipelining = s->pipelining || bytes_ieq(word, BYTES("PIPELINING"));
         s->offers_tls = s->offers_tls || bytes_ieq(word, BYTES("STARTTLS"));
+        s->chunking = s->chunking || (s->source->opts->chunking && bytes_ieq(word, BYTES("CHUNKING")));
     }
     if (line.len > 3 && line.at[3] == '-')
         return true;

@@ -24,6 +24,7 @@ struct source_opts {
     uint64_t connect_tries; /* in a row and 200 ms apart, then a session ends; 0: 5 */
     uint64_t idle_ms;       /* a session that hears nothing so long is given up */
     bool starttls;
+    bool chunking;               /* each message by one BDAT, where it is offered (RFC 3030) */
     const char *user, *password; /* NULL: no AUTH.  Borrowed */
     const char *campaign;        /* NULL: none.  Borrowed */
     const char *sender;          /* borrowed */

@@ -50,5 +50,8 @@ void wire_remember(struct wire *w, struct wire_tls *t);
 /* A self-signed ECDSA P-256 certificate for a name, as two PEM files of mode 0600. */
 bool wire_make_cert(const char *name, const char *cert_file, const char *key_file);
 
+/* A new RSA-2048 private key as a PEM file of mode 0600. */
+bool wire_make_rsa_key(const char *file);
+
 /* Listens on a loopback address; 0 chooses a port, and *port says which.  -1 on failure. */
 int wire_listen(const struct ip *ip, uint16_t *port);

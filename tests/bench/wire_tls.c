@@ -118,3 +118,17 @@ bool wire_make_cert(const char *name, const char *cert_file, const char *key_fil
         gnutls_x509_privkey_deinit(key);
     return made;
 }
+
+bool wire_make_rsa_key(const char *file)
+{
+    gnutls_x509_privkey_t key = NULL;
+    gnutls_datum_t pem = {0};
+    bool made = gnutls_x509_privkey_init(&key) == 0 &&
+                gnutls_x509_privkey_generate(key, GNUTLS_PK_RSA, 2048, 0) == 0 &&
+                gnutls_x509_privkey_export2(key, GNUTLS_X509_FMT_PEM, &pem) == 0 && save(file, &pem);
+
+    gnutls_free(pem.data);
+    if (key)
+        gnutls_x509_privkey_deinit(key);
+    return made;
+}
