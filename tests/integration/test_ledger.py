@@ -161,6 +161,7 @@ def test_csv_has_the_numbers_of_json(ledger):
     for key in ("domain", "cipher", "failure", "session", "fallback", "expiry", "expires"):
         rows = list(csv.DictReader(io.StringIO(daemon.hayauma("report", "tls", "--by", key, "--csv"))))
         report = daemon.json("report", "tls", "--by", key)
+        assert "HOUR" not in daemon.hayauma("report", "tls", "--by", key)
         assert [r[key] for r in rows] == [r[key] for r in report["rows"]]
         for row, shown in zip(rows, report["rows"]):
             assert {k: int(v) for k, v in row.items() if k != key} == {k: shown[k] for k in row if k != key}

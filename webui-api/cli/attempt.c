@@ -12,6 +12,17 @@ static void put_why(struct buf *out, const json_t *a, bool has_text)
     buf_putc(out, ')');
 }
 
+/* The certificate may be good for its name, and yet not the one that DNS or the policy names. */
+static void put_discovered(struct buf *out, const json_t *a)
+{
+    const char *sts = field_text(a, "sts");
+
+    if (strcmp(field_text(a, "dane"), "mismatch") == 0)
+        buf_puts(out, ", no TLSA match");
+    if (strcmp(sts, "cert-bad") == 0 || strcmp(sts, "mx-mismatch") == 0)
+        buf_putf(out, ", MTA-STS %s", sts);
+}
+
 void attempt_put_tls(struct buf *out, const json_t *a)
 {
     const char *version = field_text(a, "tls_version");
@@ -21,6 +32,7 @@ void attempt_put_tls(struct buf *out, const json_t *a)
         format_safe(out, bytes_of(version));
         buf_putc(out, ' ');
         format_safe(out, bytes_of(field_text(a, "tls_verify")));
+        put_discovered(out, a);
     } else if (delivered) {
         buf_puts(out, field_bool(a, "fallback")                            ? "clear: TLS failed"
                       : strcmp(field_text(a, "tls_effective"), "off") == 0 ? "clear: by rule"

@@ -82,10 +82,25 @@ const char *report_key_title(const json_t *report)
     static const struct {
         const char *by, *title;
     } rows[] = {
-        {"group", "GROUP"},   {"domain", "DOMAIN"},    {"mx", "MX"},          {"campaign", "CAMPAIGN"},
-        {"level", "LEVEL"},   {"wanted", "ASKED FOR"}, {"why", "WHY"},        {"version", "VERSION"},
-        {"cipher", "CIPHER"}, {"kx", "KEY EXCHANGE"},  {"verify", "VERDICT"}, {"dane", "DANE"},
-        {"sts", "MTA-STS"},   {"failure", "FAILURE"},  {"source", "SOURCE"},
+        {"group", "GROUP"},
+        {"domain", "DOMAIN"},
+        {"mx", "MX"},
+        {"campaign", "CAMPAIGN"},
+        {"level", "LEVEL"},
+        {"wanted", "ASKED FOR"},
+        {"why", "WHY"},
+        {"version", "VERSION"},
+        {"cipher", "CIPHER"},
+        {"kx", "KEY EXCHANGE"},
+        {"verify", "VERDICT"},
+        {"dane", "DANE"},
+        {"sts", "MTA-STS"},
+        {"failure", "FAILURE"},
+        {"source", "SOURCE"},
+        {"session", "SESSION"},
+        {"fallback", "FALLBACK"},
+        {"expiry", "CERTIFICATE ENDS"},
+        {"expires", "CERTIFICATE ENDS"},
     };
     static char hour[32] = "HOUR";
     time_t now = time(NULL);
