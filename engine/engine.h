@@ -76,6 +76,11 @@ MUST_CHECK enum err engine_campaign_expire(struct engine *e, const char *id, int
  * groups[i] is NULL where that is not known yet.  The names lie in the arena. */
 void engine_groups_of(struct engine *e, const char *const *domains, size_t count, struct arena *arena,
                       const char **groups);
+/* Waits.  What binds each (normalised) domain's due mail; texts lie in the arena.  engine/deliver/deliver.h has the
+ * words. */
+struct binding;
+void engine_bindings_of(struct engine *e, const char *const *domains, size_t count, struct arena *arena,
+                        struct binding *out);
 /* ---- TLS ---- */
 /*
  * Waits.  Approves the open downgrades of (normalised) domains, or of one MX host of them (mx, else NULL), and lets the

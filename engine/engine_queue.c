@@ -68,6 +68,34 @@ void engine_groups_of(struct engine *e, const char *const *domains, size_t count
     }
 }
 
+struct binding_call {
+    struct arena *arena;
+    const char *const *domains;
+    struct binding *out;
+    size_t count;
+    unsigned worker, workers;
+};
+
+static void ask_binding(struct worker *w, void *arg)
+{
+    const struct binding_call *call = arg;
+
+    for (size_t i = 0; i < call->count; i++)
+        if (store_owner(bytes_of(call->domains[i]), call->workers) == call->worker)
+            deliver_binding(w->deliver, call->domains[i], call->arena, &call->out[i]);
+}
+
+void engine_bindings_of(struct engine *e, const char *const *domains, size_t count, struct arena *arena,
+                        struct binding *out)
+{
+    struct binding_call call = {arena, domains, out, count, 0, e->worker_count};
+
+    for (unsigned i = 0; i < e->worker_count; i++) { /* one after the other: they share the arena */
+        call.worker = i;
+        worker_call(e->workers[i], ask_binding, &call);
+    }
+}
+
 static enum err domains_of_group(struct engine *e, const char *group, struct domains *out)
 {
     struct arena arena = {0};

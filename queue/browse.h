@@ -111,6 +111,7 @@ struct browse_group {
     uint64_t waiting, held; /* recipients; held: paused ones too */
     uint64_t paused;        /* of the held ones */
     int64_t next_due_unix; /* earliest due of the waiting ones; 0: none */
+    uint64_t later;        /* of the waiting ones, by campaign: not due yet */
 };
 enum browse_by { BROWSE_GROUP_DOMAIN, BROWSE_GROUP_CAMPAIGN };
 /* What a campaign has in the queue, by domain: largest first. */
@@ -118,6 +119,10 @@ struct browse_share {
     const char *domain;
     uint64_t by_state[QUEUE_STATES]; /* recipients */
     int64_t next_due_unix;           /* earliest due of the waiting ones; 0: none */
+    uint64_t later;                  /* of the waiting ones: not due yet */
+    int64_t later_unix;              /* the first of these is due then */
+    const char *why;                 /* what most of these met last, "450 4.2.0 text", or NULL: none was tried */
+    uint64_t why_count;
 };
 MUST_CHECK enum err browse_campaign(struct browse *b, const char *campaign, struct arena *arena, struct browse_share **out,
                                     size_t *count);

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/hash.h"
 #include "base/mem.h"
 #include "queue/browse_priv.h"
@@ -72,8 +73,9 @@ static struct campaign *campaign(struct map *all, struct bytes name)
     return c;
 }
 
-static void add_row(struct campaign *c, int state, int64_t due)
+static void add_row(struct campaign *c, int state, int64_t due, int64_t now)
 {
+    c->group.later += state == ROW_READY && due > now;
     if (state == ROW_HELD || state == ROW_PAUSED)
         c->group.held++, c->group.paused += state == ROW_PAUSED;
     else if (state != ROW_DSN)
@@ -82,7 +84,21 @@ static void add_row(struct campaign *c, int state, int64_t due)
         c->group.next_due_unix = due;
 }
 
-/* Rows come by domain, then state. */
+static void note_later(struct browse_share *share, sqlite3_stmt *st, struct arena *arena)
+{
+    uint64_t count = (uint64_t)sqlite3_column_int64(st, 3);
+    int64_t due = sqlite3_column_int64(st, 4);
+
+    share->later += count;
+    if (!share->later_unix || due < share->later_unix)
+        share->later_unix = due;
+    if (count <= share->why_count || sqlite3_column_type(st, 6) == SQLITE_NULL)
+        return;
+    share->why = sql_text_dup(st, 6, arena);
+    share->why_count = count;
+}
+
+/* Rows come by domain and state; those that are not due yet by the codes of the last reply, too. */
 static enum err read_shares(struct browse *b, const char *campaign, struct arena *arena,
                             struct list_of_shares *all)
 {
@@ -90,13 +106,17 @@ static enum err read_shares(struct browse *b, const char *campaign, struct arena
     bool row;
     enum err e = sql_prepare(
         b->db, &st,
-        "SELECT r.domain_id, d.name, r.state, count(*), min(r.due) FROM message m CROSS JOIN rcpt r ON "
-        "r.message_id = m.id"
-        " LEFT JOIN domain d ON d.id = r.domain_id WHERE m.campaign = ?1 GROUP BY r.domain_id, r.state");
+        "SELECT r.domain_id, d.name, r.state, count(*), min(r.due), r.state = 1 AND r.due > ?2 AS later,"
+        " min(r.last_text) FROM message m CROSS JOIN rcpt r ON r.message_id = m.id"
+        " LEFT JOIN domain d ON d.id = r.domain_id WHERE m.campaign = ?1 GROUP BY r.domain_id, r.state, "
+        "later,"
+        " CASE WHEN r.state = 1 AND r.due > ?2 THEN substr(r.last_text, 1, 9) END");
     int64_t at = -1;
 
-    if (!e)
+    if (!e) {
         sql_bind_text(st, 1, campaign);
+        sql_bind_int(st, 2, clock_unix());
+    }
     while (!e && !(e = sql_step(st, &row)) && row) {
         if (at != sqlite3_column_int64(st, 0)) {
             at = sqlite3_column_int64(st, 0);
@@ -113,6 +133,8 @@ static enum err read_shares(struct browse *b, const char *campaign, struct arena
         share->by_state[state] += (uint64_t)sqlite3_column_int64(st, 3);
         if (state == QUEUE_WAITING && (!share->next_due_unix || due < share->next_due_unix))
             share->next_due_unix = due;
+        if (sqlite3_column_int(st, 5))
+            note_later(share, st, arena);
     }
     sqlite3_finalize(st);
     return e;
@@ -156,7 +178,7 @@ static enum err walk_campaigns(struct browse *b, struct map *all)
 {
     sqlite3_stmt *messages = NULL, *rcpts = NULL;
     struct campaign *c = NULL;
-    int64_t at = -1;
+    int64_t at = -1, now = clock_unix();
     bool row, rcpt_row;
     enum err e = sql_prepare(b->db, &messages, "SELECT id, campaign FROM message ORDER BY id");
 
@@ -175,7 +197,7 @@ static enum err walk_campaigns(struct browse *b, struct map *all)
                 c = campaign(all, name);
         }
         if (!e && at == id)
-            add_row(c, sqlite3_column_int(rcpts, 1), sqlite3_column_int64(rcpts, 2));
+            add_row(c, sqlite3_column_int(rcpts, 1), sqlite3_column_int64(rcpts, 2), now);
     }
     sqlite3_finalize(messages);
     sqlite3_finalize(rcpts);

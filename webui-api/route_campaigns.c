@@ -13,6 +13,7 @@
 #include "queue/campaigns.h"
 #include "queue/keep.h"
 #include "webui-api/json_write.h"
+#include "webui-api/campaign_progress.h"
 #include "webui-api/params.h"
 #include "webui-api/queue_view.h"
 #include "webui-api/reconcile.h"
@@ -23,6 +24,8 @@
 #define CAMPAIGNS_MAX   200000
 #define RATE_SPAN_S     60
 #define REPORT_LIMIT_MS 20000
+#define BINDINGS_MAX    5000 /* the largest domains tell what binds */
+#define ENOUGH          30
 #define UNKNOWN         "(by MX)"
 #define YEARS_MAX_MS    (10ULL * 366 * 86400 * 1000) /* of a campaign's end */
 
@@ -34,6 +37,9 @@ struct campaign {
     struct campaign_kept kept;
     struct reconciliation_row sum;
     uint64_t waiting, held, paused; /* held: by operators; none counts twice */
+    uint64_t later;                 /* of the waiting: not due yet */
+    struct progress_sum sum_up;     /* if is_detailed */
+    bool is_detailed;
     int64_t next_due_unix;
     uint64_t ended; /* in the last `span_s` */
     int64_t span_s;
@@ -112,10 +118,14 @@ static enum err read_kept(struct request *r, struct campaigns *all)
 static void put_rate(struct buf *out, const struct campaign *c)
 {
     double rate = c->span_s ? (double)c->ended / (double)c->span_s : 0;
+    uint64_t due = c->waiting - c->later;
 
     json_put_int(out, "rate_per_minute", (int64_t)(rate * 60 + 0.5));
-    if (rate > 0 && c->waiting && !c->kept.paused_unix)
-        json_put_int(out, "eta_s", (int64_t)((double)c->waiting / rate + 0.5));
+    json_put_count(out, "later", c->later);
+    if (c->is_detailed)
+        progress_put_sum(out, &c->sum_up);
+    else if (rate > 0 && due && !c->kept.paused_unix)
+        json_put_int(out, "eta_s", (int64_t)((double)due / rate + 0.5));
     else
         json_put_null(out, "eta_s");
 }
@@ -184,6 +194,7 @@ static enum err read_queue(struct request *r, struct browse *b, struct campaigns
     for (size_t i = 0; !e && i < count; i++) {
         struct campaign *c = campaign(all, rows[i].key);
         c->waiting = rows[i].waiting;
+        c->later = rows[i].later;
         c->held = rows[i].held - rows[i].paused;
         c->paused = rows[i].paused;
         c->next_due_unix = rows[i].next_due_unix;
@@ -245,6 +256,7 @@ struct share { /* of a group */
     const char *group;
     uint64_t by_state[QUEUE_STATES];
     struct report_delivery_row ended;
+    struct progress progress;
 };
 
 static struct share *share_of(struct request *r, struct map *shares, const char *group)
@@ -272,8 +284,12 @@ static enum err read_shares(struct request *r, struct browse *b, struct campaign
     for (size_t i = 0; i < count; i++)
         domains[i] = rows[i].domain;
     engine_groups_of(r->engine, domains, count, &r->arena, groups);
+    struct binding *bindings = arena_zalloc(&r->arena, (count + 1) * sizeof(*bindings));
+    engine_bindings_of(r->engine, domains, MIN_OF(count, (size_t)BINDINGS_MAX), &r->arena, bindings);
     for (size_t i = 0; i < count; i++) {
         struct share *s = share_of(r, shares, groups[i] ? groups[i] : UNKNOWN);
+        progress_add(&s->progress, &rows[i], i < BINDINGS_MAX ? &bindings[i] : NULL);
+        c->later += rows[i].later;
         for (int state = 0; state < QUEUE_STATES; state++)
             s->by_state[state] += rows[i].by_state[state];
         c->waiting += rows[i].by_state[QUEUE_WAITING] + rows[i].by_state[QUEUE_BOUNCING] +
@@ -284,6 +300,45 @@ static enum err read_shares(struct request *r, struct browse *b, struct campaign
             c->next_due_unix = rows[i].next_due_unix;
     }
     return OK;
+}
+
+static enum err read_speed(struct request *r, const char *id, int64_t span_s, struct map *shares,
+                           uint64_t *ended)
+{
+    int64_t now = clock_unix(); /* whole seconds: this one is not over */
+    const struct report_query q = {.since_unix = now - span_s,
+                                   .until_unix = now,
+                                   .by = REPORT_BY_GROUP,
+                                   .campaign = id,
+                                   .timeout_ms = REPORT_LIMIT_MS};
+    struct report_delivery found;
+    enum err e = report_delivery(view_data_dir(r), &q, &found);
+
+    if (e)
+        return e;
+    for (size_t i = 0; i < found.count; i++) {
+        const struct report_delivery_row *row = &found.rows[i];
+        uint64_t n = row->delivered + row->bounced + row->expired;
+        progress_note_rate(&share_of(r, shares, row->key)->progress, n, now - found.span.since_unix);
+        *ended += n;
+    }
+    report_delivery_fini(&found);
+    return OK;
+}
+
+/* Over the shortest time in which enough ended to tell: a campaign that began just now is not slow. */
+static enum err read_speeds(struct request *r, const char *id, struct map *shares)
+{
+    static const int64_t spans_s[] = {5, 60, 600};
+    enum err e = OK;
+
+    for (size_t i = 0; !e && i < COUNT_OF(spans_s); i++) {
+        uint64_t ended = 0;
+        e = read_speed(r, id, spans_s[i], shares, &ended);
+        if (ended >= ENOUGH)
+            break;
+    }
+    return e;
 }
 
 static enum err read_ended(struct request *r, const char *id, struct map *shares)
@@ -330,9 +385,22 @@ static void put_shares(struct request *r, const struct map *shares, struct buf *
         json_put_count(out, "expired", s->ended.expired);
         json_put_count(out, "cancelled", s->ended.cancelled);
         json_put_count(out, "deferrals", s->ended.deferred);
+        progress_put(out, &s->progress);
         json_end(out, '}');
     }
     json_end(out, ']');
+}
+
+static void sum_up(struct campaign *c, const struct map *shares)
+{
+    size_t at = 0;
+
+    c->is_detailed = true;
+    c->sum_up.is_paused = c->kept.paused_unix != 0;
+    for (struct share *s; (s = map_next(shares, &at));) {
+        progress_judge(&s->progress, s->by_state[QUEUE_HELD], s->by_state[QUEUE_PAUSED]);
+        progress_sum(&c->sum_up, s->group, &s->progress);
+    }
 }
 
 void get_campaign(struct request *r)
@@ -352,6 +420,10 @@ void get_campaign(struct request *r)
         e = read_sums(r, &all);
     if (!e)
         e = read_ended(r, c->id, &shares);
+    if (!e)
+        e = read_speeds(r, c->id, &shares);
+    if (!e)
+        sum_up(c, &shares);
     if (e) {
         reply_err(r, e, "the campaign");
     } else if (!shares.count && !c->is_kept && !c->sum.accepted) {

@@ -13,6 +13,7 @@
 
 #include <jansson.h>
 
+#include "base/arena.h"
 #include "engine/worker.h"
 
 struct deliver *deliver_create(struct worker *w);
@@ -33,6 +34,14 @@ void deliver_policy_changed(struct deliver *d);
  * go back to the store, suspensions of them end when `retry`.
  */
 void deliver_call_back(struct deliver *d, char *const *domains, size_t count, bool retry);
+/* What keeps due mail of a destination from going faster just now. */
+struct binding {
+    const char *limit;  /* static: "suspended", "messages_per_second", "connections", …; NULL: the receiver alone */
+    int64_t until_unix; /* 0: not known, or within seconds */
+    const char *text;   /* why, in the arena or static; or NULL */
+    bool moves;         /* mail goes all the same */
+};
+void deliver_binding(struct deliver *d, const char *domain, struct arena *arena, struct binding *out);
 /* No new transactions; idle connections close. */
 void deliver_drain(struct deliver *d);
 size_t deliver_in_flight(const struct deliver *d); /* open transactions */

@@ -147,6 +147,7 @@ struct site {
     uint32_t walkers;        /* links that look for their first connection under a connection_rate */
     const char *bound_by;    /* static: the limit that was met last, until … */
     uint64_t bound_until_ms; /* 0: as long as it waits for a permit */
+    uint64_t bound_met_ms;
     struct alarm alarm;      /* end of suspension or wait */
     char *auth_password; /* owned, wiped; read when first needed */
 };

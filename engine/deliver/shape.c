@@ -65,6 +65,7 @@ void shape_met(struct site *s, const char *limit, uint64_t until_ms)
 {
     s->bound_by = limit;
     s->bound_until_ms = until_ms;
+    s->bound_met_ms = worker_now_ms(s->d->w);
 }
 
 /* ---- messages ---- */

@@ -56,20 +56,20 @@ def test_a_small_campaign_and_a_password_mail_pass_a_large_one(world):
 
 def test_after_a_restart_everybody_has_his_turn_as_well(world):
     daemon = slow_world(world, delivery={"jobs_per_domain": 400})
+    for campaign in "spring", "autumn":
+        daemon.hayauma("campaign", "pause", campaign)
     flood(daemon, "a", 900, ["X-Campaign: spring"])
-    daemon.hayauma("queue", "hold", "--all")
     flood(daemon, "b", 30, ["X-Campaign: autumn"], sessions=1)
-    daemon.hayauma("queue", "hold", "--all")
+    for campaign in "spring", "autumn":
+        assert "resumed" in daemon.hayauma("campaign", "resume", campaign)
+    wait_until(lambda: len(world.seen.deliveries) >= 5, what="the first ones")
     daemon.stop()
     daemon.start()
-    began = len(world.seen.deliveries)
-    daemon.hayauma("queue", "release", "--all")
     submit(daemon, ["t@slow.test"], ["X-Hayauma-Priority: high"])
-    wait_until(lambda: order(world)[began:].count("b") >= 20, what="the small campaign")
-    done = order(world)[began:]
+    wait_until(lambda: order(world).count("b") >= 20 and "t" in order(world), what="the small campaign")
+    done = order(world)
     nth = [i for i, c in enumerate(done) if c == "b"][19]
-    assert done[:nth].count("a") <= 60
-    assert "t" in done[:nth]
+    assert done[:nth].count("a") <= 80, "some of the large one went before the small one was resumed"
 
 
 def test_bulk_keeps_its_share_while_high_priority_never_ends(world):

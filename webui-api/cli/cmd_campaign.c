@@ -87,13 +87,18 @@ static void put_groups(const struct cli *cli, const json_t *root, struct buf *ou
         {"HELD", COLUMN_RIGHT | COLUMN_OPTIONAL},
         {"PAUSED", COLUMN_RIGHT | COLUMN_OPTIONAL},
         {"DSN OWED", COLUMN_RIGHT | COLUMN_OPTIONAL},
+        {"PER MINUTE", COLUMN_RIGHT},
+        {"LIMITED BY", COLUMN_OPTIONAL},
+        {"DONE IN", COLUMN_RIGHT},
     };
     static const struct {
         const char *field;
         enum style style;
-    } counts[] = {{"delivered", STYLE_GOOD}, {"bounced", STYLE_BAD},    {"expired", STYLE_BAD},
-                  {"cancelled", STYLE_WARN}, {"deferrals", STYLE_WARN}, {"waiting", STYLE_PLAIN},
-                  {"held", STYLE_WARN},      {"paused", STYLE_WARN},    {"dsn_owed", STYLE_PLAIN}};
+    } counts[] = {{"delivered", STYLE_GOOD}, {"bounced", STYLE_BAD},
+                  {"expired", STYLE_BAD},    {"cancelled", STYLE_WARN},
+                  {"deferrals", STYLE_WARN}, {"waiting", STYLE_PLAIN},
+                  {"held", STYLE_WARN},      {"paused", STYLE_WARN},
+                  {"dsn_owed", STYLE_PLAIN}, {"rate_per_minute", STYLE_PLAIN}};
     struct table t;
     json_t *g;
     size_t i;
@@ -104,6 +109,8 @@ static void put_groups(const struct cli *cli, const json_t *root, struct buf *ou
         table_text(&t, STYLE_STRONG, field_text(g, "group"));
         for (size_t k = 0; k < COUNT_OF(counts); k++)
             table_count(&t, counts[k].style, field_count(g, counts[k].field));
+        table_text(&t, STYLE_WARN, field_text(json_object_get(g, "limited_by"), "limit"));
+        put_eta(table_cell(&t, STYLE_PLAIN), g);
     }
     if (table_rows(&t)) {
         buf_putc(out, '\n');
@@ -141,6 +148,20 @@ static void put_end(const struct cli *cli, const json_t *c, struct buf *out)
     buf_putc(out, '\n');
 }
 
+/* " (messages_per_second of X)" */
+static void put_limit(struct buf *out, const json_t *by)
+{
+    if (!json_is_object(by))
+        return;
+    buf_puts(out, " (");
+    buf_puts(out, field_text(by, "limit"));
+    if (*field_text(by, "group")) {
+        buf_puts(out, " of ");
+        format_safe(out, bytes_of(field_text(by, "group")));
+    }
+    buf_putc(out, ')');
+}
+
 static void put_counts(const struct cli *cli, const json_t *c, struct buf *out)
 {
     static const char *const ended[] = {"delivered", "bounced", "expired", "cancelled"};
@@ -162,10 +183,82 @@ static void put_counts(const struct cli *cli, const json_t *c, struct buf *out)
     format_count(out, field_count(c, "rate_per_minute"));
     buf_puts(out, " ended in the last minute");
     if (field_known(c, "eta_s")) {
+        uint64_t stays = field_count(c, "not_moving");
         buf_puts(out, ", done in ");
         put_eta(out, c);
+        put_limit(out, json_object_get(c, "limited_by"));
+        if (stays) {
+            buf_puts(out, ", but for ");
+            format_count(out, stays);
+        }
     }
     buf_putc(out, '\n');
+}
+
+static const struct {
+    const char *limit, *words;
+} waits[] = {
+    {"tls", "wait for TLS"},
+    {"retry", "wait for a retry"},
+    {"schedule", "wait for their time"},
+    {"paused", "are paused"},
+    {"held", "are held"},
+    {"suspended", "wait while nothing is sent"},
+    {"quiet_hours", "wait for the end of quiet hours"},
+    {"draining", "wait: the daemon is ending"},
+    {"disk", "wait for the disk"},
+};
+
+/* "not moving: 1,200 wait for TLS at X, until 14:05: 451 4.7.4 …" */
+static void put_standing(const struct cli *cli, struct buf *out, uint64_t n, const char *limit,
+                         const char *group, int64_t until, const char *why)
+{
+    size_t i = 0;
+
+    put_styled(out, cli, STYLE_WARN, "not moving");
+    buf_puts(out, ": ");
+    format_count(out, n);
+    buf_putc(out, ' ');
+    while (i < COUNT_OF(waits) && strcmp(waits[i].limit, limit) != 0)
+        i++;
+    if (i < COUNT_OF(waits))
+        buf_puts(out, waits[i].words);
+    else if (*limit)
+        buf_putf(out, "wait by %s", limit);
+    else
+        buf_puts(out, "wait, and nothing has ended for minutes");
+    buf_puts(out, " at group ");
+    format_safe(out, bytes_of(group));
+    if (until) {
+        buf_puts(out, ", until ");
+        format_local(out, until);
+    }
+    if (*why) {
+        buf_puts(out, ": ");
+        format_safe(out, bytes_of(why));
+    }
+    buf_putc(out, '\n');
+}
+
+static void put_not_moving(const struct cli *cli, const json_t *root, struct buf *out)
+{
+    json_t *g;
+    size_t i;
+
+    json_array_foreach(json_object_get(root, "groups"), i, g)
+    {
+        const json_t *by = json_object_get(g, "limited_by");
+        const char *group = field_text(g, "group");
+        uint64_t later = field_count(g, "later"), due = field_count(g, "waiting") - later;
+        if (due && !field_known(g, "eta_s") && !field_bool(root, "is_paused"))
+            put_standing(cli, out, due, field_text(by, "limit"), group, field_int(by, "until_unix"),
+                         field_text(by, "why"));
+        if (later)
+            put_standing(cli, out, later, field_text(g, "later_limit"), group, field_int(g, "later_unix"),
+                         field_text(g, "later_why"));
+        if (field_count(g, "held"))
+            put_standing(cli, out, field_count(g, "held"), "held", group, 0, "");
+    }
 }
 
 static void campaign_url(const struct cli *cli, struct buf *url)
@@ -189,6 +282,7 @@ int cmd_campaign_show(struct cli *cli)
     put_pause(cli, root, &out);
     put_end(cli, root, &out);
     put_counts(cli, root, &out);
+    put_not_moving(cli, root, &out);
     put_groups(cli, root, &out);
     return cli_write(buf_bytes(&out));
 }
