@@ -13,6 +13,7 @@ static const char *const bare_newline_words[] = {"reject", "normalize", NULL};
 static const char *const log_level_words[] = {"error", "warn", "info", "debug", NULL};
 static const char *const log_format_words[] = {"text", "json", NULL};
 static const char *const client_certificate_words[] = {"off", "request", "require", NULL};
+static const char *const unsigned_words[] = {"refuse", "mark", NULL};
 static const char *const tls_version_words[] = {"1.2", "1.3", NULL};
 
 /* The formatter would break the sentences elsewhere. */
@@ -246,8 +247,12 @@ const struct conf_key conf_keys[] = {
     {"tlsrpt.receive", CONF_STRING, AT(tlsrpt.receive), .max = "254", .reload = CONF_LIVE,
      .help = "Address for which submission takes in TLS reports: mail to it is read and kept for \"hayauma tls "
              "reports\", not sent on. Publish it in a TXT record at _smtp._tls.YOUR-DOMAIN, like "
-             "\"v=TLSRPTv1; rua=mailto:tlsrpt@example.com\", and let your mail host, which must check DKIM, pass "
-             "its mail on to a listener of this daemon."},
+             "\"v=TLSRPTv1; rua=mailto:tlsrpt@example.com\", and let your mail host pass its "
+             "mail on, unchanged, to a listener of this daemon."},
+    {"tlsrpt.receive_unsigned", CONF_WORD, AT(tlsrpt.receive_unsigned), "refuse", .words = unsigned_words, .reload = CONF_LIVE,
+     .help = "A report mail without a DKIM signature that holds and is by the domain of From. refuse: 550, as RFC 8460 "
+             "section 3 wants it. mark: taken in, and the list of reports says what was found; for a mail host in front "
+             "that changes mail, and checks DKIM itself."},
 
     {"store.segment", CONF_SIZE, AT(store.segment_bytes), "64M", "1M", "1G", CONF_RESTART,
      .help = "Size of one file of message bodies; a file is deleted when nothing in it is wanted any more."},

@@ -96,6 +96,7 @@ struct conf {
         uint64_t delay_max_ms, retry_ms;
         bool private_addresses;
         char *receive; /* NULL: no address of ours takes reports */
+        enum conf_unsigned { CONF_UNSIGNED_REFUSE, CONF_UNSIGNED_MARK } receive_unsigned;
     } tlsrpt;
     struct {
         uint64_t segment_bytes, wal_bytes, reserve_bytes;

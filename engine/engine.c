@@ -16,6 +16,7 @@
 #include "engine/probe/host.h"
 #include "engine/privileges.h"
 #include "engine/shaping.h"
+#include "engine/zones.h"
 
 static void on_answer(struct note *note, void *owner)
 {
@@ -167,6 +168,7 @@ enum err engine_create(struct conf *conf, struct engine **out, char **why)
     e->shared.host_name = host_name_of(engine_conf(e));
     e->shared.limits = limits_create();
     e->shared.shaping = shaping_create();
+    e->shared.zones = zones_create();
     e->shared.guard = campaign_guard_create();
     e->shared.tls_client = tls_client_create();
     e->shared.dnssec = dnssec_watch_create();
@@ -304,6 +306,7 @@ void engine_destroy(struct engine *e)
     probe_cache_destroy(e->shared.probe_cache);
     limits_destroy(e->shared.limits);
     shaping_destroy(e->shared.shaping);
+    zones_destroy(e->shared.zones);
     campaign_guard_destroy(e->shared.guard);
     mem_free(e->shared.host_name);
     mem_free(e->listeners);

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "engine/engine_priv.h"
 #include "engine/net/tls.h"
+#include "engine/zones.h"
 
 #define POLICY_FILE_MAX (16 * 1024 * 1024)
 
@@ -86,7 +87,7 @@ static void check_client_certificate(struct yaml_errors *errors, const struct gr
     gnutls_certificate_free_credentials(pair);
 }
 
-static enum err check_files(const struct policy *p, struct yaml_errors *errors)
+static enum err check_files(struct engine *e, const struct policy *p, struct yaml_errors *errors)
 {
     size_t before = errors->errors;
 
@@ -99,6 +100,10 @@ static enum err check_files(const struct policy *p, struct yaml_errors *errors)
         check_readable(errors, g, "route.auth.password_file", g->auth_password_file);
         check_secret(errors, g, "route.auth.password_file", g->auth_password_file);
         check_client_certificate(errors, g);
+        if (g->quiet.on && !zones_find(e->shared.zones, g->quiet.time_zone))
+            yaml_error(errors, &at,
+                       "group '%s': quiet_hours.time_zone: this host knows no zone %s (is tzdata installed?)",
+                       g->name, g->quiet.time_zone);
         if (g->tls_priority && !tls_priority_is_valid(g->tls_priority, &bad_from))
             yaml_error(errors, &at, "group '%s': tls.priority: GnuTLS does not understand this from '%s' on",
                        g->name, bad_from ? bad_from : g->tls_priority);
@@ -107,14 +112,14 @@ static enum err check_files(const struct policy *p, struct yaml_errors *errors)
     return errors->errors > before ? ERR_INVALID : OK;
 }
 
-static enum err parse_and_check(const char *name, struct bytes text, uint64_t version, struct policy **out,
-                                struct yaml_errors *errors)
+static enum err parse_and_check(struct engine *e, const char *name, struct bytes text, uint64_t version,
+                                struct policy **out, struct yaml_errors *errors)
 {
     struct policy *p = NULL;
     enum err err = policy_parse(name, text, version, &p, errors);
 
     if (!err)
-        err = check_files(p, errors);
+        err = check_files(e, p, errors);
     if (err)
         policy_unref(p);
     else
@@ -129,7 +134,7 @@ enum err engine_policy_check(struct engine *e, struct bytes text, struct yaml_er
     enum err err = engine_policy_complete(e, text, &whole, errors);
 
     if (!err)
-        err = parse_and_check(errors->name ? errors->name : "policy", buf_bytes(&whole), 1, &p, errors);
+        err = parse_and_check(e, errors->name ? errors->name : "policy", buf_bytes(&whole), 1, &p, errors);
     policy_unref(p);
     return err;
 }
@@ -178,7 +183,7 @@ enum err engine_policy_apply(struct engine *e, struct bytes text, const char *au
     pthread_mutex_lock(&e->lock);
     uint64_t current = policy_version(e->policy);
     /* The number is only certain once it is stored: parse twice rather than store what does not parse. */
-    err = parse_and_check(errors->name ? errors->name : "policy", text, current + 1, &p, errors);
+    err = parse_and_check(e, errors->name ? errors->name : "policy", text, current + 1, &p, errors);
     if (!err)
         err = save(e, text, author, comment, expected_version, version);
     if (!err && *version != current + 1) {
@@ -240,9 +245,9 @@ static enum err compile(struct engine *e, const char *name, struct bytes text, u
 {
     struct yaml_errors errors = {.name = name};
     enum err err = stored ? policy_parse(name, text, version, &e->policy, &errors)
-                          : parse_and_check(name, text, version, &e->policy, &errors);
+                          : parse_and_check(e, name, text, version, &e->policy, &errors);
 
-    if (!err && stored && check_files(e->policy, &errors))
+    if (!err && stored && check_files(e, e->policy, &errors))
         for (size_t i = 0; i < errors.count; i++)
             if (!errors.items[i].is_notice)
                 log_error(NULL, "policy.file", LOG_STR("text", errors.items[i].text));

@@ -10,6 +10,7 @@
 #include "engine/dkim/dkim.h"
 #include "engine/engine_priv.h"
 #include "engine/shaping.h"
+#include "engine/zones.h"
 #include "policy/domain.h"
 
 struct counters_sum {
@@ -132,6 +133,9 @@ static json_t *groups_json(struct engine *e)
         json_object_set_new(groups, g->name,
                             json_pack("{s:s, s:I, s:[]}", "starttls", tls_level_name(g->starttls),
                                       "connections_limit", (json_int_t)g->limits.connections, "suspended"));
+        if (g->quiet.on)
+            json_object_set_new(json_object_get(groups, g->name), "quiet_hours",
+                                zones_quiet_json(e->shared.zones, &g->quiet, clock_unix()));
     }
     for (unsigned i = 0; i < e->worker_count; i++)
         if (!is_stuck(e, i)) /* it would not answer, and status must say so */

@@ -5,8 +5,9 @@
 #include "engine/tlsrpt/received.h"
 #include "engine/tlsrpt/tlsrpt.h"
 
-#define SEND_WAIT_MS 120000 /* DNS, history, and ten URIs at their worst are longer: then it goes on alone   \
-                             */
+#define SEND_WAIT_MS                                                                                         \
+    120000 /* DNS, history, and ten URIs at their worst are longer: then it goes on alone                    \
+            */
 #define HISTORY_LIMIT_MS 60000
 #define DAY_SECONDS      86400
 
@@ -39,8 +40,10 @@ enum err engine_tlsrpt_build(struct engine *e, const char *domain, int64_t begin
 enum err engine_tlsrpt_take(struct engine *e, struct bytes octets, struct buf *answer, const char **why)
 {
     const struct conf *conf = engine_conf(e);
-    const struct received_from from = {e->shared.store, conf->data_dir, (unsigned)conf->store.history_days,
-                                       "file"};
+    const struct received_from from = {.store = e->shared.store,
+                                       .dir = conf->data_dir,
+                                       .days = (unsigned)conf->store.history_days,
+                                       .via = "file"};
 
     return received_take(&from, octets, answer, why);
 }

@@ -60,6 +60,15 @@ bool shaped_slow_reply(struct shaped *s, const struct group_adaptive *a, uint32_
 /* A connection came to nothing while others stand: no more than those. */
 bool shaped_refused(struct shaped *s, const struct group_adaptive *a, const struct shaped_load *load,
                     const struct outcome *why, uint64_t now_ms);
+/*
+ * No host of the site took mail, for the `failures`th time in a row: a worker leaves it alone for a while.
+ * That is the worker's own affair; here it is an event like the others, but not over a restart, which tries
+ * anew.
+ */
+void shaped_rest(struct shaped *s, uint64_t until_ms, uint32_t failures, const struct shaped_load *load,
+                 const struct outcome *why, uint64_t now_ms);
+void shaped_reached(struct shaped *s);
+bool shaped_is_resting(struct shaped *s); /* not ended by hand */
 /* All of it, or what no rule imposed, ends now; `why` for the log.  Number of events that ended. */
 size_t shaped_clear(struct shaped *s, bool adaptive_only, const char *why);
 
@@ -89,7 +98,8 @@ bool shaping_host_put(struct shaping *all, const char *remote, const char *mx, c
 struct shaping_filter { /* all of it holds; zeroed: everything */
     uint64_t id;
     const char *group;
-    const char *hosts; /* "mx1.example:25,mx2.example:25": events of one of these */
+    const char *hosts; /* "mx1.example:25,mx2.example:25": events of one of these, in any order */
+    bool same_set;     /* only what binds exactly this set, and its hosts */
 };
 /* Newest first, `max` at most; *total (or NULL) counts all.  The shape is in webui-api/README.md. */
 json_t *shaping_json(struct shaping *all, const struct shaping_filter *filter, size_t max, uint64_t now_ms,

@@ -3,6 +3,7 @@
  * connections; where only one is left, or a rate is in force, of the messages a second.  Each `recover_after`
  * without another step brings one back, until all is as it was.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -17,7 +18,8 @@ struct imposition {
     struct shaped *s;
     const struct shaped_load *load;
     const struct outcome *why;
-    uint32_t line;
+    uint32_t line;    /* of the rule; 0: none */
+    const char *file; /* or NULL */
     uint64_t now_ms;
     bool one_of_many; /* more will follow at once: only the first is told at once */
 };
@@ -34,6 +36,7 @@ static void impose(const struct imposition *i, enum shaped_what what, double val
 
     event_remember_why(e, i->why);
     e->line = i->line;
+    snprintf(e->file, sizeof(e->file), "%s", i->file ? i->file : "");
     e->policy_version = i->load->policy_version;
     e->value = value;
     e->until_ms = until_ms;
@@ -173,7 +176,7 @@ static void unlock(struct shaped *s)
 bool shaped_apply(struct shaped *s, const struct reply_rule *rule, const struct shaped_load *load,
                   const struct outcome *why, uint64_t now_ms)
 {
-    const struct imposition i = {s, load, why, rule->line, now_ms, false};
+    const struct imposition i = {s, load, why, rule->line, rule->file, now_ms, false};
     const struct steps steps = {rule->back_off_s * 1000, 50, 1, 0.01};
     bool news = false;
 
@@ -206,7 +209,7 @@ static uint64_t storm_window_ms(const struct shaped *s, const struct group_adapt
 bool shaped_slow_reply(struct shaped *s, const struct group_adaptive *a, uint32_t seen,
                        const struct shaped_load *load, const struct outcome *why, uint64_t now_ms)
 {
-    const struct imposition i = {s, load, why, 0, now_ms, false};
+    const struct imposition i = {s, load, why, 0, NULL, now_ms, false};
     const struct steps steps = steps_of(a);
     bool news = false;
 
@@ -229,7 +232,7 @@ bool shaped_slow_reply(struct shaped *s, const struct group_adaptive *a, uint32_
 bool shaped_refused(struct shaped *s, const struct group_adaptive *a, const struct shaped_load *load,
                     const struct outcome *why, uint64_t now_ms)
 {
-    const struct imposition i = {s, load, why, 0, now_ms, true};
+    const struct imposition i = {s, load, why, 0, NULL, now_ms, true};
     const struct steps steps = steps_of(a);
 
     lock(s, now_ms);
@@ -244,6 +247,39 @@ bool shaped_refused(struct shaped *s, const struct group_adaptive *a, const stru
     return news;
 }
 
+void shaped_rest(struct shaped *s, uint64_t until_ms, uint32_t failures, const struct shaped_load *load,
+                 const struct outcome *why, uint64_t now_ms)
+{
+    const struct imposition i = {s, load, why, 0, NULL, now_ms, true};
+    const struct shaping_event *e = &s->events[SHAPED_RESTING], *suspended = &s->events[SHAPED_SUSPENDED];
+
+    lock(s, now_ms);
+    if (!event_holds(suspended) || suspended->until_ms < until_ms) /* else it changes nothing */
+        impose(&i, SHAPED_RESTING, MAX_OF(failures, event_holds(e) ? e->value : 0),
+               MAX_OF(until_ms, event_holds(e) ? e->until_ms : 0));
+    unlock(s);
+}
+
+void shaped_reached(struct shaped *s)
+{
+    pthread_mutex_lock(&s->all->lock);
+    pthread_mutex_lock(&s->lock);
+    if (s->events[SHAPED_RESTING].id)
+        shaped_note_end(s, SHAPED_RESTING, "it answers");
+    shaped_recount(s);
+    pthread_mutex_unlock(&s->lock);
+    shaped_drop_if_unused(s); /* it has a user: the caller */
+    pthread_mutex_unlock(&s->all->lock);
+}
+
+bool shaped_is_resting(struct shaped *s)
+{
+    pthread_mutex_lock(&s->lock);
+    bool is = event_holds(&s->events[SHAPED_RESTING]);
+    pthread_mutex_unlock(&s->lock);
+    return is;
+}
+
 size_t shaped_clear(struct shaped *s, bool adaptive_only, const char *why)
 {
     size_t ended = 0;
@@ -251,7 +287,7 @@ size_t shaped_clear(struct shaped *s, bool adaptive_only, const char *why)
     pthread_mutex_lock(&s->all->lock);
     pthread_mutex_lock(&s->lock);
     for (int what = 0; what < SHAPED_WHATS; what++)
-        if (s->events[what].id && (!adaptive_only || !s->events[what].line)) {
+        if (s->events[what].id && !(adaptive_only && (s->events[what].line || what == SHAPED_RESTING))) {
             shaped_note_end(s, (enum shaped_what)what, why);
             ended++;
         }

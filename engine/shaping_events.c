@@ -15,7 +15,7 @@ const char *shaped_what_name(enum shaped_what what)
     static const char *const names[SHAPED_WHATS] = {
         [SHAPED_SUSPENDED] = "suspended",        [SHAPED_LIMITED] = "connections",
         [SHAPED_SLOWED] = "messages_per_second", [SHAPED_FEWER] = "connections",
-        [SHAPED_SLOWER] = "messages_per_second",
+        [SHAPED_SLOWER] = "messages_per_second", [SHAPED_RESTING] = "resting",
     };
 
     return names[what];
@@ -63,7 +63,8 @@ static void keep(struct shaped *s, enum shaped_what what, uint64_t now_ms)
     struct shaping_event *e = &s->events[what];
     struct event_kept k = {.event = *e, .what = (int)what, .group = s->group, .hosts = s->hosts};
 
-    event_keep(s->all, &k, now_ms);
+    if (what != SHAPED_RESTING)
+        event_keep(s->all, &k, now_ms);
     e->kept_until_ms = e->until_ms;
     e->kept_value = e->value;
 }
@@ -98,7 +99,8 @@ void shaped_note_end(struct shaped *s, enum shaped_what what, const char *why)
 
     log_info(NULL, "shaping.end", LOG_INT("id", e->id), LOG_STR("what", shaped_what_name(what)),
              LOG_STR("group", s->group), LOG_STR("mx", shaped_first_host(s->hosts, mx)), LOG_STR("why", why));
-    event_forget(s->all, e->id);
+    if (what != SHAPED_RESTING)
+        event_forget(s->all, e->id);
     *e = (struct shaping_event){0};
     if (what == SHAPED_SUSPENDED)
         atomic_store(&s->suspended_until_ms, 0);
@@ -185,10 +187,30 @@ static bool share_a_host(const char *hosts, const char *others)
     return false;
 }
 
+/* In whatever order: no host stands twice in either, so that one has all of the other where their lengths are
+ * equal. */
+static bool are_one_set(const char *hosts, const char *others)
+{
+    struct bytes rest = bytes_of(hosts);
+
+    if (rest.len != strlen(others))
+        return false;
+    while (rest.len) {
+        struct bytes one = bytes_first(rest, bytes_find(rest, ','));
+        if (!is_one_of(one, others))
+            return false;
+        rest = bytes_skip(rest, one.len + 1);
+    }
+    return true;
+}
+
 static bool wants_site(const struct shaping_filter *filter, const struct shaped *s)
 {
-    return (!filter->group || strcmp(filter->group, s->group) == 0) &&
-           (!filter->hosts || share_a_host(s->hosts, filter->hosts));
+    if (filter->group && strcmp(filter->group, s->group) != 0)
+        return false;
+    if (!filter->hosts)
+        return true;
+    return filter->same_set ? are_one_set(s->hosts, filter->hosts) : share_a_host(s->hosts, filter->hosts);
 }
 
 /* What a host cannot do holds for all groups: a filter by hosts need not name the group that found out. */
@@ -269,6 +291,8 @@ static json_t *event_json(const struct found *f, uint64_t now_ms)
         (json_int_t)e->since_unix, "stage", outcome_stage_name(e->stage), "code", (int)e->code, "enhanced",
         e->enhanced, "text", e->text);
 
+    if (*e->file)
+        json_object_set_new(json, "file", json_string(e->file));
     if (f->s)
         json_object_set_new(json, "hosts", hosts_json(f->s->hosts));
     else
@@ -279,7 +303,9 @@ static json_t *event_json(const struct found *f, uint64_t now_ms)
         json_object_set_new(json, "until_unix",
                             json_integer((clock_unix_ms() + (int64_t)left_ms + 999) / 1000));
     }
-    if (f->s && f->what != SHAPED_SUSPENDED)
+    if (f->s && f->what == SHAPED_RESTING)
+        json_object_set_new(json, "failures", json_integer((json_int_t)e->value));
+    else if (f->s && f->what != SHAPED_SUSPENDED)
         json_object_set_new(json, "value",
                             f->what == SHAPED_LIMITED || f->what == SHAPED_FEWER
                                 ? json_integer((json_int_t)MAX_OF(e->value, 1.0))

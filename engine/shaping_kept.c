@@ -2,8 +2,8 @@
  * Events over a restart: one value of queue/keep.h each, by its number.  JSON:
  *
  *     {"what": "fewer", "group": "gmail", "hosts": "mx1.example:25,mx2.example:25", "since": 1795420800,
- *      "until": 1795420860000, "value": 4.0, "full": 16.0, "keep": 50, "step": 60000, "line": 0, "version":
- * 7, "stage": 8, "code": 421, "enhanced": "4.7.0", "text": "too many connections"}
+ *      "until": 1795420860000, "value": 4.0, "full": 16.0, "keep": 50, "step": 60000, "line": 0, "file": "",
+ *      "version": 7, "stage": 8, "code": 421, "enhanced": "4.7.0", "text": "too many connections"}
  *
  * `until` in milliseconds, left out where there is no end; a host has `remote` and `mx` in place of `hosts`.
  */
@@ -27,6 +27,7 @@ static const char *const what_words[EVENT_KINDS] = {
     [SHAPED_SLOWED] = "slowed",
     [SHAPED_FEWER] = "fewer",
     [SHAPED_SLOWER] = "slower",
+    [SHAPED_RESTING] = "resting", /* never kept */
     [SHAPED_WHATS + HOST_OUT_OF_STEP] = "out-of-step",
     [SHAPED_WHATS + HOST_NO_CHUNKING] = "no-chunking",
 };
@@ -35,11 +36,11 @@ void event_kept_put(struct buf *out, const struct event_kept *k)
 {
     const struct shaping_event *e = &k->event;
     json_t *json = json_pack(
-        "{s:s, s:s, s:s*, s:s*, s:s*, s:I, s:f, s:f, s:i, s:i, s:i, s:I, s:i, s:i, s:s, s:s}", "what",
+        "{s:s, s:s, s:s*, s:s*, s:s*, s:I, s:f, s:f, s:i, s:i, s:i, s:s, s:I, s:i, s:i, s:s, s:s}", "what",
         what_words[k->what], "group", k->group, "hosts", k->hosts, "remote", k->remote, "mx", k->mx, "since",
         (json_int_t)e->since_unix, "value", e->value, "full", e->full, "keep", (int)e->keep, "step",
-        (int)e->step_ms, "line", (int)e->line, "version", (json_int_t)e->policy_version, "stage",
-        (int)e->stage, "code", (int)e->code, "enhanced", e->enhanced, "text", e->text);
+        (int)e->step_ms, "line", (int)e->line, "file", e->file, "version", (json_int_t)e->policy_version,
+        "stage", (int)e->stage, "code", (int)e->code, "enhanced", e->enhanced, "text", e->text);
 
     if (k->until_unix_ms)
         json_object_set_new(json, "until", json_integer(k->until_unix_ms));
@@ -80,7 +81,7 @@ static bool parse_event(const json_t *json, struct shaping_event *e)
         !get_int(json, "step", 0, STEP_MAX_MS, &step) || !get_int(json, "line", 0, INT32_MAX, &line) ||
         !get_int(json, "version", 0, INT64_MAX, &version) || !get_int(json, "stage", 0, STAGE_DOT, &stage) ||
         !get_int(json, "code", 0, 999, &code) || !get_number(json, "value", &e->value) ||
-        !get_number(json, "full", &e->full) ||
+        !get_number(json, "full", &e->full) || !get_text(json, "file", e->file, sizeof(e->file)) ||
         !get_text(json, "enhanced", e->enhanced, sizeof(e->enhanced)) ||
         !get_text(json, "text", e->text, sizeof(e->text)))
         return false;
@@ -99,7 +100,7 @@ static bool makes_sense(const struct event_kept *k)
 {
     bool of_host = k->what >= SHAPED_WHATS;
 
-    if (!k->group || (of_host ? !k->remote || !k->mx || !*k->remote : !k->hosts))
+    if (k->what == SHAPED_RESTING || !k->group || (of_host ? !k->remote || !k->mx || !*k->remote : !k->hosts))
         return false;
     return of_host ? !k->until_unix_ms
                    : k->until_unix_ms > 0 && (k->what == SHAPED_SUSPENDED || k->event.value > 0);

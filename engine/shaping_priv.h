@@ -15,6 +15,7 @@ enum shaped_what {
     SHAPED_SLOWED,    /* messages a second, by a rule, to its end */
     SHAPED_FEWER,     /* connections that come back in steps */
     SHAPED_SLOWER,    /* messages a second that come back in steps */
+    SHAPED_RESTING,   /* no host takes mail: each worker leaves the site alone, until one does; not kept */
     SHAPED_WHATS,
 };
 
@@ -28,6 +29,7 @@ struct shaping_event {
     uint32_t step_ms;   /* between two steps */
     uint32_t keep;      /* percent that a step leaves */
     uint32_t line;      /* of the rule; 0: adaptive */
+    char file[64];      /* the included file in which it stands; "": the document itself */
     uint64_t policy_version;
     enum outcome_stage stage;
     uint16_t code;

@@ -12,6 +12,7 @@
 #include "engine/probe/probe.h"
 #include "engine/shadow.h"
 #include "engine/sts/sts.h"
+#include "engine/submit/reports.h"
 #include "engine/submit/submit.h"
 #include "engine/tlsrpt/tlsrpt.h"
 #include "engine/tlswatch.h"
@@ -99,6 +100,7 @@ struct worker *worker_create(struct shared *shared, unsigned index)
     w->index = index;
     list_init(&w->probes);
     list_init(&w->host_probes);
+    list_init(&w->report_mails);
     log_context(&w->log, "worker=%u", index);
     uv_loop_init(&w->loop);
     uv_async_init(&w->loop, &w->async, on_async);
@@ -238,6 +240,7 @@ static void close_all(struct worker *w, void *arg)
         submit_close(w->submit);
     if (w->deliver)
         deliver_close(w->deliver);
+    reports_close(w);
     tlsrpt_close(w->tlsrpt);
     probes_close(w);
     sts_close(w->sts, NULL, NULL); /* what is above has let go of its queries; each uses the one below */

@@ -42,6 +42,7 @@ struct shared {
     struct intake *intake; /* how messages came in: report submission-tls */
     struct limits *limits;
     struct shaping *shaping; /* engine/shaping.h */
+    struct zones *zones;     /* engine/zones.h */
     struct campaign_guard *guard;
     struct tls_client *tls_client;
     struct dnssec_watch *dnssec; /* does the resolver validate? */
@@ -91,6 +92,8 @@ struct worker {
     struct tls_watch *tls_watch;
     struct deliver *deliver;
     struct submit *submit;
+    struct list report_mails; /* engine/submit/reports.c */
+    bool report_mails_closed;
     struct tlsrpt *tlsrpt; /* reports that we send: worker 0's alone, else NULL */
     struct list probes, host_probes; /* engine/probe/ */
     bool draining;

@@ -21,6 +21,7 @@
 #include "base/bytes.h"
 #include "base/err.h"
 #include "base/yaml.h"
+#include "policy/quiet.h"
 #include "policy/reply_rule.h"
 #include "policy/retry.h"
 #include "policy/tls_decide.h"
@@ -108,6 +109,7 @@ struct group {
     enum pipelining_mode pipelining;
     struct group_adaptive adaptive;
     struct retry_schedule retry;
+    struct quiet_hours quiet;
     struct reply_rule *replies; /* its own rules, in their order */
     size_t reply_count;
     char *ehlo_name;             /* NULL: the daemon's host name */

@@ -230,6 +230,19 @@ static void check_times(struct policy_reader *r, const struct yaml_node *group)
                     "there is only one attempt: 'retry.lifetime' ends before the first wait does");
 }
 
+static void check_quiet(struct policy_reader *r, const struct yaml_node *group)
+{
+    const struct quiet_hours *q = &r->draft->g.quiet;
+    const struct yaml_node *at = place(r, "quiet_hours", group);
+
+    if (!q->on || r->in_defaults)
+        return;
+    if (q->from_s == QUIET_UNSET || q->to_s == QUIET_UNSET || !q->time_zone)
+        yaml_error(r->errors, at, "'quiet_hours' needs 'from', 'to' and 'time_zone'");
+    else if (q->from_s % 86400 == q->to_s % 86400)
+        yaml_error(r->errors, at, "'quiet_hours' begins and ends at the same time: is it never or always?");
+}
+
 /* Both fields of the document are known now. */
 static void settle_hosts(struct group_draft *d)
 {
@@ -255,5 +268,6 @@ void policy_check_group(struct policy_reader *r, const struct yaml_node *group)
     check_client_certificate(r, group);
     check_route(r, group);
     check_times(r, group);
+    check_quiet(r, group);
     settle_hosts(r->draft);
 }

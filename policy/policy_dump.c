@@ -95,6 +95,7 @@ static const char *string_at(const struct policy_key *key, const void *field)
     case KEY_DOMAIN:
     case KEY_IPV4:
     case KEY_IPV6:
+    case KEY_ZONE:
     case KEY_NAME: return *(char *const *)field;
     default: return NULL;
     }
@@ -114,6 +115,10 @@ static bool is_set(const struct policy_key *key, const struct group_draft *d, co
         return d->g.adaptive.mode == ADAPTIVE_OFF;
     if (strncmp(key->name, "adaptive.", 9) == 0)
         return d->g.adaptive.mode == ADAPTIVE_ON;
+    if (strcmp(key->name, "quiet_hours") == 0)
+        return !d->g.quiet.on;
+    if (strncmp(key->name, "quiet_hours.", 12) == 0)
+        return d->g.quiet.on;
     if (key->type == KEY_PINS)
         return d->g.tls_pin_count > 0;
     if (key->type == KEY_REPLIES)
@@ -152,7 +157,13 @@ static void put_value(struct buf *out, const struct policy_key *key, const struc
     case KEY_DOMAIN:
     case KEY_IPV4:
     case KEY_IPV6:
+    case KEY_ZONE:
     case KEY_NAME: policy_put_scalar(out, bytes_of(string_at(key, field))); break;
+    case KEY_TIME:
+        buf_putc(out, '"');
+        quiet_put_time(out, *(const uint32_t *)field);
+        buf_putc(out, '"');
+        break;
     case KEY_PATTERNS:
     case KEY_MX_PATTERNS: break;
     }
@@ -238,6 +249,8 @@ static void put_range(struct buf *out, const struct policy_key *key)
         break;
     case KEY_PINS: buf_puts(out, "list of fingerprints"); break;
     case KEY_REPLIES: buf_puts(out, "list of rules"); break;
+    case KEY_TIME: buf_puts(out, "time of day, `08:00`"); break;
+    case KEY_ZONE: buf_puts(out, "time zone"); break;
     case KEY_NAME: buf_puts(out, "letters, digits, `-`, `_`, `.`"); break;
     case KEY_PATTERNS:
     case KEY_MX_PATTERNS: buf_puts(out, "list of domains"); break;

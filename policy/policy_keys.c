@@ -18,6 +18,7 @@ static const char *const version_words[] = {"1.0", "1.1", "1.2", "1.3", NULL};
 static const char *const match_words[] = {"mx", "nexthop", NULL};
 static const char *const pipelining_words[] = {"auto", "off", "commands", "full", NULL};
 static const char *const adaptive_words[] = {"off", "on", NULL};
+static const char *const quiet_words[] = {"off", NULL};
 static const char *const route_words[] = {"mx", NULL};
 
 const struct policy_key policy_keys[] = {
@@ -364,6 +365,42 @@ const struct policy_key policy_keys[] = {
      .max = 60 * DAY,
      .help = "Age at which the sender is told of the delay, once, if NOTIFY=DELAY asked for it (RFC 3461 "
              "§4.1); 0: never."},
+    {.name = "quiet_hours",
+     .type = KEY_WORD,
+     .offset = AT(g.quiet.on),
+     .preset = "off",
+     .words = quiet_words,
+     .help =
+         "Hours of the day in which no mail to the group is begun; what is under way ends.  `off`: none.  "
+         "Else "
+         "a map, like `{from: \"21:00\", to: \"08:00\", time_zone: Asia/Tokyo}`.  Mail waits on disk until "
+         "the "
+         "end, retries that fall into the hours are due then, and the hours count for no recipient's age: "
+         "`retry.lifetime` and `retry.delay_notice` stand still.  `hayauma queue retry` does not end them."},
+    {.name = "quiet_hours.from",
+     .type = KEY_TIME,
+     .offset = AT(g.quiet.from_s),
+     .example = "\"21:00\"",
+     .help = "When they begin, by the clock of `quiet_hours.time_zone`: `21:00` or `21:00:30`."},
+    {.name = "quiet_hours.to",
+     .type = KEY_TIME,
+     .offset = AT(g.quiet.to_s),
+     .example = "\"08:00\"",
+     .help = "When they end, on the same day or the next."},
+    {.name = "quiet_hours.time_zone",
+     .type = KEY_ZONE,
+     .offset = AT(g.quiet.time_zone),
+     .example = "Asia/Tokyo",
+     .help = "Whose clock: a zone of the host's tzdata, `UTC`, or an offset like `+09:00`."},
+    {.name = "quiet_hours.spread",
+     .type = KEY_SECONDS,
+     .offset = AT(g.quiet.spread_s),
+     .preset = "10m",
+     .min = 0,
+     .max = 12 * HOUR,
+     .help =
+         "After the end the connections grow from one to the group's limit in this time, evenly, and retries "
+         "are due at random within it; 0: all at once."},
     {.name = "replies",
      .type = KEY_REPLIES,
      .offset = AT(g.replies),
@@ -373,14 +410,19 @@ const struct policy_key policy_keys[] = {
          "Rules for what the receiver says when it refuses.  The first that matches decides, the group's own "
          "before those of the document, where each may name one `group`.  When: `code` (421, 45x, 5xx), "
          "`enhanced` (4.7.28; 4.7 for all of its kind), `text` (regular expression of PCRE2, case does not "
-         "count; in single quotes), `stage` (greeting, ehlo, auth, mail, rcpt, data, dot; one or a list).  "
+         "count; in single quotes), `stage` (connect, greeting, ehlo, starttls, auth, mail, rcpt, data, dot; "
+         "one or a "
+         "list).  "
          "Then, for the recipient: `treat_as: permanent` or `temporary`, `retry_after: 30m` in place of the "
          "schedule.  For all that goes to the same hosts, exact over all workers: `suspend: 10m` sends "
          "nothing; `back_off: 5m` halves the connections (where one is left, or a rate is in force, the "
          "messages a "
          "second), and doubles them again each time that it has passed; `limit_connections: 2` and `slow_to: "
-         "0.5` messages a second hold for `for` (10m).  Never "
-         "asked about STARTTLS and TLS; mail never becomes permanent for want of TLS."},
+         "0.5` messages a second hold for `for` (10m).  Connections that are refused, time out or end before "
+         "their "
+         "greeting are `connect`: these and `starttls` are asked about only where a rule names them, and it "
+         "judges no "
+         "recipient.  Mail never becomes permanent for want of TLS."},
     {.name = "ehlo_name",
      .type = KEY_DOMAIN,
      .offset = AT(g.ehlo_name),

@@ -82,6 +82,13 @@ static void begin_route(struct policy_reader *r)
     d->implicit_tls = false;
 }
 
+/* Quiet hours that are inherited stay, but for the keys that are given. */
+static void begin_quiet(struct policy_reader *r, const struct yaml_node *value)
+{
+    r->draft->g.quiet.on = 1;
+    r->at[policy_key_index("quiet_hours")] = value;
+}
+
 static void read_section(struct policy_reader *r, const char *name, const struct yaml_node *value)
 {
     struct key_path prefix;
@@ -98,6 +105,8 @@ static void read_section(struct policy_reader *r, const char *name, const struct
     }
     if (strcmp(name, "adaptive") == 0)
         r->draft->g.adaptive.mode = ADAPTIVE_ON;
+    if (strcmp(name, "quiet_hours") == 0)
+        begin_quiet(r, value);
     snprintf(prefix.text, sizeof(prefix.text), "%s.", name);
     read_keys(r, value, prefix.text);
 }
@@ -161,6 +170,7 @@ static void set_presets(struct policy_reader *r)
         yaml_errors_fini(&none);
     }
     r->draft->g.route = ROUTE_MX;
+    r->draft->g.quiet.from_s = r->draft->g.quiet.to_s = QUIET_UNSET;
 }
 
 static void keep_group(struct policy_reader *r, const struct group_draft *draft)

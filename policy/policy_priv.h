@@ -33,6 +33,8 @@ enum key_type {
     KEY_IPV6,
     KEY_SCHEDULE, /* struct retry_schedule: step_s and steps */
     KEY_HOSTS,    /* struct group: hosts, host_count */
+    KEY_TIME,     /* uint32_t seconds of the day, or QUIET_UNSET */
+    KEY_ZONE,     /* char *, arena: "Asia/Tokyo", "UTC", "+09:00" */
     KEY_NAME,     /* char *, arena: the name of the group */
     KEY_PATTERNS, /* list of domain patterns: into the matching tables */
     KEY_MX_PATTERNS,

@@ -11,9 +11,12 @@ static const char *const rule_keys[] = {"code",     "enhanced",          "text",
                                         "group",    "treat_as",          "retry_after", "suspend",
                                         "back_off", "limit_connections", "slow_to",     "for"};
 static const char *const treat_words[] = {"permanent", "temporary"};
-/* Not those of TLS: what becomes of mail without TLS is for the levels to say. */
-static const enum outcome_stage stages[] = {STAGE_GREETING, STAGE_EHLO, STAGE_AUTH, STAGE_MAIL,
-                                            STAGE_RCPT,     STAGE_DATA, STAGE_DOT};
+/* Not that of the handshake: what becomes of mail without TLS is for the levels to say. */
+static const enum outcome_stage stages[] = {STAGE_CONNECT,  STAGE_GREETING, STAGE_EHLO,
+                                            STAGE_STARTTLS, STAGE_AUTH,     STAGE_MAIL,
+                                            STAGE_RCPT,     STAGE_DATA,     STAGE_DOT};
+#define STAGES_OF_HOSTS                                                                                      \
+    (UINT32_C(1) << STAGE_CONNECT | UINT32_C(1) << STAGE_STARTTLS) /* they judge no recipient */
 
 struct rule_reader {
     struct policy_reader *r;
@@ -214,6 +217,9 @@ static void check_rule(struct rule_reader *rr, const struct yaml_node *n)
         yaml_error(rr->r->errors, n,
                    "the rule does nothing: give it 'treat_as', 'retry_after', 'suspend', 'back_off', "
                    "'limit_connections' or 'slow_to'");
+    if (rule->treat != TREAT_AS_SAID && rule->stages & STAGES_OF_HOSTS)
+        yaml_error(rr->r->errors, n,
+                   "'treat_as' is for what is said of a recipient: not at stage 'connect' or 'starttls'");
     if (rule->treat == TREAT_AS_PERMANENT && rule->retry_after_s)
         yaml_error(rr->r->errors, n, "'treat_as: permanent' contradicts 'retry_after'");
     if (rr->has_for && !held)

@@ -167,6 +167,36 @@ static bool read_schedule(struct policy_reader *r, const struct policy_key *key,
 
 /* ---- names, paths, addresses ---- */
 
+/* "21:00" */
+static bool read_time(struct policy_reader *r, const struct policy_key *key, const struct yaml_node *n)
+{
+    struct bytes text;
+
+    if (!get_text(r, n, "a time of day", &text))
+        return false;
+    if (quiet_parse_time(text, field_of(r, key)))
+        return true;
+    yaml_error(r->errors, n, "'%.*s' is not a time of day: expected 08:00, or 08:00:30, up to 24:00",
+               SHOWN(text));
+    return false;
+}
+
+static bool read_zone(struct policy_reader *r, const struct policy_key *key, const struct yaml_node *n)
+{
+    struct bytes text;
+    int32_t offset;
+
+    if (!get_text(r, n, "a time zone", &text))
+        return false;
+    if (!timezone_parse_offset(text, &offset) && !timezone_is_name(text)) {
+        yaml_error(r->errors, n, "'%.*s' is not a time zone: expected a name like Asia/Tokyo, UTC, or +09:00",
+                   SHOWN(text));
+        return false;
+    }
+    set_string(r, key, text);
+    return true;
+}
+
 static bool read_path(struct policy_reader *r, const struct policy_key *key, const struct yaml_node *n)
 {
     struct bytes text;
@@ -571,6 +601,8 @@ bool policy_value_read(struct policy_reader *r, const struct policy_key *key, co
     case KEY_IPV6: return read_address(r, key, n);
     case KEY_SCHEDULE: return read_schedule(r, key, n);
     case KEY_HOSTS: return read_hosts(r, n);
+    case KEY_TIME: return read_time(r, key, n);
+    case KEY_ZONE: return read_zone(r, key, n);
     case KEY_NAME: return read_name(r, key, n);
     case KEY_PATTERNS: return read_patterns(r, n, false);
     case KEY_MX_PATTERNS: return read_patterns(r, n, true);

@@ -43,17 +43,29 @@ static bool text_matches(const struct pcre2_real_code_8 *pattern, const char *te
     return found;
 }
 
+/* What is no reply (no connection, or none that lived to its greeting), and STARTTLS: only where a rule names
+ * them. */
+static bool is_asked_about(const struct reply_rule *rule, const struct outcome *o)
+{
+    bool unconnected = o->stage == STAGE_CONNECT || (o->stage == STAGE_GREETING && !o->remote);
+    enum outcome_stage stage = unconnected ? STAGE_CONNECT : o->stage;
+
+    if ((!o->remote && !unconnected) || stage < STAGE_CONNECT || stage == STAGE_TLS)
+        return false;
+    if (!rule->stages)
+        return stage != STAGE_CONNECT && stage != STAGE_STARTTLS;
+    return rule->stages & UINT32_C(1) << stage;
+}
+
 bool reply_rule_matches(const struct reply_rule *rule, const char *group, const struct outcome *o)
 {
-    if (!o->remote || o->stage < STAGE_GREETING || o->stage == STAGE_STARTTLS || o->stage == STAGE_TLS)
+    if (!is_asked_about(rule, o))
         return false;
     if (o->kind != OUTCOME_DEFERRED && o->kind != OUTCOME_BOUNCED)
         return false;
     if (rule->group && strcmp(rule->group, group) != 0)
         return false;
     if (rule->code_from && (o->code < rule->code_from || o->code > rule->code_to))
-        return false;
-    if (rule->stages && !(rule->stages & UINT32_C(1) << o->stage))
         return false;
     if (rule->enhanced && !enhanced_matches(rule->enhanced, o->enhanced))
         return false;

@@ -9,7 +9,8 @@
  *         for: 10m
  *
  * The rules of the recipient's group are asked first, then those of the document; the first that matches
- * decides. Only replies to commands outside of TLS set-up are asked about, never what was delivered.  Pure:
+ * decides. Asked about are replies, never what was delivered; connections that did not come about (stage
+ * connect) and refused STARTTLS only where a rule names the stage, and such a rule judges no recipient. Pure:
  * matching takes bounded time (PCRE2 with limits; a pattern that reaches them does not match).  A snapshot's
  * rules never change. Any thread.
  */

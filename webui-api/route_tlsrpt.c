@@ -222,6 +222,8 @@ static void received_json(struct buf *out, const struct received_query *q, const
             json_put_text(out, "sender", row->sender);
             json_put_text(out, "report_id", row->report_id);
             json_put_text(out, "domain", row->domain);
+            json_put_text(out, "dkim", row->dkim);
+            json_put_text(out, "signer", row->signer);
         }
         json_put_count(out, "reports", row->reports);
         json_put_count(out, "successful", row->successful);
@@ -243,7 +245,7 @@ static void received_json(struct buf *out, const struct received_query *q, const
 static void received_csv(struct buf *out, const struct received_query *q, const struct received *sums,
                          size_t limit)
 {
-    static const char *const more[] = {"sender", "report_id", "domain"};
+    static const char *const more[] = {"sender", "report_id", "domain", "dkim", "signer"};
     static const char *const columns[] = {"reports", "successful", "failed", "first", "last"};
     char time[CLOCK_TEXT_BYTES];
 
@@ -260,6 +262,8 @@ static void received_csv(struct buf *out, const struct received_query *q, const 
             csv_text(out, row->sender);
             csv_text(out, row->report_id);
             csv_text(out, row->domain);
+            csv_text(out, row->dkim);
+            csv_text(out, row->signer);
         }
         csv_count(out, row->reports);
         csv_count(out, row->successful);

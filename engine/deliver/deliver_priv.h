@@ -14,6 +14,7 @@
 
 struct finaliser;
 struct link;
+struct site_quiet;
 struct deliver_txn;
 
 struct deliver {
@@ -136,6 +137,7 @@ struct site {
     struct permit_waiter waiter, global_waiter;
     bool waits_for_permit; /* in one of the queues */
     struct suspension rest;
+    struct site_quiet *quiet;          /* owned; NULL: the group has no quiet hours */
     struct shaped *shaped;       /* counted: what we imposed on it, over all workers */
     uint64_t window_since_ms;    /* replies to this worker's mail are counted from here for a while */
     uint32_t window_replies, window_told; /* all; those that `shaped` heard of */
@@ -202,6 +204,19 @@ uint64_t failed_host_left_ms(struct deliver *d, const char *name,
                              uint16_t port); /* 0: it is as good as any */
 void failed_hosts_fini(struct deliver *d);
 
+/* ---- quiet.c: hours in which no mail is begun ---- */
+void quiet_init(struct site *s);
+void quiet_fini(struct site *s);
+uint64_t quiet_until_ms(const struct site *s); /* 0: it is not quiet; else the end, in the future */
+void quiet_rest(struct site *s);               /* it rests: what is in memory goes back to disk, soon */
+void quiet_on_alarm(struct site *s);
+bool quiet_holds_back(
+    struct site *s); /* the end was a while ago: no further connection yet; the alarm is set */
+/* How much of the age of what was accepted then does not count. */
+int64_t quiet_age_off_s(const struct dest *dest, const struct group *group, int64_t accepted_unix);
+int64_t quiet_due(const struct dest *dest, const struct group *group,
+                  int64_t due_unix); /* not in quiet hours */
+
 /* ---- replies.c: what replies and refusals impose ---- */
 void replies_init(struct site *s);
 void replies_fini(struct site *s);
@@ -211,6 +226,7 @@ uint32_t replies_judge(const struct link *link, struct outcome *o);
 void replies_on_failed_host(struct link *link, const struct outcome *o);
 /* A connection came to nothing, while others of the site stand. */
 void replies_on_refused(struct site *s, const struct outcome *o);
+void replies_on_rest(struct site *s, const struct outcome *o); /* s->rest has begun */
 bool replies_may_open(struct site *s); /* true: one connection is counted, until shaped_give_connection */
 bool replies_may_send(struct site *s); /* false: the alarm is set */
 bool replies_are_too_many(const struct site *s);

@@ -7,6 +7,7 @@
 #include "engine/deliver/deliver_priv.h"
 #include "engine/deliver/explain_json.h"
 #include "engine/shaping.h"
+#include "engine/zones.h"
 
 #define SHAPING_MAX 20
 
@@ -122,7 +123,8 @@ static void explain_shaping(struct explain_call *call)
 
     for (size_t i = 0; i < call->found_count; i++)
         buf_putf(&hosts, "%s%s:%u", i ? "," : "", call->found[i].name, call->found[i].port);
-    const struct shaping_filter filter = {.group = call->group->name, .hosts = buf_str(&hosts)};
+    const struct shaping_filter filter = {
+        .group = call->group->name, .hosts = buf_str(&hosts), .same_set = true};
     json_object_set_new(
         call->facts, "shaping",
         shaping_json(call->d->w->shared->shaping, &filter, SHAPING_MAX, worker_now_ms(call->d->w), NULL));
@@ -180,6 +182,9 @@ static void explain_group(struct explain_call *call, const struct policy_match *
                             json_pack("{s:s, s:i}", "file", g->base_file, "line", (int)g->base_line));
     json_object_set_new(call->facts, "starttls", json_string(tls_level_name(g->starttls)));
     json_object_set_new(call->facts, "route", json_string(g->route == ROUTE_SMARTHOST ? "smarthost" : "mx"));
+    if (g->quiet.on)
+        json_object_set_new(call->facts, "quiet_hours",
+                            zones_quiet_json(call->d->w->shared->zones, &g->quiet, clock_unix()));
     policy_dump_group(g, &yaml);
     json_object_set_new(call->facts, "settings", json_string(buf_str(&yaml)));
     buf_fini(&yaml);

@@ -91,6 +91,8 @@ static void on_starttls(void *arg, bool accepted, bool clean, const struct outco
     if (accepted) {
         link_start_tls(link);
     } else {
+        if (o.remote && o.code / 100 != 2)
+            replies_on_failed_host(link, &o); /* also where the mail then goes in clear */
         if (o.code / 100 == 2) /* the reply is no refusal: say what was wrong with it */
             outcome_local(&o, OUTCOME_DEFERRED, STAGE_TLS, 451, "4.7.5", "%s[%s]: %s", link->host->name,
                           link->remote,

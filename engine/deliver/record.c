@@ -15,10 +15,10 @@ static bool wants_failure_dsn(struct worker *w, const struct message *m, const s
     return rcpt->notify == NOTIFY_DEFAULT || rcpt->notify & NOTIFY_FAILURE;
 }
 
-/* No later than that. */
-static int64_t given_up_unix(const struct message *m, const struct retry_schedule *retry)
+/* No later than that; the age counts from `began`. */
+static int64_t given_up_unix(const struct message *m, int64_t began, const struct retry_schedule *retry)
 {
-    int64_t lifetime = m->accepted_unix + retry->lifetime_s;
+    int64_t lifetime = began + retry->lifetime_s;
 
     return m->expires_unix ? MIN_OF(lifetime, m->expires_unix) : lifetime;
 }
@@ -28,11 +28,14 @@ static void decide_then(struct dest *dest, const struct job *job, struct rcpt *r
 {
     const struct message *m = job->message;
     struct deliver *d = dest->d;
-    const struct retry_schedule *retry = &dest_group(dest)->retry;
-    int64_t now = clock_unix();
+    const struct group *group = dest_group(dest);
+    const struct retry_schedule *retry = &group->retry;
+    int64_t now = clock_unix(), began = m->accepted_unix; /* the age counts from there */
 
+    if (group->quiet.on && a->outcome.kind == OUTCOME_DEFERRED)
+        began += quiet_age_off_s(dest, group, m->accepted_unix);
     if (a->outcome.kind == OUTCOME_DEFERRED &&
-        (retry_is_expired(retry, m->accepted_unix, now) || message_is_over(m, now)))
+        (retry_is_expired(retry, began, now) || message_is_over(m, now)))
         a->outcome.kind = OUTCOME_EXPIRED;
     switch (a->outcome.kind) {
     case OUTCOME_DELIVERED:
@@ -49,17 +52,19 @@ static void decide_then(struct dest *dest, const struct job *job, struct rcpt *r
         /* Rounded up: to wait a little less than the schedule says would be a lie. */
         a->due_unix = (clock_unix_ms() + 999) / 1000 +
                       (retry_after_s ? retry_after_s : retry_wait_s(retry, rcpt->attempts, worker_random()));
-        int64_t last = m->accepted_unix + retry->lifetime_s + 1; /* one last try, or the bounce, in time */
+        int64_t last = began + retry->lifetime_s + 1; /* one last try, or the bounce, in time */
         if (a->due_unix > last && last > now)
             a->due_unix = last;
+        if (group->quiet.on)
+            a->due_unix = quiet_due(dest, group, a->due_unix);
         if (m->expires_unix) /* it is given up on the second */
             a->due_unix = MIN_OF(a->due_unix, m->expires_unix);
         dest_wait_until(dest, a->due_unix);
         if (rcpt->notify & NOTIFY_DELAY && !rcpt->delay_notified && retry->delay_notice_s && m->sender[0] &&
-            !(m->flags & MESSAGE_DSN) && now - m->accepted_unix >= (int64_t)retry->delay_notice_s) {
+            !(m->flags & MESSAGE_DSN) && now - began >= (int64_t)retry->delay_notice_s) {
             rcpt->delay_notified = true;
             deliver_delay_notice(d, m, rcpt, &a->outcome, link && link->host ? link->host->name : NULL,
-                                 given_up_unix(m, retry));
+                                 given_up_unix(m, began, retry));
         }
         break;
     }

@@ -116,6 +116,13 @@ void replies_on_refused(struct site *s, const struct outcome *o)
     site_set_alarm(s, s->open_after_ms);
 }
 
+void replies_on_rest(struct site *s, const struct outcome *o)
+{
+    const struct shaped_load load = load_of(s);
+
+    shaped_rest(s->shaped, s->rest.until_ms, s->rest.failures, &load, o, worker_now_ms(s->d->w));
+}
+
 uint32_t replies_judge(const struct link *link, struct outcome *o)
 {
     const struct reply_rule *rule;
@@ -201,6 +208,8 @@ static void wake_sites(struct worker *w, void *arg)
     (void)arg;
     LIST_FOREACH_SAFE (node, &w->deliver->all_sites) {
         struct site *s = LIST_ENTRY(node, struct site, node);
+        if (s->rest.until_ms && !shaped_is_resting(s->shaped))
+            s->rest = (struct suspension){0};
         LIST_FOREACH_SAFE (dest_node, &s->dests)
             dest_kick_soon(LIST_ENTRY(dest_node, struct dest, site_node));
     }

@@ -67,6 +67,7 @@ static void on_alarm(struct alarm *a)
     uint64_t now = worker_now_ms(s->d->w);
 
     replies_on_alarm(s);
+    quiet_on_alarm(s);
     if (s->open_after_ms > now) /* what is still ahead rings again */
         site_set_alarm(s, s->open_after_ms);
     if (s->paced_until_ms > now)
@@ -117,6 +118,7 @@ static struct site *create(struct deliver *d, char *key, const struct group *gro
     permit_waiter_init(&s->waiter, &d->w->inbox, on_permit);
     permit_waiter_init(&s->global_waiter, &d->w->inbox, on_global_permit);
     replies_init(s);
+    quiet_init(s);
     list_push_back(&d->all_sites, &s->node);
     map_put(&d->sites, bytes_of(s->key), s);
     COUNT(d->w, sites);
@@ -160,6 +162,7 @@ void site_maybe_free(struct site *s)
     list_remove(&s->node);
     UNCOUNT(d->w, sites);
     replies_fini(s);
+    quiet_fini(s);
     for (size_t i = 0; i < s->host_count; i++)
         mem_free(s->hosts[i].name);
     mem_free(s->hosts);
@@ -219,7 +222,9 @@ void site_make_stale(struct site *s)
 
 uint64_t site_rest_until_ms(const struct site *s)
 {
-    return MAX_OF(s->rest.until_ms, shaped_suspended_until_ms(s->shaped));
+    uint64_t until_ms = MAX_OF(s->rest.until_ms, shaped_suspended_until_ms(s->shaped));
+
+    return s->quiet ? MAX_OF(until_ms, quiet_until_ms(s)) : until_ms;
 }
 
 bool site_is_resting(const struct site *s)
@@ -234,6 +239,7 @@ void site_on_alive(struct site *s)
     s->rest = (struct suspension){0};
     if (!rested)
         return;
+    shaped_reached(s->shaped);
     LIST_FOREACH_SAFE (node,
                        &s->dests) /* another link had failed meanwhile: what it sent to disk may go on */
         dest_kick_soon(LIST_ENTRY(node, struct dest, site_node));
@@ -307,16 +313,24 @@ static bool body_is_there(struct dest *dest, struct job *job)
     return false;
 }
 
+static bool is_too_old(const struct dest *dest, const struct message *m)
+{
+    const struct group *group = dest->site->group;
+    int64_t now = clock_unix();
+
+    return retry_is_expired(&group->retry, m->accepted_unix, now) &&
+           retry_is_expired(&group->retry, m->accepted_unix + quiet_age_off_s(dest, group, m->accepted_unix),
+                            now);
+}
+
 /* What lay on disk too long is given up before it is tried again; what has an end of its own, before any try.
  */
 static bool is_expired(struct dest *dest, struct job *job)
 {
-    const struct group *group = dest->site->group;
     const struct message *m = job->message;
     struct outcome o;
 
-    if (!message_is_over(m, clock_unix()) &&
-        (!job->rcpts[0].attempts || !retry_is_expired(&group->retry, m->accepted_unix, clock_unix())))
+    if (!message_is_over(m, clock_unix()) && (!job->rcpts[0].attempts || !is_too_old(dest, m)))
         return false;
     for (uint32_t i = 0; i < job->rcpt_count; i++) {
         const char *last = job->rcpts[i].last_text;
@@ -356,6 +370,7 @@ struct deliver_txn *site_take(struct site *s, struct link *link)
         return NULL;
     if (site_is_resting(s)) {
         replies_rest(s);
+        quiet_rest(s);
         return NULL;
     }
     for (struct strand *strand; (strand = turns_next(&s->turns, link_may_carry, link));) {
@@ -440,7 +455,7 @@ static bool wants_link(const struct site *s, enum job_class class)
 static bool open_links(struct site *s, enum job_class class)
 {
     while (s->turns.ready && wants_link(s, class)) {
-        if (s->open_after_ms > worker_now_ms(s->d->w) || !shape_may_send(s))
+        if (s->open_after_ms > worker_now_ms(s->d->w) || !shape_may_send(s) || quiet_holds_back(s))
             return false; /* a limit binds, not the links */
         if (s->group->limits.connection_rate.count > 0 && s->walkers >= WALKERS_MAX)
             return false; /* they come back when they have connected */
@@ -466,6 +481,7 @@ void site_kick(struct site *s)
         return;
     if (site_is_resting(s)) {
         replies_rest(s);
+        quiet_rest(s);
         return;
     }
     LIST_FOREACH_SAFE (node, &s->idle) {
@@ -496,9 +512,7 @@ static void rest(struct site *s, const struct outcome *o)
     if (s->rest.until_ms > now) /* links that were opened together fail together: that is one failure */
         return;
     site_set_alarm(s, suspension_start(&s->rest, o, &s->group->retry, now));
-    log_warn(&s->d->w->log, "site.suspended", LOG_STR("group", s->group->name),
-             LOG_STR("mx", s->hosts[0].name), LOG_INT("seconds", (s->rest.until_ms - now) / 1000),
-             LOG_STR("why", o->text));
+    replies_on_rest(s, o);
     LIST_FOREACH_SAFE (node, &s->dests)
         dest_go_cold(LIST_ENTRY(node, struct dest, site_node));
 }

@@ -143,7 +143,12 @@ enum server_state server_committed(struct smtp_server *s, enum err e)
         s->errors = 0;
         server_reply(s, 250, "2.0.0", "OK: queued as %s", message_id_format(s->txn.id, id));
         break;
-    case ERR_PROTOCOL: server_reply(s, 554, "5.6.0", "This address takes TLS reports only, and there is none"); break;
+    case ERR_PROTOCOL:
+        server_reply(s, 554, "5.6.0", "This address takes TLS reports only, and there is none");
+        break;
+    case ERR_DENIED:
+        server_reply(s, 550, "5.7.20", "TLS reports are taken with a DKIM signature of their sender only");
+        break;
     case ERR_NOSPACE: server_reply(s, 452, "4.3.1", "Insufficient storage; try again later"); break;
     default: server_reply(s, 451, "4.3.0", "The message could not be stored; try again later"); break;
     }

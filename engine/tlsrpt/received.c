@@ -159,12 +159,14 @@ static void put_domains(struct buf *out, const struct tlsrpt_in *in)
     json_end(out, ']');
 }
 
-static void put_head(struct buf *out, const struct tlsrpt_in *in, const char *via)
+static void put_head(struct buf *out, const struct tlsrpt_in *in, const struct received_from *from)
 {
     json_put_text(out, "organization", in->organization);
     json_put_text(out, "contact", in->contact);
     json_put_text(out, "report_id", in->report_id);
-    json_put_text(out, "via", via);
+    json_put_text(out, "via", from->via);
+    json_put_text(out, "dkim", from->dkim ? from->dkim : "");
+    json_put_text(out, "signer", from->signer ? from->signer : "");
     json_put_int(out, "at_unix", clock_unix());
     json_put_int(out, "begin_unix", in->begin_unix);
     json_put_int(out, "end_unix", in->end_unix);
@@ -202,7 +204,7 @@ static size_t cut_failures(struct tlsrpt_in *in, size_t max)
 }
 
 /* Head and gzipped report, small enough to be kept.  False: not even without failure-details. */
-static bool value_of(struct tlsrpt_in *in, const char *via, struct buf *value)
+static bool value_of(struct tlsrpt_in *in, const struct received_from *from, struct buf *value)
 {
     size_t cut = 0;
 
@@ -212,7 +214,7 @@ static bool value_of(struct tlsrpt_in *in, const char *via, struct buf *value)
         tlsrpt_in_format(in, &json);
         buf_clear(value);
         json_begin(value, NULL, '{');
-        put_head(value, in, via);
+        put_head(value, in, from);
         json_put_count(value, "failures_left_out", cut);
         json_end(value, '}');
         buf_putc(value, '\n');
@@ -240,7 +242,7 @@ static void put_answer(struct taking *t, const struct tlsrpt_in *in, const char 
     json_begin(t->answer, NULL, '{');
     json_put_text(t->answer, "key", key);
     json_put_bool(t->answer, "new", is_new);
-    put_head(t->answer, in, t->from->via);
+    put_head(t->answer, in, t->from);
     json_end(t->answer, '}');
 }
 
@@ -250,7 +252,7 @@ static enum err take_parsed(struct taking *t, struct tlsrpt_in *in, struct bytes
     BUF_LOCAL(value);
 
     key_of(in, json, &key);
-    if (!value_of(in, t->from->via, &value)) {
+    if (!value_of(in, t->from, &value)) {
         t->why = "it is too large to be kept";
         return ERR_FULL;
     }
@@ -268,8 +270,9 @@ static enum err take_parsed(struct taking *t, struct tlsrpt_in *in, struct bytes
     t->taken++;
     put_answer(t, in, buf_str(&key), is_new);
     log_info(NULL, "tlsrpt.received", LOG_STR("from", in->organization), LOG_STR("report", in->report_id),
-             LOG_STR("via", t->from->via), LOG_INT("successful", in->successful),
-             LOG_INT("failed", in->failed), LOG_STR("new", is_new ? "yes" : "no"));
+             LOG_STR("via", t->from->via), LOG_STR("dkim", t->from->dkim ? t->from->dkim : "-"),
+             LOG_INT("successful", in->successful), LOG_INT("failed", in->failed),
+             LOG_STR("new", is_new ? "yes" : "no"));
     return OK;
 }
 

@@ -25,6 +25,7 @@ struct received_from {
     const char *dir; /* data directory */
     unsigned days;   /* how long to keep; 0: for ever */
     const char *via; /* "file", "mail" */
+    const char *dkim, *signer; /* proof_verdict_name, and the domain; NULL: not asked */
 };
 
 /*
@@ -60,7 +61,7 @@ struct received_query {
  */
 struct received_row {
     const char *key;                         /* by report: its key; the words below say the rest */
-    const char *sender, *report_id, *domain; /* by report; else "" */
+    const char *sender, *report_id, *domain, *dkim, *signer; /* by report; else "" */
     uint64_t reports, successful, failed;
     int64_t first_unix, last_unix; /* of what is reported */
 };

@@ -1,5 +1,6 @@
 /* What is kept of others' reports, summed up.  Every report is unpacked and read again: they are few and
  * small. */
+#include <jansson.h>
 #include <stdlib.h>
 
 #include "base/hash.h"
@@ -19,6 +20,7 @@ struct summing {
     struct map by_key; /* struct received_row, in the arena */
     size_t report;     /* number of the report in work, from 1 */
     const char *key;   /* its key; borrowed */
+    struct bytes head; /* what is kept of how it came; borrowed */
 };
 
 struct sum { /* a row in the making */
@@ -39,6 +41,8 @@ static struct sum *sum_of(struct summing *s, const char *key, const struct tlsrp
                                          .sender = "",
                                          .report_id = "",
                                          .domain = "",
+                                         .dkim = "",
+                                         .signer = "",
                                          .first_unix = in->begin_unix,
                                          .last_unix = in->end_unix};
         map_put(&s->by_key, bytes_of(sum->row.key), sum);
@@ -74,6 +78,18 @@ static void add_failures(struct summing *s, const struct tlsrpt_in *in, const st
         sum_of(s, "(unnamed)", in)->row.failed += p->failed - named;
 }
 
+/* Reports taken in by older versions say nothing of this. */
+static void put_proof(struct summing *s, struct received_row *row)
+{
+    json_t *head = json_loadb(s->head.at, s->head.len, 0, NULL);
+    const char *dkim = json_string_value(json_object_get(head, "dkim"));
+    const char *signer = json_string_value(json_object_get(head, "signer"));
+
+    row->dkim = arena_strdup(&s->out->arena, dkim ? dkim : "");
+    row->signer = arena_strdup(&s->out->arena, signer ? signer : "");
+    json_decref(head);
+}
+
 static void add_policy(struct summing *s, const struct tlsrpt_in *in, const struct tlsrpt_in_policy *p)
 {
     char day[TLSRPT_DAY_BYTES];
@@ -96,6 +112,7 @@ static void add_policy(struct summing *s, const struct tlsrpt_in *in, const stru
         row->sender = arena_strdup(&s->out->arena, in->organization);
         row->report_id = arena_strdup(&s->out->arena, in->report_id);
         row->domain = arena_strdup(&s->out->arena, p->domain);
+        put_proof(s, row);
     }
 }
 
@@ -128,6 +145,7 @@ static bool add_report(void *arg, const struct kept *k)
                (!q->sender || bytes_ieq(bytes_of(q->sender), bytes_of(in.organization)))) {
         s->report++;
         s->key = k->key;
+        s->head = tlsrpt_kept_head(k->value);
         for (size_t i = 0; i < in.policy_count; i++)
             if (wanted(q, &in.policies[i])) {
                 add_policy(s, &in, &in.policies[i]);

@@ -50,8 +50,11 @@ def test_the_groups_that_come_with_the_program_take_their_mail(world):
 
     world.receivers.change("google", replies={"MAIL": "421 4.7.28 an unusual rate of unsolicited mail"})
     daemon.send("b@gmail.com")
-    wait_until(lambda: daemon.json("status")["groups"]["gmail"].get("reply_rules"), what="the rule of the file")
-    assert daemon.json("status")["groups"]["gmail"]["reply_rules"][0]["what"] == "connections"
+    by_rule = lambda: [e for e in daemon.json("status")["groups"]["gmail"].get("shaping", []) if e["by"] == "rule"]
+    wait_until(by_rule, what="the rule of the file")
+    (event,) = by_rule()
+    assert event["what"] == "connections" and event["code"] == 421 and event["file"] == str(TOP / "policy/receivers.yaml")
+    assert "4.7.28" in (TOP / "policy/receivers.yaml").read_text().splitlines()[event["line"] - 1]
 
 
 def test_a_version_holds_what_it_included_whatever_becomes_of_the_file(world, shelf):

@@ -3,13 +3,17 @@ T54: TLS reports.  A day of sessions gives exactly the expected counts, by mail 
 file and by mail.
 """
 
+import base64
 import datetime
 import gzip
+import itertools
 import json
+import re
 import time
 
 import dkim
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from harness import HOURLY, MX_PORT, Raw, compose, group, wait_until
 from secure_world import SecureWorld, leaf, require_signed_world
@@ -358,7 +362,7 @@ def test_reports_of_others_are_taken_in_from_files_and_summed_up(world, tmp_path
     text = daemon.hayauma("tls", "reports")
     assert "us.test" in text and "total" in text
     csv = daemon.hayauma("tls", "reports", "--csv", "--by", "report").splitlines()
-    assert csv[0] == "report,sender,report_id,domain,reports,successful,failed,first,last" and len(csv) == 4
+    assert csv[0] == "report,sender,report_id,domain,dkim,signer,reports,successful,failed,first,last" and len(csv) == 4
     key = next(k for k in rows("--by", "report", "--domain", "eu.test"))
     shown = json.loads(daemon.hayauma("tls", "reports", "show", key))
     assert check(shown)["organization-name"] == "Small Sender"
@@ -369,7 +373,7 @@ def test_reports_of_others_are_taken_in_from_files_and_summed_up(world, tmp_path
 
 def test_reports_of_others_are_taken_in_by_mail_and_go_no_further(world):
     world.receiver("there", "there.test")
-    daemon = world.daemon(tlsrpt={"receive": "tls@us.test"})
+    daemon = world.daemon(tlsrpt={"receive": "tls@us.test", "receive_unsigned": "mark"})
 
     def submit(octets, *recipients):
         with Raw(*daemon.open) as c:
@@ -395,8 +399,62 @@ def test_reports_of_others_are_taken_in_by_mail_and_go_no_further(world):
     assert daemon.totals()["accepted"] == 2 and not daemon.queued() and len(known()) == 4
 
 
-def test_a_large_report_by_mail_is_read_from_disk(world):
+def hand_in(daemon, octets):
+    with Raw(*daemon.open) as c:
+        c.begin("tls@us.test")
+        c.ok("DATA", 354)
+        c.send(re.sub(rb"(?m)^\.", b"..", octets) + b".\r\n")
+        return c.reply()
+
+
+def signed(octets, key, *, kind="rsa", canon="relaxed/relaxed", domain=None):
+    """With a signature that somebody else's program makes."""
+    ways = tuple(w.encode() for w in canon.split("/"))
+    return dkim.sign(octets, key.selector.encode(), (domain or key.domain).encode(), key.file.read_bytes() if kind == "rsa" else key.seed,
+                     canonicalize=ways, signature_algorithm=b"rsa-sha256" if kind == "rsa" else b"ed25519-sha256") + octets
+
+
+def test_a_report_must_be_signed_by_the_domain_that_it_is_from(world):
+    rsa, strange = Key(world.folder, "r1", domain="big.test"), Key(world.folder, "r2", domain="elsewhere.test")
+    edwards = Key(world.folder, "e1", "ed25519", domain="big.test")
+    edwards.seed = base64.b64encode(serialization.load_pem_private_key(edwards.file.read_bytes(), None).private_bytes(
+        serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption()))
+    for key in (rsa, edwards, strange):
+        world.dns.add(key.name, "TXT", " ".join(f'"{key.record[i:i + 200]}"' for i in range(0, len(key.record), 200)))
     daemon = world.daemon(tlsrpt={"receive": "tls@us.test"})
+    numbers = itertools.count(1)
+    mail = lambda: as_mail(report(number=next(numbers)))
+    for canon in ("relaxed/relaxed", "simple/simple", "relaxed/simple", "simple/relaxed"):
+        assert hand_in(daemon, signed(mail(), rsa, canon=canon))[0] == 250, canon
+    assert hand_in(daemon, signed(mail(), edwards, kind="ed25519"))[0] == 250
+    both = signed(signed(mail(), strange), rsa)  # passed on by somebody who signs too
+    assert hand_in(daemon, both)[0] == 250
+    for octets, why in ((mail(), "it is not signed"), (signed(mail(), strange), "of other domains than From"),
+                        (signed(mail(), rsa).replace(b"A report for you", b"A report for me"), "the body was changed"),
+                        (signed(mail(), rsa).replace(b"Report Domain: us", b"Report Domain: eu"), "header fields were changed"),
+                        (signed(mail(), rsa, domain="sub.big.test"), "there is no key")):
+        code, text = hand_in(daemon, octets)
+        assert code == 550 and text.startswith("5.7.20"), (why, text)
+        wait_until(lambda: why in daemon.log(), what=f"the word of it: {why}")
+    world.dns.remove(rsa.name, "TXT")
+    world.dns.fail(rsa.name, "TXT", "SERVFAIL")
+    daemon.stop()
+    daemon.start()
+    assert hand_in(daemon, signed(mail(), rsa))[0] == 451  # it may come again
+    rows = daemon.json("tls", "reports", "--by", "report")["rows"]
+    assert {(r["dkim"], r["signer"]) for r in rows} == {("good", "big.test")} and len(rows) == 6
+    daemon.stop()
+    daemon.config["tlsrpt"]["receive_unsigned"] = "mark"
+    daemon.start()
+    for octets in (mail(), signed(mail(), edwards, kind="ed25519").replace(b"for you", b"for me"), signed(mail(), rsa)):
+        assert hand_in(daemon, octets)[0] == 250
+    rows = daemon.json("tls", "reports", "--by", "report")["rows"]
+    assert sorted(r["dkim"] for r in rows) == ["bad"] + ["good"] * 6 + ["none", "unknown"]
+    assert "unknown" in daemon.hayauma("tls", "reports", "--by", "report")
+
+
+def test_a_large_report_by_mail_is_read_from_disk(world):
+    daemon = world.daemon(tlsrpt={"receive": "tls@us.test", "receive_unsigned": "mark"})
     many = report("Large", 0, [("validation-failure", i + 1) for i in range(20000)])
     for i, d in enumerate(many["policies"][0]["failure-details"]):
         d["failure-reason-code"] = f"reason {i * 7919 % 104729}"

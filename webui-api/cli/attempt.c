@@ -193,6 +193,8 @@ void shaping_put_what(struct buf *out, const json_t *event)
         buf_puts(out, "pipelining of commands only");
     else if (strcmp(what, "chunking") == 0)
         buf_puts(out, "DATA in place of BDAT");
+    else if (strcmp(what, "resting") == 0)
+        buf_puts(out, "left alone, no host takes mail");
     else
         format_safe(out, bytes_of(what));
 }
@@ -210,6 +212,17 @@ void shaping_put_why(struct buf *out, const json_t *event)
     format_safe(out, bytes_of(field_text(event, "text")));
 }
 
+void shaping_put_line(struct buf *out, const json_t *event)
+{
+    if (!field_count(event, "line"))
+        return;
+    buf_putf(out, "line %llu", (unsigned long long)field_count(event, "line"));
+    if (!*field_text(event, "file"))
+        return;
+    buf_puts(out, " of ");
+    format_safe(out, bytes_of(field_text(event, "file")));
+}
+
 void shaping_put_event(struct buf *out, const json_t *event)
 {
     shaping_put_what(out, event);
@@ -222,8 +235,25 @@ void shaping_put_event(struct buf *out, const json_t *event)
     if (field_known(event, "returns_to"))
         buf_puts(out, ", then a step back up");
     if (field_count(event, "line"))
-        buf_putf(out, ", by the rule in line %llu", (unsigned long long)field_count(event, "line"));
+        buf_puts(out, ", by the rule in ");
+    shaping_put_line(out, event);
     buf_puts(out, ", after ");
     shaping_put_why(out, event);
     buf_putf(out, " (event %llu)", (unsigned long long)field_count(event, "id"));
+}
+
+void attempt_put_quiet_hours(struct buf *out, const json_t *hours, int64_t now_unix)
+{
+    format_safe(out, bytes_of(field_text(hours, "from")));
+    buf_puts(out, " to ");
+    format_safe(out, bytes_of(field_text(hours, "to")));
+    buf_putc(out, ' ');
+    format_safe(out, bytes_of(field_text(hours, "time_zone")));
+    if (!field_known(hours, "changes_unix")) {
+        buf_puts(out, ": this host does not know the zone, and nothing is sent");
+        return;
+    }
+    buf_puts(out,
+             json_is_true(json_object_get(hours, "quiet")) ? ": nothing is begun; they end " : ", next ");
+    format_relative(out, field_int(hours, "changes_unix"), now_unix);
 }

@@ -164,6 +164,19 @@ static void put_hosts(struct buf *out, const struct cli *cli, const json_t *e)
     put_host_remarks(out, cli, hosts);
 }
 
+static void put_quiet_hours(struct buf *out, const struct cli *cli, const json_t *q)
+{
+    BUF_LOCAL(text);
+
+    if (!q)
+        return;
+    put_label(out, cli, "quiet");
+    attempt_put_quiet_hours(&text, q, cli->now_unix);
+    put_styled(out, cli, json_is_false(json_object_get(q, "quiet")) ? STYLE_PLAIN : STYLE_WARN,
+               buf_str(&text));
+    buf_putc(out, '\n');
+}
+
 static void put_shaping(struct buf *out, const struct cli *cli, const json_t *events)
 {
     json_t *one;
@@ -243,6 +256,7 @@ static void put_queue(struct buf *out, const struct cli *cli, const json_t *e)
                      (unsigned long long)field_count(limited, "milliseconds_left") % 1000);
         buf_putc(out, '\n');
     }
+    put_quiet_hours(out, cli, json_object_get(e, "quiet_hours"));
     put_suspension(out, cli, json_object_get(e, "suspended"));
     put_shaping(out, cli, json_object_get(e, "shaping"));
 }

@@ -27,7 +27,7 @@ static void put_row(struct table *t, const struct cli *cli, const json_t *e)
     put_until(table_cell(t, STYLE_PLAIN), e);
     cell = table_cell(t, STYLE_PLAIN);
     if (field_count(e, "line"))
-        buf_putf(cell, "line %llu", (unsigned long long)field_count(e, "line"));
+        shaping_put_line(cell, e);
     else
         buf_puts(cell, "adaptive");
     shaping_put_why(table_cell(t, STYLE_PLAIN), e);

@@ -257,6 +257,13 @@ static void put_suspensions(struct buf *out, const struct cli *cli, const json_t
 
     json_object_foreach((json_t *)(uintptr_t)groups, name, group)
     {
+        const json_t *quiet = json_object_get(group, "quiet_hours");
+        if (quiet && !json_is_false(json_object_get(quiet, "quiet"))) {
+            BUF_LOCAL(text);
+            buf_putf(&text, "group %s has quiet hours: ", name);
+            attempt_put_quiet_hours(&text, quiet, cli->now_unix);
+            put_alarm(out, cli, STYLE_WARN, buf_str(&text));
+        }
         json_array_foreach(json_object_get(group, "suspended"), i, s)
         {
             BUF_LOCAL(text);

@@ -47,6 +47,7 @@ static void put_rows(struct cli *cli, const json_t *root, struct buf *out)
         {key_title(root), COLUMN_LEFT},
         {"FROM", COLUMN_GIVES | COLUMN_OPTIONAL},
         {"DOMAIN", COLUMN_GIVES | COLUMN_OPTIONAL},
+        {"SIGNATURE", COLUMN_LEFT | COLUMN_OPTIONAL},
         {"REPORTS", COLUMN_RIGHT},
         {"SUCCESSFUL", COLUMN_RIGHT},
         {"FAILED", COLUMN_RIGHT},
@@ -66,12 +67,15 @@ static void put_rows(struct cli *cli, const json_t *root, struct buf *out)
         table_text(&t, *key ? STYLE_PLAIN : STYLE_GOOD, *key ? key : "(successful)");
         table_text(&t, STYLE_PLAIN, by_report ? field_text(row, "sender") : "");
         table_text(&t, STYLE_PLAIN, by_report ? field_text(row, "domain") : "");
+        table_text(&t, strcmp(field_text(row, "dkim"), "good") == 0 ? STYLE_GOOD : STYLE_WARN,
+                   by_report ? field_text(row, "dkim") : "");
         put_sums(&t, row);
         put_day(table_cell(&t, STYLE_DIM), field_int(row, "first_unix"));
         put_day(table_cell(&t, STYLE_DIM), field_int(row, "last_unix"));
     }
     table_rule(&t);
     table_text(&t, STYLE_STRONG, "total");
+    table_text(&t, STYLE_PLAIN, "");
     table_text(&t, STYLE_PLAIN, "");
     table_text(&t, STYLE_PLAIN, "");
     put_sums(&t, totals);

@@ -347,6 +347,14 @@ static void events_are_cleared_by_number_group_or_host(void **state)
     assert_int_equal(shaping_clear(b.all, &(struct shaping_filter){.id = 1}, "me", T0), 0);
     assert_int_equal(shaping_clear(b.all, &(struct shaping_filter){.group = "x"}, "me", T0), 0);
     assert_int_equal(shaping_clear(b.all, &(struct shaping_filter){.group = "g"}, "me", T0), 1);
+    const struct shaping_filter one_of_two = {.group = "h", .hosts = "mx2.example:25", .same_set = true},
+                                both = {
+                                    .group = "h", .hosts = "mx3.example:25,mx2.example:25", .same_set = true};
+    size_t total;
+    json_decref(shaping_json(b.all, &one_of_two, 9, T0, &total));
+    assert_int_equal(total, 0);
+    json_decref(shaping_json(b.all, &both, 9, T0, &total));
+    assert_int_equal(total, 3);
     assert_int_equal(
         shaping_clear(b.all, &(struct shaping_filter){.group = "h", .hosts = "mx.example:25"}, "me", T0), 0);
     assert_int_equal(shaping_clear(b.all,
@@ -410,7 +418,8 @@ static void an_event_that_was_kept_goes_on_where_time_has_brought_it(void **stat
 static void what_is_no_event_is_not_taken_for_one(void **state)
 {
 #define REST                                                                                                 \
-    "\"group\":\"g\",\"since\":1,\"full\":0,\"keep\":50,\"step\":0,\"line\":0,\"version\":1,\"stage\":8,"    \
+    "\"group\":\"g\",\"since\":1,\"full\":0,\"keep\":50,\"step\":0,\"line\":0,\"file\":\"\",\"version\":1,"  \
+    "\"stage\":8,"                                                                                           \
     "\"code\":421,\"enhanced\":\"\",\"text\":\"\""
     static const struct {
         const char *text;

@@ -120,6 +120,34 @@ static void a_group_of_the_document_lies_over_that_of_the_file_key_by_key(void *
     policy_unref(p);
 }
 
+static void quiet_hours_are_laid_over_too_and_can_be_turned_off(void **state)
+{
+    static const char included[] =
+        "groups:\n- {name: a, match: [a.example], quiet_hours: {from: '21:00', to: '08:00', time_zone: "
+        "Asia/Tokyo}}\n"
+        "- {name: b, match: [b.example], quiet_hours: {from: '21:00', to: '08:00', time_zone: Asia/Tokyo}}\n";
+    struct buf text = {0};
+    struct yaml_errors errors;
+
+    buf_puts(&text,
+             "include: w\ngroups: [{name: a, quiet_hours: {to: '09:30'}}, {name: b, quiet_hours: off}, "
+             "{name: default}]\n");
+    policy_put_part(&text, "w", "/w.yaml", bytes_of(included));
+    struct policy *p = parse(buf_str(&text), &errors);
+    assert_non_null(p);
+    const struct quiet_hours *a = &policy_group_by_name(p, "a")->quiet;
+    assert_true(a->on);
+    assert_int_equal(a->from_s, 21 * 3600);
+    assert_int_equal(a->to_s, 9 * 3600 + 1800);
+    assert_string_equal(a->time_zone, "Asia/Tokyo");
+    assert_int_equal(a->spread_s, 600);
+    assert_false(policy_group_by_name(p, "b")->quiet.on);
+    assert_false(policy_group_by_name(p, "default")->quiet.on);
+    yaml_errors_fini(&errors);
+    policy_unref(p);
+    buf_fini(&text);
+}
+
 static void lists_stand_in_place_of_the_files_and_an_empty_list_of_rules_takes_them_away(void **state)
 {
     struct policy *p = good_with_world("include: world\n"
@@ -439,6 +467,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(groups_of_an_included_file_follow_the_defaults_of_the_document),
         cmocka_unit_test(a_group_of_the_document_lies_over_that_of_the_file_key_by_key),
+        cmocka_unit_test(quiet_hours_are_laid_over_too_and_can_be_turned_off),
         cmocka_unit_test(lists_stand_in_place_of_the_files_and_an_empty_list_of_rules_takes_them_away),
         cmocka_unit_test(what_the_document_matches_goes_to_its_own_group),
         cmocka_unit_test(rules_of_the_document_are_asked_before_those_of_the_file),

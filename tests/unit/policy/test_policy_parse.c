@@ -334,6 +334,8 @@ static void a_dumped_group_reads_back_as_the_same_group(void **state)
         " messages_per_hour: 0.5, burst: 7, bytes_per_second: 1000000}\n",
         "  pipelining: full\n  limits: {connection_rate: 0.25/s}\n",
         "  pipelining: commands\n  limits: {connection_rate: 100/h}\n",
+        "  quiet_hours: {from: '21:00', to: '08:00:05', time_zone: '+09:00', spread: 0}\n",
+        "  quiet_hours: {from: '21:00', to: '24:00', time_zone: Asia/Tokyo}\n",
     };
 
     for (size_t i = 0; i < COUNT_OF(groups); i++) {

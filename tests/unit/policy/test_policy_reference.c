@@ -70,6 +70,16 @@ static void every_key_has_words_and_a_preset_or_an_example(void **state)
     buf_fini(&text);
 }
 
+/* What quiet hours need beside the key in question. */
+static void put_quiet_rest(struct buf *text, const char *given)
+{
+    static const char *const keys[][2] = {{"from", "01:00"}, {"to", "02:00"}, {"time_zone", "UTC"}};
+
+    for (size_t i = 0; i < COUNT_OF(keys); i++)
+        if (strcmp(keys[i][0], given) != 0)
+            buf_putf(text, "    %s: \"%s\"\n", keys[i][0], keys[i][1]);
+}
+
 /* A key of the table that no reader knew would be a promise that nobody keeps. */
 static void every_example_is_accepted_where_it_stands(void **state)
 {
@@ -100,6 +110,8 @@ static void every_example_is_accepted_where_it_stands(void **state)
             buf_puts(&text, "      user: u\n");
         if (strncmp(key->name, "route.", 6) == 0 && key->type != KEY_HOSTS)
             buf_puts(&text, "    smarthost: relay.example\n");
+        if (strncmp(key->name, "quiet_hours.", 12) == 0)
+            put_quiet_rest(&text, key->name + 12);
         if (key->type == KEY_NAME)
             buf_puts(&text, "  match: [a.example]\n");
         if (policy_parse("doc", buf_bytes(&text), 1, &p, &errors) != OK)

@@ -77,6 +77,33 @@ static void only_refusals_of_the_peer_are_asked_about(void **state)
     policy_unref(p);
 }
 
+static void connect_and_starttls_are_asked_about_only_where_a_rule_names_them(void **state)
+{
+    struct policy *p = parse_good("replies:\n"
+                                  "- {stage: connect, text: refused, suspend: 1m}\n"
+                                  "- {stage: [starttls, ehlo], code: 4xx, back_off: 1m}\n"
+                                  "- {code: 4xx, retry_after: 1m}\n"
+                                  "groups: [{name: default}]\n");
+    const struct group *g = policy_group_by_name(p, "default");
+    struct outcome o;
+
+    outcome_local(&o, OUTCOME_DEFERRED, STAGE_CONNECT, 451, "4.4.1", "connect to mx: connection refused");
+    assert_int_equal(policy_reply_rule(p, g, &o)->line, 2);
+    outcome_local(&o, OUTCOME_DEFERRED, STAGE_GREETING, 451, "4.4.1", "connection lost: refused");
+    assert_int_equal(policy_reply_rule(p, g, &o)->line, 2);
+    outcome_local(&o, OUTCOME_DEFERRED, STAGE_CONNECT, 451, "4.4.1", "connect to mx: timed out");
+    assert_null(policy_reply_rule(p, g, &o));
+    outcome_from_reply(&o, STAGE_STARTTLS, 454, bytes_of("not now"));
+    assert_int_equal(policy_reply_rule(p, g, &o)->line, 3);
+    outcome_local(&o, OUTCOME_DEFERRED, STAGE_STARTTLS, 451, "4.7.4", "TLS is required, but was not offered");
+    assert_null(policy_reply_rule(p, g, &o));
+    outcome_from_reply(&o, STAGE_TLS, 451, bytes_of("handshake"));
+    assert_null(policy_reply_rule(p, g, &o));
+    outcome_from_reply(&o, STAGE_GREETING, 421, bytes_of("busy"));
+    assert_int_equal(policy_reply_rule(p, g, &o)->line, 4);
+    policy_unref(p);
+}
+
 static void actions_have_their_values_and_presets(void **state)
 {
     struct policy *p = parse_good(RULES);
@@ -140,9 +167,11 @@ static void a_wrong_rule_is_refused_with_place_and_reason(void **state)
         {"[{text: 'a(b', suspend: 1m}]", "doc:1:18: not a regular expression: missing closing parenthesis"},
         {"[{text: '', suspend: 1m}]", "doc:1:18: expected a regular expression"},
         {"[{text: \"a\\nb\", suspend: 1m}]", "found a control character"},
-        {"[{stage: starttls, suspend: 1m}]", "doc:1:19: expected greeting, ehlo"},
+        {"[{stage: tls, suspend: 1m}]", "doc:1:19: expected connect, greeting, ehlo"},
+        {"[{stage: [starttls, mail], treat_as: permanent}]", "not at stage 'connect' or 'starttls'"},
+        {"[{stage: connect, treat_as: temporary}]", "not at stage 'connect' or 'starttls'"},
         {"[{stage: [], suspend: 1m}]", "doc:1:19: the list of stages is empty"},
-        {"[{stage: [rcpt, mial], suspend: 1m}]", "doc:1:26: expected greeting"},
+        {"[{stage: [rcpt, mial], suspend: 1m}]", "doc:1:26: expected connect, greeting"},
         {"[{code: 421, group: nobody, suspend: 1m}]", "doc:1:30: there is no group 'nobody'"},
         {"[{code: 421, supend: 1m}]", "doc:1:23: unknown key 'supend' of a rule (did you mean 'suspend'?)"},
         {"[{code: 421}]", "doc:1:11: the rule does nothing"},
@@ -202,6 +231,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_first_rule_that_matches_decides_and_those_of_the_group_go_first),
         cmocka_unit_test(only_refusals_of_the_peer_are_asked_about),
+        cmocka_unit_test(connect_and_starttls_are_asked_about_only_where_a_rule_names_them),
         cmocka_unit_test(actions_have_their_values_and_presets),
         cmocka_unit_test(a_pattern_that_would_take_for_ever_does_not_match_and_ends),
         cmocka_unit_test(a_wrong_rule_is_refused_with_place_and_reason),
