@@ -240,7 +240,7 @@ const struct conf_key conf_keys[] = {
     {"tlsrpt.retry", CONF_DURATION, AT(tlsrpt.retry_ms), "5m", "1s", "4h", CONF_LIVE,
      .help = "Wait until a report that could not be handed over is tried again; it doubles each time up to four "
              "hours, and ends a day after the first try (section 5.5). Report mail that is in the queue follows "
-             "the policy of its destination."},
+             "the policy of its destination, for a day too."},
     {"tlsrpt.private_addresses", CONF_BOOL, AT(tlsrpt.private_addresses), "false", .reload = CONF_LIVE,
      .help = "Reports may be posted to loopback, private and link-local addresses too. The URLs are chosen by "
              "strangers: true only in a closed network, and for tests."},

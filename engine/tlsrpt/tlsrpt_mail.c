@@ -63,6 +63,7 @@ static void accept_mail(struct mail_out *m)
         .flags = MESSAGE_TLS_REQUIRED_NO,
         .id = m->id,
         .accepted_unix = m->now_unix,
+        .expires_unix = m->now_unix + RETRY_FOR_S,
         .sender = m->from,
         .body = body,
         .rcpt_count = 1,

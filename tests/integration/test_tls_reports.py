@@ -219,6 +219,18 @@ def test_one_uri_that_takes_it_is_enough_and_a_report_finds_its_way_past_broken_
     assert len(collector.requests) == 1
 
 
+def test_report_mail_is_tried_for_a_day_at_most(world, key):
+    world.receiver("a", "a.test")
+    world.dns.mx("rua.test", "10 mx.rua.test").a("mx.rua.test", world.net.address())  # nobody listens there
+    wants_reports(world, "a.test", "mailto:x@rua.test")
+    daemon = world.daemon(group("rua", ["rua.test"], retry={"schedule": ["30h"], "jitter": "0%", "lifetime": "5d"}), group("default"),
+                          **configure(key))
+    sessions(daemon, world, "a.test", 1)
+    assert daemon.json("tls", "report-out", "send", "a.test", "--day", day())["state"] == "sent"  # into our queue
+    (row,) = wait_until(lambda: [q for q in daemon.queued() if q["attempts"]], what="the first try")
+    assert abs(row["due_unix"] - row["accepted_unix"] - 86400) < 5, row
+
+
 @pytest.mark.slow
 def test_only_who_asks_for_reports_gets_them(world, collector):
     good = f"https://collector.test:{collector.port}/"
