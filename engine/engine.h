@@ -76,6 +76,12 @@ MUST_CHECK enum err engine_campaign_expire(struct engine *e, const char *id, int
  * groups[i] is NULL where that is not known yet.  The names lie in the arena. */
 void engine_groups_of(struct engine *e, const char *const *domains, size_t count, struct arena *arena,
                       const char **groups);
+/*
+ * The same, and DNS is asked for the MX hosts of those that are not known yet; waits for that, up to half a
+ * minute. NULL where DNS gives no answer.
+ */
+void engine_groups_find(struct engine *e, const char *const *domains, size_t count, struct arena *arena,
+                        const char **groups);
 /* Waits.  What binds each (normalised) domain's due mail; texts lie in the arena.  engine/deliver/deliver.h has the
  * words. */
 struct binding;

@@ -23,51 +23,6 @@ static void domains_fini(struct domains *d)
     mem_free(d->items);
 }
 
-struct bound_call {
-    struct arena *arena;
-    const char *const *domains;
-    const char **groups;
-    size_t count;
-    unsigned worker, workers;
-};
-
-static void ask_bound(struct worker *w, void *arg)
-{
-    const struct bound_call *call = arg;
-
-    for (size_t i = 0; i < call->count; i++) {
-        if (call->groups[i] || store_owner(bytes_of(call->domains[i]), call->workers) != call->worker)
-            continue;
-        call->groups[i] = arena_strdup(call->arena, deliver_group_of(w->deliver, call->domains[i]));
-    }
-}
-
-/* By the policy where the name decides; by what delivery found where the MX hosts do. */
-void engine_groups_of(struct engine *e, const char *const *domains, size_t count, struct arena *arena,
-                      const char **groups)
-{
-    struct bound_call call = {arena, domains, groups, count, 0, e->worker_count};
-    struct policy *p = engine_policy(e);
-    const struct group *last = NULL;
-    const char *last_name = NULL;
-    bool all = true;
-
-    for (size_t i = 0; i < count; i++) {
-        struct policy_match m = policy_match_domain(p, bytes_of(domains[i]));
-        if (m.group && m.group != last) {
-            last = m.group;
-            last_name = arena_strdup(arena, last->name);
-        }
-        groups[i] = m.group ? last_name : NULL;
-        all &= m.group != NULL;
-    }
-    policy_unref(p);
-    for (unsigned i = 0; !all && i < e->worker_count; i++) { /* one after the other: they share the arena */
-        call.worker = i;
-        worker_call(e->workers[i], ask_bound, &call);
-    }
-}
-
 struct binding_call {
     struct arena *arena;
     const char *const *domains;
@@ -115,7 +70,7 @@ static enum err domains_of_group(struct engine *e, const char *group, struct dom
     for (size_t i = 0; !err && i < count; i++)
         domains[i] = rows[i].key;
     if (!err)
-        engine_groups_of(e, domains, count, &arena, groups);
+        engine_groups_find(e, domains, count, &arena, groups);
     for (size_t i = 0; !err && i < count; i++)
         if (groups[i] && strcmp(groups[i], group) == 0)
             domains_add(out, domains[i]);

@@ -185,7 +185,8 @@ const struct policy_key policy_keys[] = {
      .preset = "20",
      .min = 1,
      .max = 100000,
-     .help = "Connections to one remote address at one time, over all workers."},
+     .help = "Connections of the group to one remote address at one time, over all workers and for whichever "
+             "of its domains."},
     {.name = "limits.connections_per_source",
      .type = KEY_COUNT,
      .offset = AT(g.limits.connections_per_source),

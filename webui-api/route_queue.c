@@ -37,7 +37,8 @@ struct domains {
     size_t count;
 };
 
-static bool read_domains(struct request *r, struct browse *b, struct domains *out)
+/* `find`: DNS is asked where only the MX hosts can tell. */
+static bool read_domains(struct request *r, struct browse *b, bool find, struct domains *out)
 {
     enum err e = browse_groups(b, BROWSE_GROUP_DOMAIN, DOMAINS_MAX, &r->arena, &out->rows, &out->count);
 
@@ -49,7 +50,7 @@ static bool read_domains(struct request *r, struct browse *b, struct domains *ou
     out->groups = arena_alloc(&r->arena, (out->count + 1) * sizeof(*out->groups));
     for (size_t i = 0; i < out->count; i++)
         names[i] = out->rows[i].key;
-    engine_groups_of(r->engine, names, out->count, &r->arena, out->groups);
+    (find ? engine_groups_find : engine_groups_of)(r->engine, names, out->count, &r->arena, out->groups);
     return true;
 }
 
@@ -76,7 +77,7 @@ static bool resolve_group(struct request *r, struct browse *b, struct filter *f)
 
     if (!f->group)
         return true;
-    if (!group_exists(r, f->group) || !read_domains(r, b, &all))
+    if (!group_exists(r, f->group) || !read_domains(r, b, true, &all))
         return false;
     f->domains = arena_alloc(&r->arena, (all.count + 1) * sizeof(*f->domains));
     for (size_t i = 0; i < all.count; i++)
@@ -264,7 +265,7 @@ static bool sum_by_group(struct request *r, struct browse *b, struct browse_grou
     struct domains all;
     struct map by_name = {0};
 
-    if (!read_domains(r, b, &all))
+    if (!read_domains(r, b, false, &all))
         return false;
     struct browse_group *sums = arena_zalloc(&r->arena, (all.count + 1) * sizeof(*sums));
     size_t n = 0;

@@ -19,10 +19,12 @@ static void make_key(struct buf *key, const struct group *group, const struct si
 {
     buf_putf(key, "%u|", group->index);
     security_put_key(security, key);
-    for (size_t i = 0; i < count;
-         i++) /* sorted by preference; names of equal preference are shuffled: see below */
-        buf_putf(key, "%u:%s:%u:%d|", hosts[i].preference, hosts[i].name, hosts[i].port,
-                 hosts[i].implicit_tls);
+    /* Sorted by preference and name; what counts is the order, not the numbers that say it. */
+    for (size_t i = 0; i < count; i++) {
+        bool next = i > 0 && hosts[i].preference != hosts[i - 1].preference;
+
+        buf_putf(key, "%s%s:%u:%d|", next ? ">" : "", hosts[i].name, hosts[i].port, hosts[i].implicit_tls);
+    }
 }
 
 static int by_preference_and_name(const void *a, const void *b)
