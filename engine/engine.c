@@ -361,7 +361,7 @@ void engine_watch(struct engine *e)
 {
     engine_watch_certificates(e);
     engine_watch_campaigns(e);
-    shaping_tick(e->shared.shaping, clock_now_ms());
+    engine_watch_shaping(e);
     for (unsigned i = 0; i < e->worker_count; i++) {
         unsigned long beats = atomic_load_explicit(&e->workers[i]->counters.loop_beats, memory_order_relaxed);
         if (beats != e->beats_seen[i]) {

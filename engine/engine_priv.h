@@ -56,6 +56,7 @@ json_t *engine_dnssec_json(struct engine *e); /* for status */
 void engine_dnssec_metrics(struct engine *e, struct buf *out);
 
 /* ---- engine_shaping.c ---- */
+void engine_watch_shaping(struct engine *e); /* once a second, main's thread */
 json_t *engine_shaping_json(struct engine *e, json_t *groups); /* for status: sums; each group's own go into `groups` */
 
 /* ---- engine_shadow.c ---- */

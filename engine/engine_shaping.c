@@ -7,6 +7,21 @@
 #define STATUS_MAX       1000
 #define STATUS_GROUP_MAX 20
 
+static void look_again(struct worker *w, void *arg)
+{
+    (void)arg;
+    deliver_look_again(w->deliver);
+}
+
+void engine_watch_shaping(struct engine *e)
+{
+    shaping_tick(e->shared.shaping, clock_now_ms());
+    if (!shaping_has_news(e->shared.shaping))
+        return;
+    for (unsigned i = 0; i < e->worker_count; i++)
+        worker_post(e->workers[i], look_again, NULL);
+}
+
 /* The group and the hosts of a domain, as `explain` finds them. */
 static void find_hosts(struct engine *e, const char *domain, struct buf *group, struct buf *hosts)
 {

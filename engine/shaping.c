@@ -19,12 +19,20 @@ struct shaping *shaping_create(void)
     return all;
 }
 
+struct shaping_event shaped_no_events[SHAPED_WHATS];
+
+void shaped_own_events(struct shaped *s)
+{
+    if (s->events == shaped_no_events)
+        s->events = mem_zalloc(SHAPED_WHATS * sizeof(*s->events));
+}
+
 static void destroy(struct shaped *s)
 {
     pthread_mutex_destroy(&s->lock);
-    mem_free(s->key);
+    if (s->events != shaped_no_events)
+        mem_free(s->events);
     mem_free(s->group);
-    mem_free(s->hosts);
     mem_free(s);
 }
 
@@ -47,21 +55,32 @@ void shaping_destroy(struct shaping *all)
 
 /* ---- found, counted, forgotten ---- */
 
+static struct bytes key_of(const struct shaped *s)
+{
+    return (struct bytes){s->group, strlen(s->group) + 1 + strlen(s->hosts)};
+}
+
 void shaped_drop_if_unused(struct shaped *s)
 {
     struct shaping *all = s->all;
-    bool any = false;
 
     for (int what = 0; what < SHAPED_WHATS; what++)
-        any |= s->events[what].id != 0;
-    if (!any && s->is_active) {
+        if (s->events[what].id)
+            return;
+    if (s->is_active) {
         list_remove(&s->node);
         s->is_active = false;
         all->active_count--;
     }
-    if (any || s->refs)
+    if (s->refs) { /* most never have an event: it is not worth its memory then */
+        pthread_mutex_lock(&s->lock);
+        if (s->events != shaped_no_events)
+            mem_free(s->events);
+        s->events = shaped_no_events;
+        pthread_mutex_unlock(&s->lock);
         return;
-    map_remove(&all->map, bytes_of(s->key));
+    }
+    map_remove(&all->map, key_of(s));
     destroy(s);
 }
 
@@ -86,19 +105,21 @@ struct shaped *shaped_find_or_make(struct shaping *all, const char *group, const
 {
     BUF_LOCAL(key);
 
-    buf_putf(&key, "%s|%s", group, hosts);
+    buf_puts(&key, group);
+    buf_putc(&key, '\0');
+    buf_puts(&key, hosts);
     struct shaped *s = map_find(&all->map, buf_bytes(&key));
     if (s)
         return s;
     make_room(all);
     s = MEM_NEW(struct shaped);
     s->all = all;
-    s->key = buf_take(&key);
-    s->group = mem_strdup(group);
-    s->hosts = mem_strdup(hosts);
+    s->group = buf_take(&key);
+    s->hosts = s->group + strlen(group) + 1;
+    s->events = shaped_no_events;
     list_init(&s->node);
     pthread_mutex_init(&s->lock, NULL);
-    map_put(&all->map, bytes_of(s->key), s);
+    map_put(&all->map, key_of(s), s);
     return s;
 }
 
@@ -227,6 +248,15 @@ void shaped_give_connection(struct shaped *s)
     pthread_mutex_unlock(&s->lock);
 }
 
+bool shaped_is_capped(struct shaped *s, uint64_t now_ms)
+{
+    if (!begin_look(s, now_ms))
+        return false;
+    bool is = s->cap > 0;
+    pthread_mutex_unlock(&s->lock);
+    return is;
+}
+
 bool shaped_has_too_many(struct shaped *s, uint64_t now_ms)
 {
     if (!begin_look(s, now_ms))
@@ -245,18 +275,31 @@ bool shaped_is_wanted(struct shaped *s, const void *but, uint64_t now_ms)
     return wanted;
 }
 
+static uint32_t pace_left_ms(const struct shaped *s, uint64_t now_ms)
+{
+    double wait = s->rate > 0 && s->next_ms > (double)now_ms ? s->next_ms - (double)now_ms : 0;
+
+    return (uint32_t)ceil(MIN_OF(wait, 3600000.0));
+}
+
 uint32_t shaped_take_message(struct shaped *s, uint64_t now_ms)
 {
-    double wait = 0;
-
     if (!begin_look(s, now_ms))
         return 0;
-    if (s->rate > 0 && s->next_ms > (double)now_ms)
-        wait = s->next_ms - (double)now_ms;
-    else if (s->rate > 0) /* evenly: what was not used is not saved up, but for one step */
+    uint32_t wait = pace_left_ms(s, now_ms);
+    if (!wait && s->rate > 0) /* evenly: what was not used is not saved up, but for one step */
         s->next_ms = MAX_OF(s->next_ms, (double)now_ms - 1000.0 / s->rate) + 1000.0 / s->rate;
     pthread_mutex_unlock(&s->lock);
-    return (uint32_t)ceil(MIN_OF(wait, 3600000.0));
+    return wait;
+}
+
+uint32_t shaped_message_wait(struct shaped *s, uint64_t now_ms)
+{
+    if (!begin_look(s, now_ms))
+        return 0;
+    uint32_t wait = pace_left_ms(s, now_ms);
+    pthread_mutex_unlock(&s->lock);
+    return wait;
 }
 
 bool shaped_is_slow(struct shaped *s, uint64_t now_ms)

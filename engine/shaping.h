@@ -35,6 +35,7 @@ void shaping_destroy(struct shaping *all); /* every shaped was put back before *
 MUST_CHECK enum err shaping_open(struct shaping *all, struct store *store, const char *dir);
 /* Once a second: says and keeps what ended or came back. */
 void shaping_tick(struct shaping *all, uint64_t now_ms);
+bool shaping_has_news(struct shaping *all); /* was anything imposed since the last call? */
 
 /* `hosts`: "mx1.example:25,mx2.example:25".  Made when there is none. */
 struct shaped *shaped_get(struct shaping *all, const char *group, const char *hosts);
@@ -81,10 +82,12 @@ uint64_t shaped_suspended_until_ms(struct shaped *s); /* may lie in the past */
  */
 bool shaped_take_connection(struct shaped *s, const void *who, uint64_t now_ms);
 void shaped_give_connection(struct shaped *s);
+bool shaped_is_capped(struct shaped *s, uint64_t now_ms);                  /* connections are limited */
 bool shaped_has_too_many(struct shaped *s, uint64_t now_ms);               /* more than are allowed now */
 bool shaped_is_wanted(struct shaped *s, const void *but, uint64_t now_ms); /* somebody else waits for one */
 /* 0: send one message; else how many milliseconds to wait first. */
 uint32_t shaped_take_message(struct shaped *s, uint64_t now_ms);
+uint32_t shaped_message_wait(struct shaped *s, uint64_t now_ms); /* the same, and takes nothing */
 bool shaped_is_slow(struct shaped *s, uint64_t now_ms);
 
 /* ---- hosts that cannot do what they offer; by address, "192.0.2.1:25"; without an end ---- */

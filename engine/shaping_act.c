@@ -32,6 +32,7 @@ struct steps {
 /* Under both locks. */
 static void impose(const struct imposition *i, enum shaped_what what, double value, uint64_t until_ms)
 {
+    shaped_own_events(i->s);
     struct shaping_event *e = &i->s->events[what];
 
     event_remember_why(e, i->why);
@@ -41,6 +42,8 @@ static void impose(const struct imposition *i, enum shaped_what what, double val
     e->value = value;
     e->until_ms = until_ms;
     shaped_recount(i->s);
+    if (what != SHAPED_RESTING)
+        atomic_store(&i->s->all->news, true);
     if (i->one_of_many && e->id)
         e->moved = true;
     else
@@ -99,6 +102,7 @@ static void renew(struct shaping_event *e, uint64_t until_ms)
 static void set_step(const struct imposition *i, enum shaped_what what, const struct steps *by, double value,
                      double full)
 {
+    shaped_own_events(i->s);
     struct shaping_event *e = &i->s->events[what];
 
     if (!event_holds(e))
@@ -251,9 +255,9 @@ void shaped_rest(struct shaped *s, uint64_t until_ms, uint32_t failures, const s
                  const struct outcome *why, uint64_t now_ms)
 {
     const struct imposition i = {s, load, why, 0, NULL, now_ms, true};
-    const struct shaping_event *e = &s->events[SHAPED_RESTING], *suspended = &s->events[SHAPED_SUSPENDED];
 
     lock(s, now_ms);
+    const struct shaping_event *e = &s->events[SHAPED_RESTING], *suspended = &s->events[SHAPED_SUSPENDED];
     if (!event_holds(suspended) || suspended->until_ms < until_ms) /* else it changes nothing */
         impose(&i, SHAPED_RESTING, MAX_OF(failures, event_holds(e) ? e->value : 0),
                MAX_OF(until_ms, event_holds(e) ? e->until_ms : 0));

@@ -97,8 +97,10 @@ void shaped_note_end(struct shaped *s, enum shaped_what what, const char *why)
     struct shaping_event *e = &s->events[what];
     char mx[256];
 
-    log_info(NULL, "shaping.end", LOG_INT("id", e->id), LOG_STR("what", shaped_what_name(what)),
-             LOG_STR("group", s->group), LOG_STR("mx", shaped_first_host(s->hosts, mx)), LOG_STR("why", why));
+    if (what != SHAPED_RESTING || !e->over) /* not for every dead receiver each time that it is tried again */
+        log_info(NULL, "shaping.end", LOG_INT("id", e->id), LOG_STR("what", shaped_what_name(what)),
+                 LOG_STR("group", s->group), LOG_STR("mx", shaped_first_host(s->hosts, mx)),
+                 LOG_STR("why", why));
     if (what != SHAPED_RESTING)
         event_forget(s->all, e->id);
     *e = (struct shaping_event){0};
@@ -130,6 +132,11 @@ static void tick_one(struct shaped *s, uint64_t now_ms)
     shaped_drop_if_unused(s);
 }
 
+bool shaping_has_news(struct shaping *all)
+{
+    return atomic_exchange(&all->news, false);
+}
+
 void shaping_tick(struct shaping *all, uint64_t now_ms)
 {
     pthread_mutex_lock(&all->lock);
@@ -141,8 +148,8 @@ void shaping_tick(struct shaping *all, uint64_t now_ms)
 /* ---- lists ---- */
 
 struct found {
-    const struct shaping_event *event;
-    const struct shaped *s; /* one of these two */
+    struct shaping_event event; /* copied: what holds may step at any time */
+    const struct shaped *s;     /* one of these two */
     const struct shaped_host *h;
     int what;
 };
@@ -242,24 +249,24 @@ static struct finding find(struct shaping *all, const struct shaping_filter *fil
             continue;
         pthread_mutex_lock(&s->lock);
         shaped_settle(s, now_ms);
-        pthread_mutex_unlock(&s->lock);
         for (int what = 0; what < SHAPED_WHATS; what++)
             if (wants_event(filter, &s->events[what]))
-                add(&f, (struct found){&s->events[what], s, NULL, what});
+                add(&f, (struct found){s->events[what], s, NULL, what});
+        pthread_mutex_unlock(&s->lock);
     }
     for (size_t at = 0; (h = map_next(&all->hosts, &at));) {
         if (!wants_host(filter, h))
             continue;
         for (int what = 0; what < SHAPED_HOST_WHATS; what++)
             if (wants_event(filter, &h->events[what]))
-                add(&f, (struct found){&h->events[what], NULL, h, what});
+                add(&f, (struct found){h->events[what], NULL, h, what});
     }
     return f;
 }
 
 static int newest_first(const void *a, const void *b)
 {
-    uint64_t x = ((const struct found *)a)->event->id, y = ((const struct found *)b)->event->id;
+    uint64_t x = ((const struct found *)a)->event.id, y = ((const struct found *)b)->event.id;
 
     return x < y ? 1 : x > y ? -1 : 0;
 }
@@ -279,7 +286,7 @@ static json_t *hosts_json(const char *hosts)
 
 static json_t *event_json(const struct found *f, uint64_t now_ms)
 {
-    const struct shaping_event *e = f->event;
+    const struct shaping_event *e = &f->event;
     char mx[256];
     json_t *json = json_pack(
         "{s:I, s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:s, s:i, s:s, s:s}", "id", (json_int_t)e->id, "what",

@@ -188,6 +188,7 @@ struct loading {
 static void take_site(struct loading *l, const struct event_kept *k, uint64_t left_ms)
 {
     struct shaped *s = shaped_find_or_make(l->all, k->group, k->hosts);
+    shaped_own_events(s);
     struct shaping_event *e = &s->events[k->what];
 
     *e = k->event;

@@ -50,24 +50,25 @@ struct shaping {
     uint64_t last_id;
     uint64_t begun[EVENT_KINDS][2]; /* ever; by rule, adaptive */
     atomic_size_t host_count;
+    atomic_bool news;
 };
 
 struct shaped {
     struct shaping *all; /* borrowed */
-    char *key;           /* owned: "group|hosts" */
-    char *group, *hosts; /* owned */
+    char *group;         /* owned: "group NUL hosts", the key */
+    const char *hosts;   /* in it */
     unsigned refs;       /* under the register's lock, as the next two */
     struct list node;    /* all->active */
     bool is_active;
     atomic_bool in_force;
     _Atomic uint64_t suspended_until_ms;
-    pthread_mutex_t lock; /* of all below */
-    struct shaping_event events[SHAPED_WHATS];
-    uint32_t links, cap; /* cap 0: none */
-    double rate;         /* messages a second; 0: not slowed */
-    double next_ms;      /* no message before */
-    uint64_t change_ms;  /* the next end or step */
-    uint64_t stepped_ms; /* last step back */
+    pthread_mutex_t lock;         /* of all below */
+    struct shaping_event *events; /* SHAPED_WHATS; owned, or shaped_no_events */
+    uint32_t links, cap;          /* cap 0: none */
+    double rate;                  /* messages a second; 0: not slowed */
+    double next_ms;               /* no message before */
+    uint64_t change_ms;           /* the next end or step */
+    uint64_t stepped_ms;          /* last step back */
     uint64_t storm_since_ms;
     uint32_t storm_slow, storm_seen;
     const void *wanted_by;
@@ -83,7 +84,9 @@ struct shaped_host {
 void shaped_settle(struct shaped *s, uint64_t now_ms); /* ends and steps whose time has come */
 void shaped_recount(struct shaped *s);                 /* cap, rate and the rest from the events */
 struct shaped *shaped_find_or_make(struct shaping *all, const char *group, const char *hosts);
-void shaped_drop_if_unused(struct shaped *s); /* under the register's lock alone */
+void shaped_drop_if_unused(struct shaped *s);               /* under the register's lock alone */
+extern struct shaping_event shaped_no_events[SHAPED_WHATS]; /* never written */
+void shaped_own_events(struct shaped *s);                   /* before one is written */
 static inline bool event_holds(const struct shaping_event *e)
 {
     return e->id && !e->over;

@@ -178,6 +178,19 @@ void deliver_reclaim(struct deliver *d)
     }
 }
 
+void deliver_look_again(struct deliver *d)
+{
+    if (d->closed)
+        return;
+    LIST_FOREACH_SAFE (node, &d->all_sites) {
+        struct site *s = LIST_ENTRY(node, struct site, node);
+        s->link_count++; /* held */
+        replies_look_again(s);
+        s->link_count--;
+        site_maybe_free(s);
+    }
+}
+
 void deliver_close(struct deliver *d)
 {
     size_t count;

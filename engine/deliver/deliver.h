@@ -48,6 +48,8 @@ size_t deliver_in_flight(const struct deliver *d); /* open transactions */
 /* A pool has waiters: connections that have nothing to do give their permit up. */
 void deliver_reclaim(struct deliver *d);
 
+/* Limits were imposed since the last call: what idles above them closes, what waits for mail goes to disk. */
+void deliver_look_again(struct deliver *d);
 /* Any thread.  What held mail up has ended by hand: every destination looks anew. */
 void deliver_wake_all(struct shared *shared);
 

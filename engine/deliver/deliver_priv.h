@@ -234,6 +234,7 @@ bool replies_want_it_closed(const struct site *s); /* an idle link */
 void replies_on_alarm(struct site *s);
 void replies_rest(struct site *s);  /* it rests: to be woken at the end */
 void replies_clear(struct site *s); /* by hand */
+void replies_look_again(struct site *s); /* another worker may have imposed something */
 
 /* ---- link.c, link_session.c, link_tls.c: one connection and its way there ---- */
 struct deliver_txn {
@@ -307,7 +308,8 @@ struct link {
     struct travel tls;
     struct list txns;
     uint32_t messages; /* submitted so far */
-    uint64_t idle_deadline_ms;
+    uint64_t idle_deadline_ms; /* looked at then, if it is still idle */
+    uint64_t idle_end_ms;      /* closed then */
 };
 
 struct link *link_open(struct site *s, enum job_class class, const char *domain, bool clear_ok);
@@ -315,6 +317,7 @@ void link_feed(struct link *link);  /* as long as it has room and the site has w
 void link_quit(struct link *link);  /* after what it carries */
 void link_close(struct link *link); /* now; open transactions go back as not sent */
 bool link_has_room(const struct link *link);
+void link_on_idle(struct link *link); /* an idle one: closed, or looked at later */
 const char *link_ehlo_name(const struct link *link);
 
 /* link_session.c */

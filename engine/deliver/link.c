@@ -671,7 +671,7 @@ static void on_deadline(void *arg)
         if (at && at <= now)
             smtp_client_on_deadline(link->client, now);
         else if (!list_is_empty(&link->idle_node) && link->idle_deadline_ms && link->idle_deadline_ms <= now)
-            link_quit(link);
+            link_on_idle(link);
         link_pass_on(link);
     }
     link_leave(link);

@@ -8,6 +8,8 @@
 #include "engine/deliver/deliver_priv.h"
 #include "engine/shaping.h"
 
+#define WANTED_LOOK_MS 250
+
 /* Peers that offer CHUNKING but do not know BDAT, or PIPELINING and lose count. */
 static void remember_what_failed(struct link *link, const struct outcome *why)
 {
@@ -93,7 +95,7 @@ static void on_starttls(void *arg, bool accepted, bool clean, const struct outco
     } else {
         if (o.remote && o.code / 100 != 2)
             replies_on_failed_host(link, &o); /* also where the mail then goes in clear */
-        if (o.code / 100 == 2) /* the reply is no refusal: say what was wrong with it */
+        if (o.code / 100 == 2)                /* the reply is no refusal: say what was wrong with it */
             outcome_local(&o, OUTCOME_DEFERRED, STAGE_TLS, 451, "4.7.5", "%s[%s]: %s", link->host->name,
                           link->remote,
                           o.code == 220 ? "octets behind the 220 to STARTTLS, before the handshake"
@@ -154,6 +156,30 @@ void link_quit(struct link *link)
     }
 }
 
+/* Where connections are limited, another worker may come to want this one before its time is up. */
+static void look_later(struct link *link)
+{
+    uint64_t now = worker_now_ms(link->d->w);
+
+    link->idle_deadline_ms = link->idle_end_ms;
+    if (shaped_is_capped(link->site->shaped, now))
+        link->idle_deadline_ms = MIN_OF(link->idle_end_ms, now + WANTED_LOOK_MS);
+}
+
+void link_on_idle(struct link *link)
+{
+    if (!smtp_client_is_idle(link->client)) { /* it has room, and carries something: it comes to rest anew */
+        link->idle_deadline_ms = 0;
+        return;
+    }
+    if (worker_now_ms(link->d->w) >= link->idle_end_ms || replies_want_it_closed(link->site)) {
+        link_quit(link);
+        return;
+    }
+    look_later(link);
+    link_pass_on(link);
+}
+
 static void rest_idle(struct link *link)
 {
     struct site *s = link->site;
@@ -169,7 +195,8 @@ static void rest_idle(struct link *link)
         link_quit(link);
         return;
     }
-    link->idle_deadline_ms = worker_now_ms(link->d->w) + s->group->timeouts.idle_ms;
+    link->idle_end_ms = worker_now_ms(link->d->w) + s->group->timeouts.idle_ms;
+    look_later(link);
 }
 
 void link_feed(struct link *link)

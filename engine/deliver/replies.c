@@ -158,8 +158,11 @@ bool replies_may_open(struct site *s)
 {
     uint64_t now_ms = worker_now_ms(s->d->w);
 
-    if (s->link_count && shaped_is_slow(s->shaped, now_ms))
-        return false; /* the rate binds, not the links */
+    uint32_t wait_ms = s->link_count ? shaped_message_wait(s->shaped, now_ms) : 0;
+    if (wait_ms) { /* the rate binds, not the links */
+        site_set_alarm(s, now_ms + wait_ms);
+        return false;
+    }
     if (shaped_take_connection(s->shaped, s, now_ms))
         return true;
     site_set_alarm(s, now_ms + 250); /* another worker's link may have ended by then */
@@ -194,6 +197,17 @@ void replies_on_alarm(struct site *s)
         return;
     LIST_FOREACH_SAFE (node, &s->dests) /* waiting mail waits on disk */
         dest_go_cold(LIST_ENTRY(node, struct dest, site_node));
+}
+
+void replies_look_again(struct site *s)
+{
+    uint64_t now_ms = worker_now_ms(s->d->w);
+
+    replies_on_alarm(s);
+    if (!shaped_is_capped(s->shaped, now_ms))
+        return;
+    LIST_FOREACH_SAFE (node, &s->idle)
+        link_on_idle(LIST_ENTRY(node, struct link, idle_node));
 }
 
 void replies_rest(struct site *s)

@@ -195,9 +195,10 @@ static void a_slow_rate_is_even_and_exact(void **state)
     assert_true(shaped_apply(b.s, &rule, &no_load, &b.why, T0));
     assert_true(shaped_is_slow(b.s, T0));
     for (uint64_t now = T0; now <= T0 + 20000;) {
-        uint32_t wait = shaped_take_message(b.s, now);
+        uint32_t wait = shaped_message_wait(b.s, now);
 
         assert_true(wait <= 250);
+        assert_int_equal(shaped_take_message(b.s, now), wait);
         if (wait)
             now += wait;
         else
