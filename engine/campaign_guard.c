@@ -1,6 +1,7 @@
 #include "engine/campaign_guard.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -12,6 +13,7 @@
 
 struct watched {
     uint32_t attempts, unknown, blocked; /* of the N under way */
+    bool judged;                         /* N were full once */
     bool tripped;
     char why[GUARD_WHY_BYTES];
     size_t len;
@@ -21,7 +23,8 @@ struct watched {
 struct campaign_guard {
     pthread_mutex_t lock;
     struct map by_id;
-    size_t tripped;
+    atomic_size_t tripped; /* in by_id */
+    atomic_ulong trips;    /* ever */
 };
 
 struct campaign_guard *campaign_guard_create(void)
@@ -40,7 +43,7 @@ static void forget_all(struct campaign_guard *g)
         mem_free(w);
     map_fini(&g->by_id);
     g->by_id = (struct map){0};
-    g->tripped = 0;
+    atomic_store(&g->tripped, 0);
 }
 
 void campaign_guard_destroy(struct campaign_guard *g)
@@ -73,10 +76,15 @@ static bool passes(uint32_t part, int64_t percent, uint32_t whole)
     return percent && (uint64_t)part * 100 >= (uint64_t)percent * whole;
 }
 
+/* At the end of N attempts; and once there were N before, as soon as the next N cannot become better any
+ * more. */
 static void decide(struct campaign_guard *g, const struct conf *conf, struct watched *w)
 {
-    bool unknown = passes(w->unknown, conf->guard.unknown_percent, w->attempts);
-    bool blocked = passes(w->blocked, conf->guard.blocked_percent, w->attempts);
+    uint32_t whole = (uint32_t)conf->guard.after;
+    bool full = w->attempts >= whole;
+    uint32_t of = full ? w->attempts : whole;
+    bool unknown = passes(w->unknown, conf->guard.unknown_percent, of);
+    bool blocked = passes(w->blocked, conf->guard.blocked_percent, of);
 
     if (unknown || blocked) {
         snprintf(w->why, sizeof(w->why), "of its last %u attempts %u met %s; campaigns.%s is %lld %%",
@@ -84,9 +92,12 @@ static void decide(struct campaign_guard *g, const struct conf *conf, struct wat
                  unknown ? "guard_unknown" : "guard_blocked",
                  (long long)(unknown ? conf->guard.unknown_percent : conf->guard.blocked_percent));
         w->tripped = true;
-        g->tripped++;
+        atomic_fetch_add(&g->tripped, 1);
+        atomic_fetch_add_explicit(&g->trips, 1, memory_order_relaxed);
     }
-    w->attempts = w->unknown = w->blocked = 0;
+    w->judged = true;
+    if (full || w->tripped)
+        w->attempts = w->unknown = w->blocked = 0;
 }
 
 void campaign_guard_note(struct campaign_guard *g, const struct conf *conf, const char *campaign,
@@ -102,11 +113,14 @@ void campaign_guard_note(struct campaign_guard *g, const struct conf *conf, cons
         return;
     pthread_mutex_lock(&g->lock);
     struct watched *w = find(g, campaign);
-    w->attempts++;
-    w->unknown += unknown;
-    w->blocked += blocked;
-    if (w->attempts >= (uint64_t)conf->guard.after && !w->tripped)
-        decide(g, conf, w);
+    if (!w->tripped) { /* what was on its way then says nothing about the time after it */
+        w->attempts++;
+        w->unknown += unknown;
+        w->blocked += blocked;
+        if (w->judged ? unknown || blocked || w->attempts >= (uint64_t)conf->guard.after
+                      : w->attempts >= (uint64_t)conf->guard.after)
+            decide(g, conf, w);
+    }
     pthread_mutex_unlock(&g->lock);
 }
 
@@ -121,10 +135,35 @@ char *campaign_guard_take(struct campaign_guard *g, char why[GUARD_WHY_BYTES])
             continue;
         id = mem_strdup(w->id);
         memcpy(why, w->why, GUARD_WHY_BYTES);
-        map_remove(&g->by_id, bytes_make(w->id, w->len));
-        mem_free(w);
-        g->tripped--;
     }
     pthread_mutex_unlock(&g->lock);
     return id;
+}
+
+void campaign_guard_done(struct campaign_guard *g, const char *campaign)
+{
+    pthread_mutex_lock(&g->lock);
+    struct watched *w = map_find(&g->by_id, bytes_of(campaign));
+    if (w && w->tripped) {
+        map_remove(&g->by_id, bytes_make(w->id, w->len));
+        mem_free(w);
+        atomic_fetch_sub(&g->tripped, 1);
+    }
+    pthread_mutex_unlock(&g->lock);
+}
+
+bool campaign_guard_stops(struct campaign_guard *g, const char *campaign)
+{
+    if (!campaign || !atomic_load_explicit(&g->tripped, memory_order_relaxed))
+        return false;
+    pthread_mutex_lock(&g->lock);
+    const struct watched *w = map_find(&g->by_id, bytes_of(campaign));
+    bool stops = w && w->tripped;
+    pthread_mutex_unlock(&g->lock);
+    return stops;
+}
+
+unsigned long campaign_guard_trips(const struct campaign_guard *g)
+{
+    return atomic_load_explicit(&g->trips, memory_order_relaxed);
 }

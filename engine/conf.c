@@ -265,7 +265,7 @@ const struct conf_key conf_keys[] = {
 
     {"campaigns.guard_after", CONF_INT, AT(guard.after), "0", "0", "1000000", CONF_LIVE,
      .help = "Attempts of a campaign after which, each time, it is asked whether too many met an unknown user or a "
-             "block; then the campaign is paused, and no other, until \"hayauma campaign resume\". 0: never."},
+             "block (after the first time as soon as there are too many); then the campaign is paused, and no other, until \"hayauma campaign resume\". 0: never."},
     {"campaigns.guard_unknown", CONF_INT, AT(guard.unknown_percent), "10", "0", "100", CONF_LIVE,
      .help = "Percent of these attempts that may not meet an unknown user or domain. 0: as many as there are."},
     {"campaigns.guard_blocked", CONF_INT, AT(guard.blocked_percent), "20", "0", "100", CONF_LIVE,

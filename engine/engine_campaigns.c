@@ -11,6 +11,9 @@
 #include "queue/campaigns.h"
 #include "queue/keep.h"
 
+#define GUARD_NAME  "the guard"
+#define GUARDED_MAX 20
+
 /* One change of what is kept at a time: it is read, changed and written. */
 static pthread_mutex_t changing = PTHREAD_MUTEX_INITIALIZER;
 
@@ -162,9 +165,54 @@ void engine_watch_campaigns(struct engine *e)
     watch_ends(e);
     while ((id = campaign_guard_take(e->shared.guard, why))) {
         log_warn(NULL, "campaign.guard", LOG_STR("campaign", id), LOG_STR("why", why));
-        enum err err = engine_campaign_pause(e, id, "the guard", why, &changed);
-        if (err)
+        enum err err = engine_campaign_pause(e, id, GUARD_NAME, why, &changed);
+        if (err) /* nothing of it is begun meanwhile; tried again in a second */
             log_error(NULL, "campaign.guard", LOG_STR("campaign", id), LOG_ERR(err));
+        else
+            campaign_guard_done(e->shared.guard, id);
         mem_free(id);
+        if (err)
+            return;
     }
+}
+
+/* ---- seeing ---- */
+
+struct view {
+    json_t *guarded;
+    size_t paused, ends;
+    int64_t now;
+};
+
+static bool view_one(void *arg, const struct kept *kept)
+{
+    struct view *v = arg;
+    struct campaign_kept k;
+
+    campaign_kept_parse(kept->value, &k);
+    v->paused += k.paused_unix != 0;
+    v->ends += k.expires_unix > v->now;
+    if (k.paused_unix && strcmp(k.by, GUARD_NAME) == 0 && json_array_size(v->guarded) < GUARDED_MAX)
+        json_array_append_new(v->guarded, json_pack("{s:s, s:I, s:s}", "campaign", kept->key, "since_unix",
+                                                    (json_int_t)k.paused_unix, "why", k.why));
+    return true;
+}
+
+json_t *engine_campaigns_json(struct engine *e)
+{
+    struct view v = {.guarded = json_array(), .now = clock_unix()};
+    enum err err = keep_read(engine_conf(e)->data_dir, CAMPAIGN_KIND, NULL, view_one, &v);
+
+    if (err)
+        log_warn(NULL, "campaign.read", LOG_ERR(err));
+    return json_pack("{s:I, s:I, s:I, s:o}", "paused", (json_int_t)v.paused, "to_expire", (json_int_t)v.ends,
+                     "guard_trips", (json_int_t)campaign_guard_trips(e->shared.guard), "guarded", v.guarded);
+}
+
+void engine_campaigns_metrics(struct engine *e, struct buf *out)
+{
+    buf_putf(out,
+             "# HELP hayauma_campaign_guard_trips campaigns that the guard paused\n"
+             "# TYPE hayauma_campaign_guard_trips counter\nhayauma_campaign_guard_trips %lu\n",
+             campaign_guard_trips(e->shared.guard));
 }

@@ -51,6 +51,8 @@ enum err engine_load_policy(struct engine *e,
                             char **why); /* at start: the newest version, or makes version 1 */
 /* ---- engine_campaigns.c ---- */
 void engine_watch_campaigns(struct engine *e); /* once a second, main's thread: what the guard caught is paused, what is over expires */
+json_t *engine_campaigns_json(struct engine *e); /* for status */
+void engine_campaigns_metrics(struct engine *e, struct buf *out);
 /* ---- engine_dnssec.c ---- */
 json_t *engine_dnssec_json(struct engine *e); /* for status */
 void engine_dnssec_metrics(struct engine *e, struct buf *out);

@@ -109,6 +109,7 @@ static void touched_domains(struct engine *e, const struct queue_selector *which
 
 struct call_back {
     const struct domains *domains; /* none: all */
+    const char *campaign;          /* or only of this one */
     bool retry;
 };
 
@@ -116,6 +117,10 @@ static void call_back(struct worker *w, void *arg)
 {
     const struct call_back *c = arg;
 
+    if (c->campaign && !c->retry) {
+        deliver_call_back_campaign(w->deliver, c->campaign);
+        return;
+    }
     deliver_call_back(w->deliver, c->domains->count ? c->domains->items : NULL, c->domains->count, c->retry);
 }
 
@@ -148,7 +153,7 @@ enum err engine_queue_op(struct engine *e, struct queue_selector *which, const c
     store_post_op(e->shared.store, &req);
     engine_wait_end(&wait);
     /* The rows are marked: what workers hold of them goes back, and comes again only if it still may. */
-    struct call_back back = {&touched, op == QUEUE_RETRY};
+    struct call_back back = {&touched, req.which.campaign, op == QUEUE_RETRY};
     for (unsigned i = 0; i < e->worker_count; i++)
         worker_call(e->workers[i], call_back, &back);
     *changed = req.changed;

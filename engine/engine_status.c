@@ -174,6 +174,7 @@ json_t *engine_status(struct engine *e)
     json_object_set_new(status, "mta_sts", engine_sts_json(e));
     json_object_set_new(status, "dnssec", engine_dnssec_json(e));
     json_object_set_new(status, "shadow", engine_shadow_json(e));
+    json_object_set_new(status, "campaigns", engine_campaigns_json(e));
     json_object_set_new(status, "shaping", engine_shaping_json(e, json_object_get(status, "groups")));
     policy_unref(p);
     return status;
@@ -254,6 +255,7 @@ void engine_metrics(struct engine *e, struct buf *out)
            (double)history_backlog(e->shared.history));
     metric(out, "policy_version", "version of the policy in force", true, (double)policy_version(p));
     engine_shadow_metrics(e, out);
+    engine_campaigns_metrics(e, out);
     engine_sts_metrics(e, out);
     metric(out, "memory_bytes", "resident memory", true, (double)memory_bytes());
     metric(out, "cpu_seconds", "CPU time used", false,

@@ -150,6 +150,17 @@ void deliver_call_back(struct deliver *d, char *const *domains, size_t count, bo
     deliver_flush(d);
 }
 
+void deliver_call_back_campaign(struct deliver *d, const char *campaign)
+{
+    size_t count = 0;
+    void **all = snapshot(&d->dests, &count);
+
+    for (size_t i = 0; i < count; i++)
+        dest_return_campaign(all[i], campaign);
+    mem_free(all);
+    deliver_flush(d);
+}
+
 void deliver_drain(struct deliver *d)
 {
     d->draining = true;

@@ -34,6 +34,8 @@ void deliver_policy_changed(struct deliver *d);
  * go back to the store, suspensions of them end when `retry`.
  */
 void deliver_call_back(struct deliver *d, char *const *domains, size_t count, bool retry);
+/* The same for the jobs of one campaign; others stay. */
+void deliver_call_back_campaign(struct deliver *d, const char *campaign);
 /* What keeps due mail of a destination from going faster just now. */
 struct binding {
     const char *limit;  /* static: "suspended", "messages_per_second", "connections", …; NULL: the receiver alone */

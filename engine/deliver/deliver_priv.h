@@ -107,6 +107,7 @@ void dest_bind(struct dest *dest, const struct policy_match *match, const struct
 typedef bool (*job_filter_fn)(const struct job *job, void *arg);
 void dest_settle_all(struct dest *dest, const struct outcome *o, struct link *link, job_filter_fn only,
                      void *arg);
+void dest_return_campaign(struct dest *dest, const char *campaign); /* all of this campaign */
 void dest_return_jobs(struct dest *dest); /* all jobs in memory back to the store, which keeps them on disk */
 void dest_suspend(struct dest *dest, const struct outcome *why); /* and its mail stays on disk meanwhile */
 void dest_wait_until(struct dest *dest, int64_t due_unix);

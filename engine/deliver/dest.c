@@ -204,6 +204,27 @@ void dest_return_jobs(struct dest *dest)
                 list_push_back(&dest->d->give_back, &job->node);
 }
 
+void dest_return_campaign(struct dest *dest, const char *campaign)
+{
+    struct strand *strand;
+    bool any = false;
+
+    for (size_t at = 0; (strand = strand_next(&dest->strands, &at));) {
+        for (int class = 0; class < JOB_CLASSES; class ++) {
+            LIST_FOREACH_SAFE (node, &strand->jobs[class]) {
+                struct job *job = LIST_ENTRY(node, struct job, node);
+                if (!job->message->campaign || strcmp(job->message->campaign, campaign) != 0)
+                    continue;
+                unlink_job(strand, job);
+                list_push_back(&dest->d->give_back, &job->node);
+                any = true;
+            }
+        }
+    }
+    if (any)
+        dest_kick_soon(dest);
+}
+
 void dest_unbind(struct dest *dest)
 {
     if (dest->site)

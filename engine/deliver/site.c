@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "engine/campaign_guard.h"
 #include "engine/deliver/deliver_priv.h"
 #include "engine/descriptors.h"
 #include "engine/shaping.h"
@@ -266,9 +267,11 @@ static bool link_may_carry(const struct strand *strand, const void *arg)
 
     if (!first || (link->only_domain && strcmp(link->domain, strand->all->dest->domain) != 0))
         return false;
+    const struct job *job = LIST_ENTRY(first, struct job, node);
+    if (campaign_guard_stops(link->d->w->shared->guard, job->message->campaign))
+        return false; /* it is being paused */
     return !link->in_clear || link->class == CLASS_TLS_OPTIONAL ||
-           link->site->group->clear_after_tls_failure == CLEAR_NOW ||
-           job_clear_ok(link->d, LIST_ENTRY(first, struct job, node));
+           link->site->group->clear_after_tls_failure == CLEAR_NOW || job_clear_ok(link->d, job);
 }
 
 static bool has_class(const struct strand *strand, const void *arg)

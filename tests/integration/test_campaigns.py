@@ -1,10 +1,20 @@
 """Campaigns: paused, resumed and cancelled with exact counts, while others flow; counts by group; the campaign of an account."""
 
+import itertools
+import smtplib
+import threading
 import time
 
 from harness import HOURLY, Raw, compose, group, no_check, wait_until
 
 SPRING, AUTUMN = ["X-Campaign: spring"], ["X-Campaign: autumn"]
+
+
+def flood(daemon, recipients, headers, sender=""):
+    """One message each over one connection; nobody is told of failures."""
+    with daemon.client() as client:
+        for r in recipients:
+            client.sendmail(sender, [r], compose([r], headers=headers)[1])
 
 
 def show(daemon, campaign):
@@ -244,6 +254,52 @@ def test_the_audit_tells_of_a_run_that_was_cut_short_and_of_no_other(world):
     assert len(daemon.json("audit")["unclean_ends"]) == 1
 
 
+def test_the_audit_is_exact_by_campaign_after_a_kill_in_the_middle(world):
+    """Delivered, bounced, deferred, paused and expired mail of three campaigns; kill -9 while it is sent and while it comes."""
+    world.receiver("p", "p.test", replies={"RCPT": lambda s, a: "550 5.1.1 no" if "bad" in a else None}, delay_s=0.01)
+    world.receiver("later", "later.test", replies={"RCPT": "450 4.2.0 later"})
+    daemon = world.daemon(group("default", retry=HOURLY, limits={"connections": 5}))
+    acknowledged, stop = {}, threading.Event()
+
+    def keep_sending(campaign, recipients):
+        acknowledged[campaign] = 0
+        try:
+            with daemon.client() as client:
+                for i in itertools.takewhile(lambda _: not stop.is_set(), itertools.count()):
+                    to = [r.format(i) for r in recipients]
+                    client.sendmail("", to, compose(to, headers=[f"X-Campaign: {campaign}"])[1])
+                    acknowledged[campaign] += len(to)
+        except (OSError, smtplib.SMTPException):
+            pass
+    kinds = {"spring": ["a{}@p.test", "bad{}@p.test"], "autumn": ["b{}@later.test", "c{}@p.test"], "winter": ["d{}@p.test"]}
+    daemon.hayauma("campaign", "pause", "winter")
+    threads = [threading.Thread(target=keep_sending, args=k) for k in kinds.items()]
+    for t in threads:
+        t.start()
+    wait_until(lambda: len(world.seen.deliveries) >= 60, what="a real load")
+    daemon.kill()
+    stop.set()
+    for t in threads:
+        t.join()
+    daemon.start()
+    daemon.hayauma("campaign", "expire", "winter", "--in", "0s")
+    wait_until(lambda: daemon.totals("spring")["waiting"] == 0, 30, "the rest of spring")
+    wait_until(lambda: all(r["attempts"] for r in daemon.queued(campaign="autumn")), 30, "the rest of autumn")
+    wait_until(lambda: daemon.json("audit")["exact"], what="a still moment")
+    audit = daemon.json("audit")
+    rows = {r["campaign"]: r for r in audit["rows"]}
+    assert all(r["difference"] == 0 for r in rows.values()) and audit["totals"]["difference"] == 0
+    for campaign, recipients in kinds.items():  # the last message's 250 may not have been read
+        assert rows[campaign]["accepted"] - acknowledged[campaign] in (0, len(recipients))
+    half = lambda c: rows[c]["accepted"] // 2
+    assert (rows["spring"]["delivered"], rows["spring"]["bounced"]) == (half("spring"), half("spring"))
+    assert (rows["autumn"]["delivered"], rows["autumn"]["waiting"]) == (half("autumn"), half("autumn"))
+    assert rows["winter"]["expired"] == rows["winter"]["accepted"]
+    copies = len(world.seen.deliveries) - rows["spring"]["delivered"] - rows["autumn"]["delivered"]
+    (end,) = audit["unclean_ends"]
+    assert 0 <= copies <= min(5, end["first_attempts"] + end["waiting"]), "what was on five connections"
+
+
 # ---- the guard ----
 
 def test_the_guard_pauses_a_campaign_with_too_many_unknown_users_and_no_other(world):
@@ -269,6 +325,30 @@ def test_the_guard_pauses_a_campaign_with_too_many_unknown_users_and_no_other(wo
     assert states(daemon, "spring")["paused"] == 1 and not show(daemon, "autumn")["is_paused"]
     daemon.hayauma("campaign", "resume", "spring")
     wait_until(lambda: states(daemon, "spring")["delivered"] == 16, what="the rest")
+
+
+def test_what_has_tripped_is_not_begun_any_more_on_any_worker(world):
+    """Many domains on four workers: beyond the N attempts only what was in the air is sent; and everybody can see it."""
+    domains = [f"d{i}.test" for i in range(16)]
+    world.receiver("p", *domains, replies={"RCPT": "550 5.1.1 no such user"}, delay_s=0.02)
+    world.receiver("q", "q.test")
+    daemon = world.daemon(group("default", retry=HOURLY, limits={"connections": 4}), workers=4,
+                          campaigns={"guard_after": 20, "guard_unknown": 50})
+    daemon.hayauma("campaign", "pause", "spring")
+    flood(daemon, [f"a{i}@{domains[i % 16]}" for i in range(320)], SPRING)
+    daemon.hayauma("campaign", "resume", "spring")
+    wait_until(lambda: daemon.json("status")["campaigns"]["guarded"], what="the guard")
+    flood(daemon, [f"b{i}@q.test" for i in range(5)], AUTUMN)
+    wait_until(lambda: daemon.totals("autumn")["delivered"] == 5, what="the other campaign")
+    wait_until(lambda: states(daemon, "spring")["waiting"] == 0, what="all of it paused")
+    ended = states(daemon, "spring")["bounced"]
+    assert 20 <= ended <= 20 + 4 * 3, "four connections, each with one in work and one said ahead, and the finaliser's"
+    assert states(daemon, "spring")["paused"] == 320 - ended
+    (guarded,) = daemon.json("status")["campaigns"]["guarded"]
+    assert guarded["campaign"] == "spring" and "unknown user" in guarded["why"]
+    assert "the guard paused the campaign spring" in daemon.hayauma("status")
+    assert "hayauma_campaign_guard_trips 1" in daemon.api("/metrics")
+    assert 'campaign.guard campaign=spring' in daemon.log()
 
 
 def test_the_guard_counts_blocks_and_leaves_a_good_list_alone(world):

@@ -54,14 +54,47 @@ static void a_campaign_trips_at_its_threshold_and_not_below(void **state)
         note(g, &conf, "spring", BLOCKED, rows[i].blocked);
         note(g, &conf, "spring", GOOD, rows[i].good);
         char *id = campaign_guard_take(g, why);
-        if (rows[i].trips)
+        assert_int_equal(campaign_guard_stops(g, "spring"), rows[i].trips);
+        assert_int_equal(campaign_guard_trips(g), rows[i].trips);
+        assert_false(campaign_guard_stops(g, "other") || campaign_guard_stops(g, NULL));
+        if (rows[i].trips) {
             assert_string_equal(id, "spring");
-        else
+            mem_free(id);
+            id = campaign_guard_take(g, why); /* until it is done */
+            assert_string_equal(id, "spring");
+            campaign_guard_done(g, "spring");
+            assert_false(campaign_guard_stops(g, "spring"));
+        } else {
             assert_null(id);
+        }
         mem_free(id);
         assert_null(campaign_guard_take(g, why));
         campaign_guard_destroy(g);
     }
+}
+
+static void after_the_first_n_it_is_not_waited_for_the_end_of_the_next(void **state)
+{
+    struct conf conf = {.guard = {100, 10, 0}};
+    struct campaign_guard *g = campaign_guard_create();
+    char why[GUARD_WHY_BYTES];
+
+    (void)state;
+    note(g, &conf, "spring", GOOD, 100);
+    note(g, &conf, "spring", UNKNOWN, 9);
+    note(g, &conf, "spring", GOOD, 50);
+    assert_null(campaign_guard_take(g, why)); /* the rest could be good */
+    note(g, &conf, "spring", UNKNOWN, 1);
+    char *id = campaign_guard_take(g, why);
+    assert_string_equal(id, "spring");
+    assert_non_null(strstr(why, "of its last 60 attempts 10 met an unknown user"));
+    mem_free(id);
+    note(g, &conf, "spring", UNKNOWN, 500); /* what was on its way */
+    campaign_guard_done(g, "spring");
+    note(g, &conf, "spring", UNKNOWN, 99);
+    assert_null(campaign_guard_take(g, why)); /* resumed, it has N attempts again */
+    assert_int_equal(campaign_guard_trips(g), 1);
+    campaign_guard_destroy(g);
 }
 
 static void every_n_attempts_are_looked_at_by_themselves(void **state)
@@ -72,13 +105,14 @@ static void every_n_attempts_are_looked_at_by_themselves(void **state)
 
     (void)state;
     note(g, &conf, "spring", GOOD, 1000);
-    note(g, &conf, "spring", UNKNOWN, 9);
+    note(g, &conf, "spring", UNKNOWN, 4);
     assert_null(campaign_guard_take(g, why));
     note(g, &conf, "spring", UNKNOWN, 1); /* a long good past helps no more */
     char *id = campaign_guard_take(g, why);
     assert_string_equal(id, "spring");
-    assert_non_null(strstr(why, "of its last 10 attempts 10 met an unknown user"));
+    assert_non_null(strstr(why, "of its last 5 attempts 5 met an unknown user"));
     mem_free(id);
+    campaign_guard_done(g, "spring");
     note(g, &conf, "spring", UNKNOWN, 9); /* afresh */
     assert_null(campaign_guard_take(g, why));
     campaign_guard_destroy(g);
@@ -108,6 +142,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_campaign_trips_at_its_threshold_and_not_below),
         cmocka_unit_test(every_n_attempts_are_looked_at_by_themselves),
+        cmocka_unit_test(after_the_first_n_it_is_not_waited_for_the_end_of_the_next),
         cmocka_unit_test(mail_without_a_campaign_and_a_guard_that_is_off_count_nothing),
     };
 
