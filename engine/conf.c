@@ -186,6 +186,9 @@ const struct conf_key conf_keys[] = {
     {"delivery.jobs_per_domain", CONF_INT, AT(delivery.jobs_per_domain), "2000", "1", "1000000", CONF_LIVE,
      .help = "Recipients of one domain that wait in memory; the others wait on disk and are read as these "
              "leave."},
+    {"delivery.jobs_in_memory", CONF_INT, AT(delivery.jobs_in_memory), "50000", "1000", "100000000", CONF_LIVE,
+     .help = "Recipients that wait in memory, over all destinations: each destination has an equal share, but at least four "
+             "and at most delivery.jobs_per_domain. About 600 octets each, without bodies."},
     {"delivery.clear_fallback_after", CONF_DURATION, AT(delivery.clear_fallback_after_ms), "5m", "0", "7d", CONF_LIVE,
      .help = "Age from which a message may go in clear after TLS failed, from its second attempt on, where its "
              "group says clear_after_tls_failure: later."},

@@ -73,6 +73,7 @@ struct conf {
     struct {
         int64_t connections;        /* outbound, whole process */
         int64_t jobs_per_domain;    /* window in memory */
+        int64_t jobs_in_memory;     /* of all destinations and workers */
         uint64_t body_memory_bytes; /* over all workers */
         bool ipv6;
         bool pipelining_full;

@@ -98,6 +98,8 @@ void store_accept_destroy(struct store_accept *a); /* by the receiver of the ans
 
 /* By the history thread, when the attempts are safe.  (day, row) is the newest record in the batch. */
 void store_post_results(struct store *s, struct attempt_batch *batch, int64_t day, int64_t row);
+/* Attempts that were posted and are not committed yet; any thread. */
+size_t store_backlog(struct store *s);
 
 #define STORE_PAGE_MAX 65536 /* recipients in one page; a larger limit is cut to it */
 /*

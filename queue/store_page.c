@@ -4,10 +4,12 @@
 #include "base/mem.h"
 #include "queue/store_priv.h"
 
+#define TURN_PAGE_ROWS 2000 /* asked for by the pages that one turn serves */
+
 static void take_page(struct note *note, void *store)
 {
     struct store *s = store;
-    store_wait(&s->pages, CONTAINER_OF(note, struct store_request, note));
+    store_wait(&s->pages, CONTAINER_OF(note, struct store_request, note))->order = ++s->page_order;
 }
 
 void store_post_page(struct store *s, struct store_page *p)
@@ -129,7 +131,7 @@ static void note_told(struct store *s, struct store_domain *d, const struct stor
         store_set_told(d, p->left[i], true);
 }
 
-static enum err serve(struct store *s, struct store_page *p, bool then_cold, struct page_row *rows)
+static enum err serve(struct store *s, struct store_page *p, uint64_t order, struct page_row *rows)
 {
     struct store_domain *d = store_domain(s, bytes_of(p->domain));
     struct page_rows found = {.rows = rows};
@@ -161,26 +163,28 @@ static enum err serve(struct store *s, struct store_page *p, bool then_cold, str
     p->next_due_unix = found.next_due_unix;
     p->left = found.left;
     p->left_count = found.left_count;
-    note_told(s, d, p, then_cold);
+    note_told(s, d, p, d->cold_order > order);
     return OK;
 }
 
 void store_serve_pages(struct store *s)
 {
     struct page_row *rows = NULL;
-    uint32_t room = 0;
+    uint32_t room = 0, served = 0;
 
     if (list_is_empty(&s->pages))
         return;
     enum err begun = sql_run(s->st[ST_BEGIN_READ]); /* one snapshot and one lock for all pages */
-    for (struct list *node; (node = list_pop(&s->pages));) {
+    /* Whoever waits for an accept or a result has a turn between them: the rest is read in the next. */
+    for (struct list *node; served < TURN_PAGE_ROWS && (node = list_pop(&s->pages));) {
         struct waiting *w = LIST_ENTRY(node, struct waiting, node);
         struct store_page *p = CONTAINER_OF(w->req, struct store_page, req);
         if (p->limit > room) {
             room = p->limit;
             rows = mem_realloc(rows, room * sizeof(*rows));
         }
-        enum err e = begun ? begun : serve(s, p, w->then_cold, rows);
+        enum err e = begun ? begun : serve(s, p, w->order, rows);
+        served += MAX_OF((uint32_t)p->limit, 1U);
         if (e)
             store_note_error(s, "page", e);
         mem_free(w);

@@ -48,6 +48,7 @@ struct store_domain {
     int64_t id; /* 0: not looked up, or taken back with its transaction */
     unsigned owner;
     bool cold;
+    uint64_t cold_order; /* of the last call to be cold, see struct waiting */
     uint64_t woken_in;  /* number of the turn in which it stands in a wake */
     size_t wake_at;     /* its place there */
     /* While it is cold: lanes that its worker knows to have mail on disk (store_domains.c). */
@@ -116,7 +117,7 @@ struct results { /* store_post_results; lies in the batch's arena */
 struct waiting { /* a request on one of the lists below */
     struct list node;
     struct store_request *req;
-    bool then_cold; /* a page: store_cold was posted after it, and is to have the last word */
+    uint64_t order; /* of a page among the calls to be cold: whichever was posted last has the last word */
 };
 
 struct clock_place {
@@ -146,6 +147,7 @@ struct store {
     struct inbox inbox;
     struct doorbell bell;
     atomic_bool stop, started;
+    atomic_size_t results_waiting; /* attempts that were posted and are not committed */
 
     int64_t now_unix;       /* store_now: never goes back, unless the wall clock is set */
     int64_t wall_unix;      /* the wall clock when it was read last, and the monotonic one then */
@@ -180,6 +182,7 @@ struct store {
     unsigned failures;      /* in a row */
     /* after it */
     struct list pages, final_pages; /* struct waiting */
+    uint64_t page_order;            /* counts pages that were asked for, and calls to be cold */
     struct list ops;                /* struct waiting: first one is under way */
     struct store_job *op;
 

@@ -20,6 +20,7 @@ void store_post_results(struct store *s, struct attempt_batch *batch, int64_t da
     r->batch = batch;
     r->day = day;
     r->row = row;
+    atomic_fetch_add(&s->results_waiting, batch->count);
     inbox_post(&s->inbox, &r->note);
 }
 
@@ -49,12 +50,10 @@ static void take_cold(struct note *note, void *store)
     struct store *s = store;
     struct cold_note *cold = CONTAINER_OF(note, struct cold_note, note);
 
-    store_set_cold(s, store_domain(s, bytes_of(cold->domain)), true);
-    LIST_FOREACH (node, &s->pages) { /* read only after the commit, and so after this note */
-        struct waiting *w = LIST_ENTRY(node, struct waiting, node);
-        if (strcmp(CONTAINER_OF(w->req, struct store_page, req)->domain, cold->domain) == 0)
-            w->then_cold = true;
-    }
+    struct store_domain *d = store_domain(s, bytes_of(cold->domain));
+
+    store_set_cold(s, d, true);
+    d->cold_order = ++s->page_order; /* pages that wait are read after this note */
     mem_free(cold);
 }
 
@@ -66,6 +65,11 @@ void store_post_cold(struct store *s, const char *domain)
     cold->note.run = take_cold;
     memcpy(cold->domain, domain, len);
     inbox_post(&s->inbox, &cold->note);
+}
+
+size_t store_backlog(struct store *s)
+{
+    return atomic_load(&s->results_waiting);
 }
 
 enum err store_row_state(struct store *s, uint64_t message_id, uint32_t no, int *state)
@@ -455,6 +459,7 @@ void store_finish_results(struct store *s)
         pthread_mutex_lock(&s->shared_lock);
         count_outcomes(&s->stats, r->batch);
         pthread_mutex_unlock(&s->shared_lock);
+        atomic_fetch_sub(&s->results_waiting, r->batch->count);
         attempt_batch_destroy(r->batch); /* r lies in its arena */
     }
 }

@@ -79,20 +79,26 @@ void deliver_on_wake(struct note *note, void *worker)
     store_wake_destroy(wake);
 }
 
-/* Results that a full disk holds up are bounded: above the cap no new ones are made, until it has gone down.
+/* Results that a full or slow disk holds up are bounded: above the cap no new ones are made, until it has
+ * gone down.
  */
 #define BACKLOG_CAP (64 * 1024)
 
+static size_t backlog(const struct deliver *d)
+{
+    return history_backlog(d->w->shared->history) + store_backlog(d->w->shared->store);
+}
+
 bool deliver_is_stalled(struct deliver *d)
 {
-    if (!d->stalled && history_backlog(d->w->shared->history) > BACKLOG_CAP)
+    if (!d->stalled && backlog(d) > BACKLOG_CAP)
         d->stalled = true;
     return d->stalled;
 }
 
 void deliver_on_beat(struct deliver *d)
 {
-    if (!d->stalled || history_backlog(d->w->shared->history) > BACKLOG_CAP / 2)
+    if (!d->stalled || backlog(d) > BACKLOG_CAP / 2)
         return;
     d->stalled = false;
     LIST_FOREACH_SAFE (node, &d->all_sites)

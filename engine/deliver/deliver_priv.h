@@ -27,6 +27,7 @@ struct deliver {
     struct list give_back;       /* jobs to be returned to the store at the end of this event */
     struct finaliser *finaliser; /* worker 0 only */
     size_t open_txns;
+    size_t queued;   /* recipients in the jobs of all destinations */
     uint64_t serial; /* of the last destination made */
     bool draining, closed;
     bool stalled; /* history holds up results: nothing new is sent */

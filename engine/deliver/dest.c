@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "engine/deliver/deliver_priv.h"
 
+#define WINDOW_MIN 4 /* recipients of a destination in memory, however many destinations there are */
 #define BIND_MIN_S 30
 #define BIND_MAX_S 3600
 
@@ -73,9 +74,19 @@ void dest_destroy(struct dest *dest)
     mem_free(dest);
 }
 
+/*
+ * Each destination has an equal share of the memory, so that the queue costs the same however long it is and
+ * however many destinations it has; and small pages of many go in the order in which their mail came, so that
+ * the store changes neighbouring rows.
+ */
 static uint32_t window(const struct dest *dest)
 {
-    return (uint32_t)worker_conf(dest->d->w)->delivery.jobs_per_domain;
+    const struct deliver *d = dest->d;
+    const struct conf *conf = worker_conf(d->w);
+    uint64_t all = (uint64_t)conf->delivery.jobs_in_memory / d->w->shared->worker_count;
+    uint64_t share = d->queued < all ? all / MAX_OF(d->dests.count, (size_t)1) : 0;
+
+    return (uint32_t)MIN_OF(MAX_OF(share, (uint64_t)WINDOW_MIN), (uint64_t)conf->delivery.jobs_per_domain);
 }
 
 static bool memory_is_short(const struct dest *dest)
@@ -115,6 +126,7 @@ static void put(struct dest *dest, struct job *job, bool first)
 
     strand_put(strand_need(&dest->strands, job->message->lane), job, class, first);
     dest->queued += job->rcpt_count;
+    dest->d->queued += job->rcpt_count;
     dest->queued_jobs[class]++;
     COUNT(dest->d->w, jobs_in_memory);
     if (!dest->site)
@@ -131,6 +143,7 @@ static void unlink_job(struct strand *strand, struct job *job)
 
     strand_remove(strand, job);
     dest->queued -= job->rcpt_count;
+    dest->d->queued -= job->rcpt_count;
     dest->queued_jobs[class]--;
     UNCOUNT(dest->d->w, jobs_in_memory);
     if (dest->site)

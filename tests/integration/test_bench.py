@@ -5,8 +5,7 @@ import subprocess
 
 import pytest
 
-from harness import BUILD, PATIENCE, SANITIZED, group, wait_until
-from test_delivery import submit_many
+from harness import BUILD, PATIENCE
 
 SECTIONS = {"machine", "settings", "throughput", "latency", "cost", "counts"}
 
@@ -63,20 +62,3 @@ def test_a_profile_that_is_none_is_answered_with_those_there_are():
     done = subprocess.run([program, "run", "--profile", "nothing"], capture_output=True, text=True)
     assert done.returncode == 2
     assert all(profile in done.stderr for profile, *_ in SMALL)
-
-
-@pytest.mark.skipif(SANITIZED, reason="sanitizers need descriptors of their own")
-def test_fewer_descriptors_than_connections_make_mail_wait_and_nothing_else(world):
-    world.receiver("r", *[f"d{i}.test" for i in range(20)], delay_s=0.05)
-    daemon = world.daemon(group("default", limits={"connections": 500, "connections_per_host": 500}), start=False,
-                          wrapper=["sh", "-c", 'ulimit -n 130; exec "$0" "$@"'], workers=2)
-    daemon.start()
-    wait_until(lambda: "descriptors.few" in daemon.log(), 5, "the warning at start")
-    line = next(line for line in daemon.log().splitlines() if "descriptors.few" in line)
-    assert "allowed=130" in line and "LimitNOFILE" in line
-    submit_many(daemon, [f"r{i}@d{i % 20}.test" for i in range(600)])
-    world.got(600, 60)
-    assert world.seen.peak["r"] == 30, "a hundred are kept for the rest"
-    assert "descriptors.out" not in daemon.log()
-    for i in (0, 299, 599):
-        assert len(daemon.attempts(f"r{i}@d{i % 20}.test")) == 1, "nothing was tried in vain"
