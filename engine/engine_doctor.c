@@ -7,6 +7,7 @@
 #include "engine/dnssec_watch.h"
 #include "engine/doctor.h"
 #include "engine/engine_priv.h"
+#include "policy/policy_include.h"
 
 #define PROBE_WAIT_MS 8000
 
@@ -172,6 +173,32 @@ static void look_at_policy(struct doctor *d)
     mem_free(why);
 }
 
+/* A newer file than that in force: nobody reads it until he is told to. */
+static void look_at_include(struct doctor *d, const struct policy_include *in)
+{
+    char *file = NULL, *why = NULL, date[POLICY_DATE_BYTES];
+    BUF_LOCAL(text);
+
+    if (engine_policy_read_include(d->e, in->name, &text, &file, &why) == OK) {
+        policy_date(buf_bytes(&text), date);
+        if (strcmp(date, in->date) > 0)
+            doctor_say(d, "policy", DOCTOR_WARN, "hayauma policy refresh",
+                       "%s is of %s, and %s%s is in force", file, date,
+                       *in->date ? "that of " : "one without a date", in->date);
+    }
+    mem_free(file);
+    mem_free(why);
+}
+
+static void look_at_includes(struct doctor *d)
+{
+    struct policy *p = engine_policy(d->e);
+
+    for (size_t i = 0; i < policy_include_count(p); i++)
+        look_at_include(d, policy_include(p, i));
+    policy_unref(p);
+}
+
 /* ---- store ---- */
 
 static void look_at_store(struct doctor *d)
@@ -208,6 +235,7 @@ json_t *engine_doctor(struct engine *e, const char *connect_to)
     doctor_files(&d);
     doctor_clock(&d);
     look_at_policy(&d);
+    look_at_includes(&d);
     if (connect_to)
         doctor_connect(&d, connect_to);
     return json_pack("{s:o, s:i, s:i, s:i}", "checks", d.checks, "ok", (int)d.counts[DOCTOR_OK], "warn",

@@ -83,6 +83,34 @@ bool policy_include_is_name(struct bytes text)
     return text.len > 0 && text.len <= NAME_BYTES_MAX && text.at[text.len - 1] != '/';
 }
 
+bool policy_is_date(struct bytes text)
+{
+    static const char form[] = "dddd-dd-dd";
+
+    if (text.len != sizeof(form) - 1)
+        return false;
+    for (size_t i = 0; i < text.len; i++)
+        if (form[i] == '-' ? text.at[i] != '-' : text.at[i] < '0' || text.at[i] > '9')
+            return false;
+    return true;
+}
+
+void policy_date(struct bytes text, char date[POLICY_DATE_BYTES])
+{
+    struct yaml_errors errors = {.name = "policy"};
+    struct yaml_doc *doc = NULL;
+
+    date[0] = '\0';
+    if (yaml_parse(text, &doc, &errors) == OK) {
+        const struct yaml_node *root = yaml_root(doc);
+        const struct yaml_node *n = root->type == YAML_MAP ? yaml_find(root, "date") : NULL;
+        if (n && n->type == YAML_SCALAR && policy_is_date(n->text))
+            memcpy(date, n->text.at, POLICY_DATE_BYTES); /* with its NUL */
+        yaml_doc_destroy(doc);
+    }
+    yaml_errors_fini(&errors);
+}
+
 bool policy_includes_read(const struct yaml_node *root, struct yaml_errors *errors,
                           const struct yaml_node *list[POLICY_INCLUDES_MAX], size_t *count)
 {

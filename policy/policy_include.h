@@ -36,6 +36,11 @@ void policy_put_part(struct buf *document, const char *name, const char *file, s
 
 /* May this stand in `include`?  A name of letters, digits, '-', '_' and '.', or an absolute path of these. */
 bool policy_include_is_name(struct bytes text);
+#define POLICY_DATE_BYTES 11
+/* The `date` of a document, "2026-11-22"; "" where there is none. */
+void policy_date(struct bytes text, char date[POLICY_DATE_BYTES]);
+bool policy_is_date(struct bytes text);
+
 /* An entry of `include` without a part. */
 struct policy_missing {
     const char *name;

@@ -310,26 +310,13 @@ static bool check_document(struct policy_reader *r, const struct yaml_node *root
     return true;
 }
 
-/* "2026-11-22" */
-static bool is_date(struct bytes text)
-{
-    static const char form[] = "dddd-dd-dd";
-
-    if (text.len != sizeof(form) - 1)
-        return false;
-    for (size_t i = 0; i < text.len; i++)
-        if (form[i] == '-' ? text.at[i] != '-' : text.at[i] < '0' || text.at[i] > '9')
-            return false;
-    return true;
-}
-
 static const char *read_date(struct policy_reader *r, const struct yaml_node *root)
 {
     const struct yaml_node *n = yaml_find(root, "date");
 
     if (!n)
         return "";
-    if (n->type == YAML_SCALAR && is_date(n->text))
+    if (n->type == YAML_SCALAR && policy_is_date(n->text))
         return arena_dup(&r->policy->arena, n->text);
     yaml_error(r->errors, n, "expected a date like 2026-11-22");
     return "";

@@ -336,28 +336,11 @@ static const char *date_in_force(struct request *r, const char *name)
     return NULL;
 }
 
-/* Parsed as a document that includes nothing else would be. */
-static const char *date_of_file(struct request *r, const char *name, const char *file, struct bytes text)
-{
-    struct yaml_errors errors = {.name = POLICY_NAME};
-    struct policy *p = NULL;
-    const char *date = "";
-    BUF_LOCAL(whole);
-
-    buf_putf(&whole, "include: [%s]\n", name);
-    policy_put_part(&whole, name, file, text);
-    if (policy_parse(POLICY_NAME, buf_bytes(&whole), 1, &p, &errors) == OK)
-        date = arena_strdup(&r->arena, policy_include(p, 0)->date);
-    policy_unref(p);
-    yaml_errors_fini(&errors);
-    return date;
-}
-
 void get_policy_receivers(struct request *r)
 {
     static const char name[] = "receivers";
     struct buf *out = &r->reply.body;
-    char *file = NULL, *why = NULL;
+    char *file = NULL, *why = NULL, date[POLICY_DATE_BYTES];
     BUF_LOCAL(text);
 
     if (engine_policy_read_include(r->engine, name, &text, &file, &why) != OK) {
@@ -367,7 +350,8 @@ void get_policy_receivers(struct request *r)
         json_begin(out, NULL, '{');
         json_put_text(out, "name", name);
         json_put_text(out, "file", file);
-        json_put_text(out, "date", date_of_file(r, name, file, buf_bytes(&text)));
+        policy_date(buf_bytes(&text), date);
+        json_put_text(out, "date", date);
         if (in_force)
             json_put_text(out, "date_in_force", in_force);
         json_put_text(out, "text", buf_str(&text));

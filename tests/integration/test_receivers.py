@@ -77,6 +77,8 @@ def test_a_version_holds_what_it_included_whatever_becomes_of_the_file(world, sh
     daemon.stop()
     daemon.start()
     assert limit() == 3
+    remark = [c for c in daemon.json("doctor", code=None)["checks"] if c["check"] == "policy" and c["level"] == "warn"]
+    assert [c["text"] for c in remark] == [f"{mine} is of 2026-03-04, and that of 2026-01-02 is in force"]
     assert "version 3" in daemon.hayauma("policy", "refresh")
     assert limit() == 8
     assert daemon.json("policy", "show")["includes"] == [
