@@ -142,6 +142,7 @@ struct site {
     struct site_quiet *quiet;          /* owned; NULL: the group has no quiet hours */
     struct shaped *shaped;       /* counted: what we imposed on it, over all workers */
     uint64_t window_since_ms;    /* replies to this worker's mail are counted from here for a while */
+    bool reply_counted;          /* of this transaction: what is said of all its recipients is one reply */
     uint32_t window_replies, window_told; /* all; those that `shaped` heard of */
     struct pace *messages, *connects;   /* borrowed, as the pools */
     struct pace_rule rules[PACE_RULES]; /* of messages */

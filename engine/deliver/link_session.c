@@ -266,6 +266,7 @@ static void on_txn_done(void *arg, struct smtp_txn *txn)
     if (link->mail_answered)
         link_session_settled(link);
     remember_what_failed(link, &txn->outcomes[0]);
+    link->site->reply_counted = false;
     for (uint32_t i = 0; i < txn->rcpt_count; i++) {
         struct outcome *o = &txn->outcomes[i];
         if (is_for_again(link, txn, i)) {

@@ -43,7 +43,7 @@ static void count_reply(struct site *s)
 
 static struct shaped_load load_of(const struct site *s)
 {
-    uint64_t ms = MAX_OF(worker_now_ms(s->d->w) - s->window_since_ms, UINT64_C(1000));
+    uint64_t ms = MAX_OF(worker_now_ms(s->d->w) - s->window_since_ms, UINT64_C(100));
 
     return (struct shaped_load){.allowed = shape_messages_per_second(s),
                                 .measured = s->window_replies * 1000.0 / (double)ms,
@@ -96,7 +96,7 @@ static void watch_for_storm(struct site *s, const struct outcome *o)
 {
     uint64_t now_ms = worker_now_ms(s->d->w);
 
-    if (s->group->adaptive.mode == ADAPTIVE_OFF || o->stage < STAGE_MAIL || !asks_to_slow_down(o))
+    if (s->group->adaptive.mode == ADAPTIVE_OFF || !asks_to_slow_down(o))
         return;
     const struct shaped_load load = load_of(s);
     uint32_t seen = s->window_replies - s->window_told;
@@ -123,19 +123,34 @@ void replies_on_rest(struct site *s, const struct outcome *o)
     shaped_rest(s->shaped, s->rest.until_ms, s->rest.failures, &load, o, worker_now_ms(s->d->w));
 }
 
+/* What is said of a whole transaction is one reply; what ended a walk was said to us, not of the mail that
+ * waited. */
+static bool is_new_reply(const struct link *link, const struct outcome *o)
+{
+    bool is_new = o->stage == STAGE_RCPT || !link->site->reply_counted;
+
+    if (!link->ready || !o->remote || o->stage < STAGE_MAIL)
+        return false;
+    if (o->stage != STAGE_RCPT)
+        link->site->reply_counted = true;
+    return is_new;
+}
+
 uint32_t replies_judge(const struct link *link, struct outcome *o)
 {
     const struct reply_rule *rule;
 
     if (!link)
         return 0;
-    if (o->remote && o->stage >= STAGE_MAIL)
+    bool is_new = is_new_reply(link, o);
+    if (is_new)
         count_reply(link->site);
     if (o->kind != OUTCOME_DEFERRED && o->kind != OUTCOME_BOUNCED)
         return 0;
     rule = policy_reply_rule(link->site->policy, link->site->group, o);
     if (!rule) {
-        watch_for_storm(link->site, o);
+        if (is_new)
+            watch_for_storm(link->site, o);
         return 0;
     }
     if (reply_rule_shapes(rule))

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from harness import HOURLY, group, stays, wait_until
+from harness import HOURLY, PATIENCE, group, stays, wait_until
 from test_delivery import submit_many
 
 SOON = {"schedule": ["1s"], "jitter": "0%", "lifetime": "1h"}
@@ -75,8 +75,9 @@ def test_a_suspension_outlives_the_daemon_and_ends_by_hand_at_once(world, end):
     assert events(daemon) == []
 
 
-HALVING = {"adaptive": {"adaptive": {"storm_replies": 20, "recover_after": "3s"}},
-           "rule": {"adaptive": "off", "replies": [{"text": "slow down", "back_off": "3s"}]}}
+STEP = f"{int(3 * PATIENCE)}s"
+HALVING = {"adaptive": {"adaptive": {"storm_replies": 20, "recover_after": STEP}},
+           "rule": {"adaptive": "off", "replies": [{"text": "slow down", "back_off": STEP}]}}
 
 
 def test_a_limit_of_connections_holds_from_the_first_one_after_a_restart(world):
@@ -235,6 +236,25 @@ def test_a_receiver_without_an_answer_is_left_alone_until_that_is_cleared(world)
     assert daemon.json("shaping", "clear", "--group", "g") == {"cleared": 1}
     world.got(1, 5)
     assert world.seen.deliveries[0].recipient == "b@dead.test" and events(daemon) == []
+
+
+def test_a_reply_is_one_however_many_recipients_it_is_about(world):
+    """To MAIL, when it ends the only connection, and to the dot, on one that stands."""
+    refusals = []
+
+    def later(session, _):
+        if len(refusals) < 3:
+            refusals.append(session.id)
+            return "451 4.3.2 later"
+
+    world.receiver("ends", "ends.test", replies={"MAIL": "421 4.3.2 later"})
+    world.receiver("goes", "goes.test", replies={"DOT": later})
+    daemon = world.daemon(group("g", ["ends.test", "goes.test"], retry=HOURLY))
+    for _ in range(3):
+        daemon.send(*[f"x{i}@goes.test" for i in range(30)])
+    daemon.send(*[f"x{i}@ends.test" for i in range(30)])
+    wait_until(lambda: daemon.json("status")["counters"]["deferred"] == 120, what="the refusals")
+    assert one_event(daemon, "resting")["mx"] == "mx.ends.test" and world.seen.sessions["ends"] == 1
 
 
 def test_adaptive_off_imposes_nothing_and_ends_what_was(world):

@@ -141,6 +141,36 @@ static void groups_lie_over_defaults_and_defaults_over_presets(void **state)
     policy_unref(p);
 }
 
+static void a_map_turns_adaptive_on_and_a_word_off(void **state)
+{
+    struct policy *p =
+        parse_good("defaults: {adaptive: off}\n"
+                   "groups:\n"
+                   "- name: a\n"
+                   "  match: [a.example]\n"
+                   "  adaptive: {storm_replies: 3, storm_share: 20%, storm_window: 1m, step: 75%,\n"
+                   "             recover_after: 90s, min_connections: 2, min_rate: 0.5}\n"
+                   "- name: b\n"
+                   "  match: [b.example]\n"
+                   "  adaptive: on\n"
+                   "- name: default\n");
+    const struct group_adaptive *a = &policy_group_by_name(p, "a")->adaptive,
+                                *b = &policy_group_by_name(p, "b")->adaptive;
+
+    assert_int_equal(a->mode, ADAPTIVE_ON);
+    assert_int_equal(a->storm_replies, 3);
+    assert_int_equal(a->storm_share, 20);
+    assert_int_equal(a->storm_window_s, 60);
+    assert_int_equal(a->step_percent, 75);
+    assert_int_equal(a->recover_after_s, 90);
+    assert_int_equal(a->min_connections, 2);
+    assert_true(a->min_rate == 0.5);
+    assert_int_equal(b->mode, ADAPTIVE_ON);
+    assert_int_equal(b->storm_replies, 10);
+    assert_int_equal(policy_group_by_name(p, "default")->adaptive.mode, ADAPTIVE_OFF);
+    policy_unref(p);
+}
+
 static void the_presets_are_those_that_are_documented(void **state)
 {
     struct policy *p = parse_good("groups:\n- name: default\n");
@@ -334,6 +364,8 @@ static void a_dumped_group_reads_back_as_the_same_group(void **state)
         " messages_per_hour: 0.5, burst: 7, bytes_per_second: 1000000}\n",
         "  pipelining: full\n  limits: {connection_rate: 0.25/s}\n",
         "  pipelining: commands\n  limits: {connection_rate: 100/h}\n",
+        "  adaptive: off\n",
+        "  adaptive: {step: 0, min_rate: 0.001, recover_after: 1d}\n",
         "  quiet_hours: {from: '21:00', to: '08:00:05', time_zone: '+09:00', spread: 0}\n",
         "  quiet_hours: {from: '21:00', to: '24:00', time_zone: Asia/Tokyo}\n",
     };
@@ -374,6 +406,7 @@ int main(void)
         cmocka_unit_test(all_complaints_come_at_once_in_the_order_of_the_document),
         cmocka_unit_test(complaints_stay_valid_text_when_they_cut_a_long_value),
         cmocka_unit_test(groups_lie_over_defaults_and_defaults_over_presets),
+        cmocka_unit_test(a_map_turns_adaptive_on_and_a_word_off),
         cmocka_unit_test(the_presets_are_those_that_are_documented),
         cmocka_unit_test(a_smart_host_route_is_read_in_full),
         cmocka_unit_test(a_route_replaces_an_inherited_one_as_a_whole),
