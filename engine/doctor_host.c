@@ -89,7 +89,7 @@ void doctor_listeners(struct doctor *d)
 
 /* ---- addresses that mail leaves from ---- */
 
-static void try_source(struct doctor *d, const struct group *g, const char *text)
+static void try_source(struct doctor *d, const char *kind, const char *name, const char *text)
 {
     struct sockaddr_storage sa;
     struct ip ip;
@@ -99,10 +99,10 @@ static void try_source(struct doctor *d, const struct group *g, const char *text
     socklen_t len = ip_to_sockaddr(&ip, 0, &sa);
     int fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || bind(fd, (struct sockaddr *)&sa, len) != 0)
-        doctor_say(d, "source", DOCTOR_FAIL, "give this host the address, or take it out of the group",
-                   "group %s: cannot send from %s: %s", g->name, text, strerror(errno));
+        doctor_say(d, "source", DOCTOR_FAIL, "give this host the address, or take it out of the policy",
+                   "%s %s: cannot send from %s: %s", kind, name, text, strerror(errno));
     else
-        doctor_say(d, "source", DOCTOR_OK, NULL, "group %s sends from %s", g->name, text);
+        doctor_say(d, "source", DOCTOR_OK, NULL, "%s %s sends from %s", kind, name, text);
     if (fd >= 0)
         close(fd);
 }
@@ -125,9 +125,13 @@ void doctor_sources(struct doctor *d)
     struct policy *p = engine_policy(d->e);
 
     for (size_t i = 0; i < policy_group_count(p); i++) {
-        try_source(d, policy_group(p, i), policy_group(p, i)->source_v4);
-        try_source(d, policy_group(p, i), policy_group(p, i)->source_v6);
+        const struct group *g = policy_group(p, i);
+        try_source(d, "group", g->name, g->source_v4);
+        try_source(d, "group", g->name, g->source_v6);
     }
+    for (size_t i = 0; i < policy_pool_count(p); i++)
+        for (size_t k = 0; k < policy_pool(p, i)->count; k++)
+            try_source(d, "pool", policy_pool(p, i)->name, policy_pool(p, i)->addresses[k].text);
     policy_unref(p);
     try_ipv6(d);
 }

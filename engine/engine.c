@@ -17,6 +17,7 @@
 #include "engine/privileges.h"
 #include "engine/shaping.h"
 #include "engine/zones.h"
+#include "engine/sources.h"
 
 static void on_answer(struct note *note, void *owner)
 {
@@ -169,6 +170,7 @@ enum err engine_create(struct conf *conf, struct engine **out, char **why)
     e->shared.limits = limits_create();
     e->shared.shaping = shaping_create();
     e->shared.zones = zones_create();
+    e->shared.sources = sources_create();
     e->shared.guard = campaign_guard_create();
     e->shared.tls_client = tls_client_create();
     e->shared.dnssec = dnssec_watch_create();
@@ -195,6 +197,11 @@ enum err engine_create(struct conf *conf, struct engine **out, char **why)
         err = shaping_open(e->shared.shaping, e->shared.store, engine_conf(e)->data_dir);
         if (err)
             *why = text_format("what was kept of the shaping cannot be read: %s", err_text(err));
+    }
+    if (!err) {
+        err = sources_open(e->shared.sources, e->shared.store, engine_conf(e)->data_dir);
+        if (err)
+            *why = text_format("what was kept of warm-ups cannot be read: %s", err_text(err));
     }
     if (!err)
         err = engine_load_policy(e, why);
@@ -289,6 +296,7 @@ void engine_destroy(struct engine *e)
         inbox_drain(&e->workers[i]->inbox); /* these messages go, with their files, before the spool does */
     if (e->shared.history)                  /* results first, so that the store hears of them */
         history_close(TAKE(e->shared.history), 10000);
+    sources_close(e->shared.sources);
     if (e->shared.store)
         store_close(TAKE(e->shared.store));
     intake_close(TAKE(e->shared.intake));
@@ -307,6 +315,7 @@ void engine_destroy(struct engine *e)
     limits_destroy(e->shared.limits);
     shaping_destroy(e->shared.shaping);
     zones_destroy(e->shared.zones);
+    sources_destroy(e->shared.sources);
     campaign_guard_destroy(e->shared.guard);
     mem_free(e->shared.host_name);
     mem_free(e->listeners);
@@ -362,6 +371,7 @@ void engine_watch(struct engine *e)
     engine_watch_certificates(e);
     engine_watch_campaigns(e);
     engine_watch_shaping(e);
+    engine_watch_sources(e);
     for (unsigned i = 0; i < e->worker_count; i++) {
         unsigned long beats = atomic_load_explicit(&e->workers[i]->counters.loop_beats, memory_order_relaxed);
         if (beats != e->beats_seen[i]) {

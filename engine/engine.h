@@ -8,6 +8,7 @@
 
 #include "base/arena.h"
 #include "engine/conf.h"
+#include "engine/sources.h"
 #include "engine/tlswatch.h"
 #include "policy/policy.h"
 #include "queue/history.h"
@@ -128,6 +129,13 @@ size_t engine_shaping_clear(struct engine *e, const struct engine_shaping_filter
 /* Counters, workers, listeners, certificates, limits in force, drain state; the shape is in
  * webui-api/README.md. */
 json_t *engine_status(struct engine *e);
+
+/* ---- engine_sources.c: addresses that mail leaves from ---- */
+json_t *engine_sources_json(struct engine *e); /* engine/sources.h: sources_json */
+/* step counts from 1; group NULL: all that use the address.  ERR_NOT_FOUND: no ladder there. */
+MUST_CHECK enum err engine_source_warmup(struct engine *e, const char *address, const char *group,
+                                         enum source_op op, uint32_t step, size_t *changed);
+
 /* Waits for DNS (up to its time-out): group, rule and where it came from, MX hosts and addresses, what would
  * be tried now, queue state of the domain, open connections, suspension and why. */
 json_t *engine_explain(struct engine *e, const char *address_or_domain);

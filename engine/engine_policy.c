@@ -8,6 +8,7 @@
 #include "engine/engine_priv.h"
 #include "engine/net/tls.h"
 #include "engine/zones.h"
+#include "engine/sources.h"
 
 #define POLICY_FILE_MAX (16 * 1024 * 1024)
 
@@ -194,6 +195,7 @@ enum err engine_policy_apply(struct engine *e, struct bytes text, const char *au
     }
     if (!err) {
         struct policy *old = e->policy;
+        sources_check(e->shared.sources, p);
         e->policy = policy_ref(p);
         for (unsigned i = 0; i < e->worker_count; i++)
             if (e->workers[i]->thread)
@@ -309,6 +311,8 @@ enum err engine_load_policy(struct engine *e, char **why)
             *why = text_format("cannot read the stored policy: %s", err_text(err));
         }
     }
+    if (!err)
+        sources_check(e->shared.sources, e->policy);
     mem_free(text);
     browse_close(b);
     arena_fini(&arena);

@@ -53,6 +53,11 @@ enum err engine_load_policy(struct engine *e,
 void engine_watch_campaigns(struct engine *e); /* once a second, main's thread: what the guard caught is paused, what is over expires */
 json_t *engine_campaigns_json(struct engine *e); /* for status */
 void engine_campaigns_metrics(struct engine *e, struct buf *out);
+/* ---- engine_sources.c ---- */
+void engine_watch_sources(struct engine *e); /* once a second, main's thread */
+void engine_sources_changed(struct engine *e);
+json_t *engine_sources_status(struct engine *e);
+void engine_sources_metrics(struct engine *e, struct buf *out);
 /* ---- engine_dnssec.c ---- */
 json_t *engine_dnssec_json(struct engine *e); /* for status */
 void engine_dnssec_metrics(struct engine *e, struct buf *out);

@@ -175,6 +175,7 @@ json_t *engine_status(struct engine *e)
     json_object_set_new(status, "dnssec", engine_dnssec_json(e));
     json_object_set_new(status, "shadow", engine_shadow_json(e));
     json_object_set_new(status, "campaigns", engine_campaigns_json(e));
+    json_object_set_new(status, "sources", engine_sources_status(e));
     json_object_set_new(status, "shaping", engine_shaping_json(e, json_object_get(status, "groups")));
     policy_unref(p);
     return status;
@@ -264,6 +265,7 @@ void engine_metrics(struct engine *e, struct buf *out)
     engine_certificates_metrics(e, out);
     engine_dnssec_metrics(e, out);
     shaping_metrics(e->shared.shaping, out);
+    engine_sources_metrics(e, out);
     dkim_metrics(e->shared.dkim, out);
     policy_unref(p);
 }

@@ -28,6 +28,7 @@ struct campaign_guard;
 struct deliver;
 struct dnssec_watch;
 struct probe_cache;
+struct sources;
 struct fetcher;
 struct sts;
 struct submit;
@@ -41,6 +42,7 @@ struct shared {
     struct history *history;
     struct intake *intake; /* how messages came in: report submission-tls */
     struct limits *limits;
+    struct sources *sources; /* engine/sources.h */
     struct shaping *shaping; /* engine/shaping.h */
     struct zones *zones;     /* engine/zones.h */
     struct campaign_guard *guard;

@@ -24,6 +24,7 @@
 #include "policy/quiet.h"
 #include "policy/reply_rule.h"
 #include "policy/retry.h"
+#include "policy/sources.h"
 #include "policy/tls_decide.h"
 
 enum route_kind { ROUTE_MX, ROUTE_SMARTHOST };
@@ -57,6 +58,7 @@ struct group_limits { /* over all workers */
     uint32_t connections;
     uint32_t connections_per_host;   /* per remote address */
     uint32_t connections_per_source; /* per local address; 0: no limit */
+    double source_per_second, source_per_minute, source_per_hour; /* messages per local address */
     struct frequency connection_rate;
     uint32_t messages_per_connection;
     uint32_t recipients_per_transaction;
@@ -114,6 +116,7 @@ struct group {
     size_t reply_count;
     char *ehlo_name;             /* NULL: the daemon's host name */
     char *source_v4, *source_v6; /* addresses to bind, or NULL */
+    const struct source_pool *pool; /* then these two are NULL; or NULL */
     struct {                     /* client-side timeouts, RFC 5321 §4.5.3.2, milliseconds */
         uint32_t connect_ms, greeting_ms, ehlo_ms, mail_ms, rcpt_ms, data_ms, block_ms, dot_ms, idle_ms;
     } timeouts;
@@ -150,6 +153,8 @@ const struct group *policy_group(const struct policy *p, size_t index);
 const struct group *policy_group_by_name(const struct policy *p, const char *name);
 size_t policy_include_count(const struct policy *p);
 const struct policy_include *policy_include(const struct policy *p, size_t index);
+size_t policy_pool_count(const struct policy *p);
+const struct source_pool *policy_pool(const struct policy *p, size_t index);
 
 /* How a group was found; `pattern` is the entry of the document that matched. */
 enum match_how { MATCH_EXACT, MATCH_SUFFIX, MATCH_MX, MATCH_DEFAULT };

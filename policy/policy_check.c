@@ -217,6 +217,21 @@ static void check_route(struct policy_reader *r, const struct yaml_node *group)
                     "'port' is for MX hosts; the smart hosts have their own: host:port");
 }
 
+/* What a group gives takes the place of what it inherits. */
+static void settle_sources(struct policy_reader *r)
+{
+    const struct yaml_node *pool = given(r, "source.pool");
+    bool single = given(r, "source.ipv4") || given(r, "source.ipv6");
+    struct group *g = &r->draft->g;
+
+    if (pool && g->pool && single)
+        yaml_error(r->errors, pool, "'source.pool' stands in place of 'source.ipv4' and 'source.ipv6'");
+    else if (single)
+        g->pool = NULL;
+    if (g->pool)
+        g->source_v4 = g->source_v6 = NULL;
+}
+
 static void check_times(struct policy_reader *r, const struct yaml_node *group)
 {
     const struct group *g = &r->draft->g;
@@ -270,4 +285,5 @@ void policy_check_group(struct policy_reader *r, const struct yaml_node *group)
     check_times(r, group);
     check_quiet(r, group);
     settle_hosts(r->draft);
+    settle_sources(r);
 }

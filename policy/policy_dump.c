@@ -123,6 +123,8 @@ static bool is_set(const struct policy_key *key, const struct group_draft *d, co
         return d->g.tls_pin_count > 0;
     if (key->type == KEY_REPLIES)
         return d->g.reply_count > 0;
+    if (key->type == KEY_POOL)
+        return d->g.pool != NULL;
     if (key->type == KEY_HOSTS || !key->offset) /* `name` has the offset 0 */
         return true;
     return key->preset || string_at(key, field);
@@ -151,6 +153,7 @@ static void put_value(struct buf *out, const struct policy_key *key, const struc
             buf_puts(out, key->words[d->g.tls_match]);
         break;
     case KEY_PINS: put_texts(out, d->g.tls_pins, d->g.tls_pin_count); break;
+    case KEY_POOL: buf_puts(out, d->g.pool->name); break;
     case KEY_REPLIES: policy_replies_put(out, d->g.replies, d->g.reply_count); break;
     case KEY_TEXT:
     case KEY_PATH:
@@ -251,6 +254,7 @@ static void put_range(struct buf *out, const struct policy_key *key)
     case KEY_REPLIES: buf_puts(out, "list of rules"); break;
     case KEY_TIME: buf_puts(out, "time of day, `08:00`"); break;
     case KEY_ZONE: buf_puts(out, "time zone"); break;
+    case KEY_POOL: buf_puts(out, "name of a pool, or `none`"); break;
     case KEY_NAME: buf_puts(out, "letters, digits, `-`, `_`, `.`"); break;
     case KEY_PATTERNS:
     case KEY_MX_PATTERNS: buf_puts(out, "list of domains"); break;
@@ -320,4 +324,5 @@ void policy_reference(struct buf *out)
             buf_putf(out, "\n- Example: `%s`", key->example);
         buf_puts(out, key->group_only ? "\n- In a group only\n" : "\n");
     }
+    policy_sources_reference(out);
 }

@@ -285,7 +285,7 @@ static void read_groups(struct policy_reader *r, const struct group_draft *defau
 
 /* ---- documents ---- */
 
-static const char *const document_keys[] = {"include", "date", "defaults", "groups", "replies"};
+static const char *const document_keys[] = {"include", "date", "defaults", "groups", "replies", "sources"};
 
 /* What is one document's own, and its keys. */
 static bool check_document(struct policy_reader *r, const struct yaml_node *root)
@@ -302,7 +302,7 @@ static bool check_document(struct policy_reader *r, const struct yaml_node *root
             k++;
         if (k == COUNT_OF(document_keys))
             complain_unknown(r->errors, root->keys[i], "", document_keys, COUNT_OF(document_keys));
-        else if (r->file && (k == 0 || k == 2))
+        else if (r->file && (k == 0 || k == 2 || k == 5))
             yaml_error(r->errors, root->keys[i],
                        "'%s' belongs to the document that includes this file: it cannot stand here",
                        document_keys[k]);
@@ -432,7 +432,7 @@ static void parse_parts(struct policy_reader *r, struct whole *w, const struct y
 
 static void read_whole(struct policy_reader *r, struct whole *w)
 {
-    const struct yaml_node *root = yaml_root(w->docs[0]);
+    const struct yaml_node *root = yaml_root(w->docs[0]), *sources = yaml_find(root, "sources");
     struct group_draft defaults = {0};
     struct policy *p = r->policy;
     size_t groups = 1; /* one may be made */
@@ -441,6 +441,8 @@ static void read_whole(struct policy_reader *r, struct whole *w)
         return;
     (void)read_date(r, root);
     parse_parts(r, w, root);
+    if (sources) /* groups name them */
+        policy_sources_read(r, sources);
     read_defaults(r, &defaults, yaml_find(root, "defaults"));
     for (size_t i = 0; i < w->doc_count; i++)
         groups += w->docs[i] ? count_groups(yaml_root(w->docs[i])) : 0;
@@ -456,6 +458,8 @@ static void read_whole(struct policy_reader *r, struct whole *w)
     read_layer(r, &defaults, root);
     if (!p->by_default)
         add_default_group(r, &defaults);
+    if (sources)
+        policy_sources_check(r, sources);
 }
 
 /* The tree of the document is about to go. */

@@ -41,6 +41,7 @@ enum key_type {
     KEY_TLS_NAMES, /* struct group: tls_match and, where it is a list, tls_names */
     KEY_PINS,      /* struct group: tls_pins */
     KEY_REPLIES,   /* struct group: replies */
+    KEY_POOL,      /* struct group: pool */
 };
 
 struct policy_key {
@@ -82,6 +83,8 @@ struct policy {
     struct group *groups; /* owned */
     size_t count, cap;
     struct group *by_default;   /* one of groups */
+    struct source_pool *pools;  /* arena */
+    size_t pool_count;
     struct reply_rule *replies; /* of the whole document */
     size_t reply_count;
     struct map names;   /* struct group */
@@ -122,6 +125,8 @@ static inline int policy_shown_len(struct bytes text)
 
 /* policy_value.c: one value into the draft; false after a complaint. */
 bool policy_value_read(struct policy_reader *r, const struct policy_key *key, const struct yaml_node *n);
+bool policy_get_text(struct policy_reader *r, const struct yaml_node *n, const char *what, struct bytes *out);
+bool policy_name_is_good(struct bytes name); /* of a group, or a pool */
 /*
  * policy_check.c: what one key says about another; called when the keys of a group are read.  `group` NULL:
  * the group that is made because the document has no `default`.
@@ -131,6 +136,13 @@ void policy_check_group(struct policy_reader *r, const struct yaml_node *group);
 /* policy_include.c: the entries of `include`, each once; false after a complaint. */
 bool policy_includes_read(const struct yaml_node *root, struct yaml_errors *errors,
                           const struct yaml_node *list[POLICY_INCLUDES_MAX], size_t *count);
+/* policy_sources.c: the pools, before the groups; what a group calls one by; what is said when all is read.
+ */
+void policy_sources_read(struct policy_reader *r, const struct yaml_node *n);
+bool policy_pool_read(struct policy_reader *r, const struct yaml_node *n);
+void policy_sources_check(struct policy_reader *r, const struct yaml_node *n);
+const struct source_pool *policy_pool_find(const struct policy *p, struct bytes name);
+void policy_sources_reference(struct buf *out);
 
 /* policy_dump.c */
 void policy_put_scalar(struct buf *out, struct bytes text);

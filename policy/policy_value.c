@@ -18,7 +18,7 @@ static void *field_of(struct policy_reader *r, const struct policy_key *key)
 }
 
 /* The text of a scalar that is not nothing; false after a complaint. */
-static bool get_text(struct policy_reader *r, const struct yaml_node *n, const char *what, struct bytes *out)
+bool policy_get_text(struct policy_reader *r, const struct yaml_node *n, const char *what, struct bytes *out)
 {
     if (n->type != YAML_SCALAR || n->text.len == 0) {
         yaml_error(r->errors, n, "expected %s, found %s", what,
@@ -40,6 +40,11 @@ static bool get_text(struct policy_reader *r, const struct yaml_node *n, const c
     }
     *out = n->text;
     return true;
+}
+
+static bool get_text(struct policy_reader *r, const struct yaml_node *n, const char *what, struct bytes *out)
+{
+    return policy_get_text(r, n, what, out);
 }
 
 static void set_string(struct policy_reader *r, const struct policy_key *key, struct bytes text)
@@ -249,17 +254,22 @@ static bool is_name_octet(char c)
            c == '_' || c == '.' || (unsigned char)c >= 0x80;
 }
 
+bool policy_name_is_good(struct bytes name)
+{
+    for (size_t i = 0; i < name.len; i++)
+        if (!is_name_octet(name.at[i]))
+            return false;
+    return name.len > 0 && name.len <= NAME_MAX_BYTES;
+}
+
 static bool read_name(struct policy_reader *r, const struct policy_key *key, const struct yaml_node *n)
 {
     const struct group *other;
     struct bytes text;
-    bool good = true;
 
     if (!get_text(r, n, "the name of the group", &text))
         return false;
-    for (size_t i = 0; i < text.len; i++)
-        good = good && is_name_octet(text.at[i]);
-    if (!good || text.len > NAME_MAX_BYTES) {
+    if (!policy_name_is_good(text)) {
         yaml_error(r->errors, n, "a group's name has letters, digits, '-', '_' and '.', %d octets at most",
                    NAME_MAX_BYTES);
         return false;
@@ -608,6 +618,7 @@ bool policy_value_read(struct policy_reader *r, const struct policy_key *key, co
     case KEY_MX_PATTERNS: return read_patterns(r, n, true);
     case KEY_TLS_NAMES: return read_tls_names(r, key, n);
     case KEY_PINS: return read_pins(r, n);
+    case KEY_POOL: return policy_pool_read(r, n);
     case KEY_REPLIES: return policy_replies_read(r, n, true, &r->draft->g.replies, &r->draft->g.reply_count);
     }
     return false;

@@ -28,6 +28,8 @@ const struct route routes[] = {
     {HTTP_GET, "/api/v1/campaigns/{id}", get_campaign, "", false},
     {HTTP_POST, "/api/v1/campaigns/{id}", post_campaign, "", false},
 
+    {HTTP_GET, "/api/v1/sources", get_sources, "", false},
+    {HTTP_POST, "/api/v1/sources/warmup", post_source_warmup, "op address step group", false},
     {HTTP_GET, "/api/v1/shaping", get_shaping, "id group domain limit", false},
     {HTTP_POST, "/api/v1/shaping/clear", post_shaping_clear, "id group domain all", false},
 

@@ -54,6 +54,9 @@ void post_policy(struct request *r);
 void post_policy_rollback(struct request *r);
 void post_policy_refresh(struct request *r);
 void get_policy_receivers(struct request *r);
+/* route_sources.c */
+void get_sources(struct request *r);
+void post_source_warmup(struct request *r);
 /* route_shaping.c */
 void get_shaping(struct request *r);
 void post_shaping_clear(struct request *r);

@@ -18,6 +18,7 @@
 
 struct deliver *deliver_create(struct worker *w);
 /* Gives queued jobs back, closes connections.  Runs of the loop follow, then deliver_destroy. */
+void deliver_sources_changed(struct deliver *d); /* source.c */
 void deliver_close(struct deliver *d);
 void deliver_destroy(struct deliver *d);
 

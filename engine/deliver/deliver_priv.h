@@ -8,6 +8,7 @@
 #include "engine/deliver/rule.h"
 #include "engine/deliver/turns.h"
 #include "engine/limits.h"
+#include "engine/sources.h"
 #include "engine/smtp/client.h"
 #include "engine/sts/sts.h"
 #include "engine/tlswatch.h"
@@ -153,6 +154,12 @@ struct site {
     const char *bound_by;    /* static: the limit that was met last, until … */
     uint64_t bound_until_ms; /* 0: as long as it waits for a permit */
     uint64_t bound_met_ms;
+    /* Its addresses: source.c.  uses: owned, of the pool's, in their order; NULL: no pool. */
+    struct source_use **uses;
+    struct pace_rule source_rules[PACE_SOURCE_RULES];
+    bool is_source_paced;
+    uint64_t spent_until_ms; /* nothing may leave from any of them before: warm-up, or rates */
+    bool rests_for_source;   /* `rest`: none can be used */
     struct alarm alarm;      /* end of suspension or wait */
     char *auth_password; /* owned, wiped; read when first needed */
 };
@@ -186,15 +193,36 @@ void shape_give_message(struct site *s, uint64_t size_bytes); /* it did not go a
 bool shape_may_send(struct site *s);                          /* asks without taking */
 /* 0: connect; else how long to wait, in milliseconds. */
 uint32_t shape_take_connect(struct site *s);
-/* One permit per host and source address for the link's current address.  False: one of them is full. */
-bool shape_take_address(struct link *link);
+/* One permit per host and source address for the link's current address. */
+enum address_taken {
+    ADDRESS_TAKEN,
+    ADDRESS_BUSY,           /* one of them is full, or may send nothing now */
+    ADDRESS_WITHOUT_SOURCE, /* the pool has none for it that this host has */
+};
+enum address_taken shape_take_address(struct link *link);
 void shape_give_address(struct link *link);
-void shape_all_busy(struct site *s);           /* every address was full */
+void shape_all_busy(struct site *s, uint64_t until_ms); /* every address was full; 0: ask again soon */
 bool shape_is_wanted(const struct link *link); /* somebody else waits for its host or source address */
 double shape_messages_per_second(const struct site *s); /* by the slowest of its limits; 0: none */
 void shape_met(struct site *s, const char *limit, uint64_t until_ms);
 /* Which limit binds now: {limit, milliseconds_left?}, or NULL. */
 json_t *shape_json(const struct site *s, uint64_t now_ms);
+
+/* ---- source.c: where links leave from ---- */
+void source_init(struct site *s);
+enum address_taken source_take_address(struct link *link);
+void source_give_address(struct link *link);
+const char *source_ehlo_name(const struct link *link);           /* NULL: as the group says */
+void source_missing(const struct link *link, struct outcome *o); /* after ADDRESS_WITHOUT_SOURCE */
+bool source_cannot_bind(struct link *link); /* the bind failed: is it because the address is not there? */
+bool source_may_open(struct site *s);       /* false: nothing may leave now; the alarm is set */
+/* How many of a message's recipients may go now; 0: none, the alarm is set. */
+uint32_t source_take_message(struct link *link, uint32_t recipients);
+void source_give_message(struct link *link, uint32_t recipients); /* it did not go after all */
+void source_give_recipients(struct link *link, uint32_t recipients);
+void source_on_message(struct link *link);
+void source_on_outcome(struct link *link, const struct outcome *o);
+void source_on_refused(struct link *link, const struct outcome *o); /* the host, before any recipient */
 
 /* Hosts that failed lately, of this worker: they are tried last. */
 struct failed_host {
@@ -297,6 +325,14 @@ struct link {
     bool in_clear;                               /* this try is the clear-text fallback */
     struct ip source_ip;                         /* to be bound, when its family is set */
     struct permit_pool *host_pool, *source_pool; /* a permit is held */
+    struct source_use *use;                      /* of its pool's address, counted; or NULL */
+    size_t source_index;                         /* in the pool */
+    uint32_t source_messages;                    /* over it, in this session */
+    bool source_tried;                           /* a connection from it was begun */
+    bool source_spent;                           /* its address may send no more just now: it ends */
+    struct pace *source_pace;                    /* of its address, when there are rates; borrowed */
+    bool without_source;                         /* an address of the walk had none to be reached from */
+    uint64_t busy_until_ms;                      /* hosts_were_busy until then; 0: not known */
     struct alarm alarm;                          /* waits for connection_rate */
     bool walking;                                /* counted in site->walkers */
     bool host_down;                              /* no address of the current host gave a session */

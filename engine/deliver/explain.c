@@ -98,15 +98,21 @@ static void explain_dane(void *arg, struct dane_records *records)
 static void explain_addresses(void *arg, const struct dns_host *found)
 {
     struct explain_host *h = arg;
-    json_t *list = json_array();
+    json_t *list = json_array(), *without = json_array();
     char ip[IP_TEXT_BYTES];
 
+    const struct source_pool *pool = h->call->group->pool;
     for (size_t i = 0; i < found->count; i++) {
         json_array_append_new(list, json_string(ip_format(&found->addresses[i].ip, ip)));
+        if (pool && !source_pool_has(pool, found->addresses[i].ip.family))
+            json_array_append_new(without, json_string(ip));
         h->ip_secure |= found->addresses[i].secure;
     }
     json_object_set_new(h->json, "status", json_string(dns_status_name(found->status)));
     json_object_set_new(h->json, "addresses", list);
+    if (json_array_size(without))
+        json_object_set(h->json, "without_source", without);
+    json_decref(without);
     json_object_set_new(h->json, "secure", json_boolean(h->ip_secure));
     struct dane_question q = {h->host->name, found->canonical, (uint16_t)h->host->port, h->ip_secure};
     h->by_alias = !h->ip_secure && strcmp(found->canonical, h->host->name) != 0;
@@ -185,6 +191,11 @@ static void explain_group(struct explain_call *call, const struct policy_match *
     if (g->quiet.on)
         json_object_set_new(call->facts, "quiet_hours",
                             zones_quiet_json(call->d->w->shared->zones, &g->quiet, clock_unix()));
+    if (g->pool) {
+        json_object_set_new(call->facts, "source_pool", json_string(g->pool->name));
+        json_object_set_new(call->facts, "sources",
+                            sources_json(call->d->w->shared->sources, call->policy, g->name));
+    }
     policy_dump_group(g, &yaml);
     json_object_set_new(call->facts, "settings", json_string(buf_str(&yaml)));
     buf_fini(&yaml);

@@ -152,11 +152,12 @@ void link_txn_destroy(struct deliver_txn *t)
     /* the job has gone on */
 }
 
-static void give_back(struct deliver_txn *t)
+static void give_back(struct link *link, struct deliver_txn *t)
 {
     struct dest *dest = t->dest;
 
     dest->flying -= t->txn.rcpt_count;
+    source_give_recipients(link, t->txn.rcpt_count);
     dest_requeue(dest, TAKE(t->job));
     t->dest->d->open_txns--;
     link_txn_destroy(t);
@@ -175,7 +176,7 @@ void link_close(struct link *link)
     dane_cancel(TAKE(link->dane_query));
     sts_cancel(TAKE(link->sts_query));
     LIST_FOREACH_SAFE (node, &link->txns)
-        give_back(LIST_ENTRY(node, struct deliver_txn, node));
+        give_back(link, LIST_ENTRY(node, struct deliver_txn, node));
     drop_session(link);
     alarm_clear(&link->d->clock, &link->alarm);
     if (!link->ready)
@@ -272,12 +273,17 @@ static void walk_failed(struct link *link)
         return;
     }
     if (!link->have_failure && link->hosts_were_busy) { /* every host has its full number of connections */
-        shape_met(s, link->busy_with, worker_now_ms(link->d->w) + 1000);
-        shape_all_busy(s);
+        shape_met(s, link->busy_with, MAX_OF(link->busy_until_ms, worker_now_ms(link->d->w) + 1000));
+        shape_all_busy(s, link->busy_until_ms);
     } else {
-        if (!link->have_failure)
+        if (!link->have_failure && link->without_source) {
+            source_missing(link, &link->failure);
+            s->rests_for_source = true;
+        } else if (!link->have_failure)
             outcome_local(&link->failure, OUTCOME_DEFERRED, STAGE_CONNECT, 451, "4.4.1",
                           "no host could be tried");
+        else
+            s->rests_for_source = false;
         COUNT(link->d->w, connects_failed);
         link->tls = link->failure_tls; /* the attempts that it failed are recorded with it */
         site_on_walk_failed(s, link, &link->failure);
@@ -290,6 +296,7 @@ void link_host_failed(struct link *link, const struct outcome *o)
     remember_failure(link, o);
     link->host_down |= o->stage == STAGE_CONNECT || o->stage == STAGE_GREETING || o->stage == STAGE_EHLO;
     replies_on_failed_host(link, o);
+    source_on_refused(link, o);
     log_info(&link->log, "host.failed", LOG_STR("group", link->site->group->name),
              LOG_STR("mx", link->host ? link->host->name : "-"), LOG_STR("remote", link->remote),
              LOG_STR("stage", outcome_stage_name(o->stage)), LOG_STR("text", o->text));
@@ -388,6 +395,7 @@ static enum err connect_now(struct link *link)
 
     link->conn = conn_create(link->d->w->pool, &conn_events, link);
     COUNT(link->d->w, connections_out_open);
+    link->source_tried = true;
     enum err e = conn_connect(link->conn, &link->ip, link->host->port,
                               link->source_ip.family ? &link->source_ip : NULL);
     if (!e) {
@@ -430,9 +438,10 @@ static bool try_address(struct link *link)
 {
     struct outcome o;
 
-    if (!shape_take_address(link)) {
-        link->hosts_were_busy = true;
-        return false;
+    switch (shape_take_address(link)) {
+    case ADDRESS_TAKEN: break;
+    case ADDRESS_BUSY: link->hosts_were_busy = true; return false;
+    case ADDRESS_WITHOUT_SOURCE: return false;
     }
     uint32_t wait_ms = shape_take_connect(link->site);
     if (wait_ms) { /* what it holds is for others meanwhile */
@@ -441,6 +450,10 @@ static bool try_address(struct link *link)
         return true;
     }
     enum err e = connect_now(link);
+    if (e == ERR_INVALID && source_cannot_bind(link)) {
+        drop_session(link);
+        return try_address(link); /* from another one of the pool, as long as there is one */
+    }
     stop_walking(link);
     if (!e)
         return true;
@@ -554,7 +567,9 @@ const char *link_ehlo_name(const struct link *link)
 {
     const struct group *group = link->site->group;
 
-    return group->ehlo_name ? group->ehlo_name : link->d->w->shared->host_name;
+    const char *own = source_ehlo_name(link);
+
+    return own ? own : group->ehlo_name ? group->ehlo_name : link->d->w->shared->host_name;
 }
 
 static void start_client(struct link *link)

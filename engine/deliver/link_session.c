@@ -133,7 +133,7 @@ bool link_has_room(const struct link *link)
 {
     uint32_t most = link->site->group->limits.messages_per_connection;
 
-    return !link->dead && link->ready && !link->quitting && !link->site->stale &&
+    return !link->dead && link->ready && !link->quitting && !link->source_spent && !link->site->stale &&
            !replies_are_too_many(link->site) && (!most || link->messages < most) &&
            smtp_client_room(link->client) > 0;
 }
@@ -191,7 +191,8 @@ static void rest_idle(struct link *link)
         s->waits_for_permit = false;
     }
     if (s->stale || link->d->draining || (most && link->messages >= most) || permit_has_waiters(s->pool) ||
-        permit_has_waiters(s->global) || shape_is_wanted(link) || replies_want_it_closed(s)) {
+        permit_has_waiters(s->global) || link->source_spent || shape_is_wanted(link) ||
+        replies_want_it_closed(s)) {
         link_quit(link);
         return;
     }
@@ -210,6 +211,7 @@ void link_feed(struct link *link)
             break;
         list_remove(&link->idle_node);
         link->messages++;
+        source_on_message(link);
         d->open_txns++;
         smtp_client_submit(link->client, &t->txn, worker_now_ms(d->w));
     }
@@ -276,11 +278,13 @@ static void on_txn_done(void *arg, struct smtp_txn *txn)
             continue;
         }
         any_sent = true;
+        source_on_outcome(link, o);
         record_attempt(dest, link, job, &job->rcpts[i], o, t->started_ms, txn->dsn_not_passed_on[i]);
     }
     if (any_sent && conn_tls(link->conn))
         tls_client_remember(conn_tls(link->conn));
     dest->flying -= txn->rcpt_count;
+    source_give_recipients(link, again);
     link->d->open_txns--;
     link_txn_destroy(t);
     job->rcpt_count = again;

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "engine/deliver/deliver_priv.h"
 
+#define BUSY_MAX_MS      60000
 #define BUSY_MS          200    /* before full hosts are asked for again */
 #define FAILED_HOST_MS   300000 /* how long a host that failed is tried last */
 #define FAILED_HOSTS_MAX 4096
@@ -47,6 +48,7 @@ void shape_init(struct site *s)
     buf_clear(&key);
     buf_putf(&key, "connects:%s", s->group->name);
     s->connects = pace_find(limits, buf_str(&key));
+    source_init(s);
 }
 
 double shape_messages_per_second(const struct site *s)
@@ -140,47 +142,29 @@ static struct permit_pool *take_one(struct link *link, const char *kind, const s
     return permit_take(pool, NULL) ? pool : NULL;
 }
 
-/* The group's own, else, where connections are counted by it, the one that the kernel would choose. */
-static void choose_source(struct link *link)
-{
-    const struct group *g = link->site->group;
-    const char *text = link->ip.family == 4 ? g->source_v4 : g->source_v6;
-
-    link->source_ip = (struct ip){0};
-    if (text && ip_parse(bytes_of(text), &link->source_ip))
-        return;
-    if (!g->limits.connections_per_source || !conn_source_for(&link->ip, link->host->port, &link->source_ip))
-        link->source_ip = (struct ip){0};
-}
-
-bool shape_take_address(struct link *link)
+enum address_taken shape_take_address(struct link *link)
 {
     const struct group_limits *l = &link->site->group->limits;
+    enum address_taken taken;
 
-    choose_source(link);
     if (l->connections_per_host) {
         link->host_pool = take_one(link, "host", &link->ip, l->connections_per_host);
         link->busy_with = "connections_per_host";
+        link->busy_until_ms = 0;
         if (!link->host_pool)
-            return false;
+            return ADDRESS_BUSY;
     }
-    if (l->connections_per_source && link->source_ip.family) {
-        link->source_pool = take_one(link, "source", &link->source_ip, l->connections_per_source);
-        link->busy_with = "connections_per_source";
-        if (!link->source_pool) {
-            shape_give_address(link);
-            return false;
-        }
-    }
-    return true;
+    taken = source_take_address(link);
+    if (taken != ADDRESS_TAKEN)
+        shape_give_address(link);
+    return taken;
 }
 
 void shape_give_address(struct link *link)
 {
     if (link->host_pool)
         permit_give(TAKE(link->host_pool));
-    if (link->source_pool)
-        permit_give(TAKE(link->source_pool));
+    source_give_address(link);
 }
 
 static void reclaim(struct worker *w, void *arg)
@@ -189,12 +173,15 @@ static void reclaim(struct worker *w, void *arg)
     deliver_reclaim(w->deliver);
 }
 
-void shape_all_busy(struct site *s)
+void shape_all_busy(struct site *s, uint64_t until_ms)
 {
     struct shared *shared = s->d->w->shared;
+    uint64_t now_ms = worker_now_ms(s->d->w);
 
-    s->open_after_ms = worker_now_ms(s->d->w) + BUSY_MS;
+    s->open_after_ms = until_ms ? MIN_OF(until_ms, now_ms + BUSY_MAX_MS) : now_ms + BUSY_MS;
     site_set_alarm(s, s->open_after_ms);
+    if (until_ms) /* nobody's permit helps */
+        return;
     for (unsigned i = 0; i < shared->worker_count; i++) /* whoever holds one without work gives it up */
         worker_post(shared->workers[i], reclaim, NULL);
 }

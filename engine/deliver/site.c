@@ -169,6 +169,7 @@ void site_maybe_free(struct site *s)
     for (size_t i = 0; i < s->host_count; i++)
         mem_free(s->hosts[i].name);
     mem_free(s->hosts);
+    mem_free(s->uses);
     security_fini(&s->security);
     turns_fini(&s->turns);
     mem_free(s->key);
@@ -227,6 +228,7 @@ uint64_t site_rest_until_ms(const struct site *s)
 {
     uint64_t until_ms = MAX_OF(s->rest.until_ms, shaped_suspended_until_ms(s->shaped));
 
+    until_ms = MAX_OF(until_ms, s->spent_until_ms);
     return s->quiet ? MAX_OF(until_ms, quiet_until_ms(s)) : until_ms;
 }
 
@@ -366,6 +368,12 @@ static const struct job *first_job(const struct strand *strand, enum job_class c
     return LIST_ENTRY(list_first(&strand->jobs[class]), struct job, node);
 }
 
+static void give_turn(struct link *link, uint64_t size_bytes, uint32_t recipients)
+{
+    shape_give_message(link->site, size_bytes);
+    source_give_message(link, recipients);
+}
+
 struct deliver_txn *site_take(struct site *s, struct link *link)
 {
     struct deliver *d = s->d;
@@ -381,14 +389,21 @@ struct deliver_txn *site_take(struct site *s, struct link *link)
     for (struct strand *strand; (strand = turns_next(&s->turns, link_may_carry, link));) {
         struct dest *dest = strand->all->dest;
         uint64_t size_bytes = first_job(strand, link->class)->message->body->size_bytes;
+        uint32_t most =
+            MIN_OF(first_job(strand, link->class)->rcpt_count, s->group->limits.recipients_per_transaction);
         if (!shape_take_message(s, size_bytes))
             return NULL;
-        if (!replies_may_send(s)) {
+        most = source_take_message(link, most);
+        if (!most) {
             shape_give_message(s, size_bytes);
             return NULL;
         }
+        if (!replies_may_send(s)) {
+            give_turn(link, size_bytes, most);
+            return NULL;
+        }
         if (link_holds_back(link, dest, &held)) {
-            shape_give_message(s, size_bytes);
+            give_turn(link, size_bytes, most);
             struct walk_failure f = {d, link->class, true};
             dest_settle_all(dest, &held, link, concerns, &f);
             dest_kick_soon(dest);
@@ -396,10 +411,10 @@ struct deliver_txn *site_take(struct site *s, struct link *link)
         }
         turns_took(&s->turns, strand);
         struct job *job = dest_pop(strand, link->class);
-        split(dest, job, s->group->limits.recipients_per_transaction);
+        split(dest, job, most);
         uint32_t recipients = job->rcpt_count;
         if (is_expired(dest, job) || !body_is_there(dest, job)) {
-            shape_give_message(s, size_bytes);
+            give_turn(link, size_bytes, most);
             dest_kick_soon(dest);
             continue;
         }
@@ -460,7 +475,8 @@ static bool wants_link(const struct site *s, enum job_class class)
 static bool open_links(struct site *s, enum job_class class)
 {
     while (s->turns.ready && wants_link(s, class)) {
-        if (s->open_after_ms > worker_now_ms(s->d->w) || !shape_may_send(s) || quiet_holds_back(s))
+        if (s->open_after_ms > worker_now_ms(s->d->w) || !shape_may_send(s) || !source_may_open(s) ||
+            quiet_holds_back(s))
             return false; /* a limit binds, not the links */
         if (s->group->limits.connection_rate.count > 0 && s->walkers >= WALKERS_MAX)
             return false; /* they come back when they have connected */

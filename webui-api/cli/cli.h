@@ -75,6 +75,8 @@ int cmd_campaign_list(struct cli *cli);
 int cmd_campaign_show(struct cli *cli);
 int cmd_campaign_op(struct cli *cli);
 int cmd_campaign_expire(struct cli *cli);
+int cmd_source_list(struct cli *cli);
+int cmd_source_warmup(struct cli *cli);
 int cmd_shaping_list(struct cli *cli);
 int cmd_shaping_clear(struct cli *cli);
 int cmd_policy_show(struct cli *cli);

@@ -111,6 +111,16 @@ static void put_host_remarks(struct buf *out, const struct cli *cli, const json_
             }
             buf_putc(out, '\n');
         }
+        const json_t *without = json_object_get(host, "without_source");
+        if (without) {
+            put_label(out, cli, "left out");
+            put_styled(out, cli, STYLE_WARN, field_text(host, "host"));
+            for (size_t k = 0; k < json_array_size(without); k++) {
+                buf_puts(out, k ? ", " : " ");
+                format_safe(out, bytes_of(json_string_value(json_array_get(without, k))));
+            }
+            buf_puts(out, ": the source pool has no address of that family\n");
+        }
         if (*field_text(tls, "skipped")) {
             put_label(out, cli, "left out");
             put_styled(out, cli, STYLE_WARN, field_text(tls, "skipped"));

@@ -284,6 +284,7 @@ static const struct command_option help[] = {FLAG("man", "The manual page hayaum
 
 #define SHAPING_FILTER                                                                                       \
     TEXT("group", "NAME", "Of this group"), TEXT("domain", "DOMAIN", "Of the hosts of this domain")
+static const struct command_option source_warmup[] = {TEXT("group", "NAME", "Towards this group only"), LAST};
 static const struct command_option shaping_list[] = {SHAPING_FILTER,
                                                      COUNT("limit", "At most so many.  Preset: 200"), LAST};
 static const struct command_option shaping_clear[] = {SHAPING_FILTER, FLAG("all", "Everything"), LAST};
@@ -359,6 +360,15 @@ const struct command commands[] = {
      "runs that were "
      "cut short in the last 90 days.  Exit status 1 when the sums differ.",
      audit_options, cmd_audit},
+
+    {"source list", "", 0, 0,
+     "The addresses that mail leaves from: usable or not, connections, how far each is warmed up", NULL, NULL,
+     cmd_source_list},
+    {"source warmup", "hold ADDRESS|resume ADDRESS|step ADDRESS N", 2, 3,
+     "Keep an address at its step of warm-up, let it go on, or put it at another step",
+     "Steps count from 1; one behind the last is warm.  Without --group for every group that sends from "
+     "ADDRESS.",
+     source_warmup, cmd_source_warmup},
 
     {"shaping list", "", 0, 0,
      "What is slowed down or suspended automatically, since when, until when and why",

@@ -344,6 +344,84 @@ static void settings_of_tls_without_effect_are_noticed(void **state)
     expect_notices(rows, COUNT_OF(rows));
 }
 
+#define POOLS(pool) "sources:\n" pool "groups:\n- name: default\n"
+
+static void wrong_pools_of_source_addresses_are_refused(void **state)
+{
+    static const struct wrong rows[] = {
+        {"sources: {a: 1}\n", "doc:1:10: expected a list of pools"},
+        {POOLS("- marketing\n"), "doc:2:3: expected a pool: a map"},
+        {POOLS("- {addresses: [192.0.2.1]}\n"), "doc:2:3: the pool has no 'name'"},
+        {POOLS("- {name: a b, addresses: [192.0.2.1]}\n"), "doc:2:10: a pool's name has letters"},
+        {POOLS("- {name: none, addresses: [192.0.2.1]}\n"), "is not 'none'"},
+        {POOLS("- {name: a, addresses: [192.0.2.1]}\n- {name: a, addresses: [192.0.2.1]}\n"),
+         "doc:3:10: there is a pool 'a' already, in line 2"},
+        {POOLS("- {name: a}\n"), "doc:2:3: pool 'a' has no 'addresses'"},
+        {POOLS("- {name: a, addresses: []}\n"), "expected a list of 1 to 256 source addresses"},
+        {POOLS("- {name: a, adresses: []}\n"),
+         "unknown key 'adresses' of a pool (did you mean 'addresses'?)"},
+        {POOLS("- {name: a, addresses: [192.0.2.256]}\n"), "'192.0.2.256' is not an IP address"},
+        {POOLS("- {name: a, addresses: [0.0.0.0]}\n"), "mail cannot leave from '0.0.0.0'"},
+        {POOLS("- {name: a, addresses: ['fe80::1']}\n"), "'fe80::1': it is of one link only"},
+        {POOLS("- {name: a, addresses: [192.0.2.1, {address: 192.0.2.1}]}\n"), "192.0.2.1 stands twice"},
+        {POOLS("- {name: a, addresses: [{weight: 2}]}\n"), "the source address has no 'address'"},
+        {POOLS("- {name: a, addresses: [{address: 192.0.2.1, weight: 0}]}\n"), "doc:2:"},
+        {POOLS("- {name: a, addresses: [{address: 192.0.2.1, wieght: 1}]}\n"), "did you mean 'weight'?"},
+        {POOLS("- {name: a, addresses: [{address: 192.0.2.1, ehlo_name: -x-}]}\n"), "is not a host name"},
+        {POOLS("- {name: a, addresses: [192.0.2.1], warmup: {per: day}}\n"), "the warm-up has no 'steps'"},
+        {POOLS("- {name: a, addresses: [192.0.2.1], warmup: {steps: []}}\n"),
+         "expected a list of 1 to 64 numbers"},
+        {POOLS("- {name: a, addresses: [192.0.2.1], warmup: {steps: [0]}}\n"), "doc:2:"},
+        {POOLS("- {name: a, addresses: [192.0.2.1], warmup: {steps: [5], per: month}}\n"),
+         "expected day, hour, or"},
+        {POOLS("- {name: a, addresses: [192.0.2.1], warmup: {steps: [5], start: 2026-02-30}}\n"),
+         "expected a day, like 2026-12-01"},
+        {POOLS("- {name: a, addresses: [192.0.2.1], warmup: {steps: [5], max_refused: 101%}}\n"),
+         "0% to 100%"},
+        {POOLS("- {name: a, addresses: [{address: 192.0.2.1, warmup: on}]}\n"), "expected off, or a ladder"},
+        {GROUP("  source: {pool: b}\n"), "doc:4:18: there is no pool 'b' in 'sources'"},
+        {"sources:\n- {name: p, addresses: [192.0.2.1]}\n" GROUP("  source: {pool: p, ipv4: 192.0.2.2}\n"),
+         "'source.pool' stands in place of 'source.ipv4'"},
+    };
+    static const struct noticed noticed[] = {
+        {POOLS("- {name: a, addresses: [192.0.2.1]}\n"), "no group sends from pool 'a'"},
+    };
+    (void)state;
+
+    expect_refusals(rows, COUNT_OF(rows));
+    expect_notices(noticed, COUNT_OF(noticed));
+}
+
+static void a_pool_is_inherited_and_what_a_group_gives_takes_its_place(void **state)
+{
+    struct policy *p = parse_good(
+        "sources:\n"
+        "- name: big\n"
+        "  addresses: [192.0.2.1, {address: '2001:db8::1', ehlo_name: Out.Example, weight: 3, warmup: off}]\n"
+        "  warmup: {steps: [50, 100], per: 12h, start: 2026-12-01, max_refused: 7%, on_refused: back, "
+        "min_attempts: 9}\n"
+        "defaults: {source: {pool: big}}\n"
+        "groups:\n"
+        "- {name: a, match: [a.example], source: {ipv4: 192.0.2.9}}\n"
+        "- {name: b, match: [b.example], source: {pool: none}}\n"
+        "- {name: default}\n");
+    const struct group *a = policy_group_by_name(p, "a"), *b = policy_group_by_name(p, "b");
+    const struct source_pool *pool = policy_group_by_name(p, "default")->pool;
+    (void)state;
+
+    assert_true(!a->pool && !b->pool && !b->source_v4 && pool == policy_pool(p, 0));
+    assert_string_equal(a->source_v4, "192.0.2.9");
+    assert_int_equal(pool->count, 2);
+    assert_int_equal(pool->addresses[1].weight, 3);
+    assert_string_equal(pool->addresses[1].ehlo_name, "out.example");
+    assert_null(pool->addresses[1].warmup);
+    const struct warmup_ladder *l = pool->addresses[0].warmup;
+    assert_true(l->count == 2 && l->steps[1] == 100 && l->period_s == 43200 && l->start_unix == 1796083200);
+    assert_true(l->max_refused_percent == 7 && l->min_attempts == 9 && l->back);
+    assert_true(source_pool_has(pool, 4) && source_pool_has(pool, 6));
+    policy_unref(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -355,6 +433,8 @@ int main(void)
         cmocka_unit_test(wrong_texts_and_routes_are_refused),
         cmocka_unit_test(what_has_no_effect_is_noticed_and_accepted),
         cmocka_unit_test(settings_of_tls_without_effect_are_noticed),
+        cmocka_unit_test(wrong_pools_of_source_addresses_are_refused),
+        cmocka_unit_test(a_pool_is_inherited_and_what_a_group_gives_takes_its_place),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

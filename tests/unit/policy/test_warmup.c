@@ -1,0 +1,160 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "policy/warmup.h"
+
+#define T0   INT64_C(1795305600000)
+#define HOUR INT64_C(3600000)
+
+static const struct warmup_ladder ladder = {
+    .steps = {10, 20, 40}, .count = 3, .period_s = 3600, .max_refused_percent = 10};
+
+/* `n` are tried in a period that begins at `at`, `refused` of them in vain. */
+static void pass(struct warmup_state *s, const struct warmup_ladder *l, int64_t at, uint32_t n,
+                 uint32_t refused)
+{
+    assert_true(warmup_left(s, l, at) >= n);
+    warmup_take(s, n, at);
+    for (uint32_t i = 0; i < n; i++)
+        (void)warmup_note(s, l, i < refused);
+}
+
+static void each_period_that_went_well_leads_to_the_next_step_until_it_is_warm(void **state)
+{
+    struct warmup_state s = {0};
+    (void)state;
+
+    for (uint32_t i = 0; i < 3; i++) {
+        int64_t at = T0 + i * 2 * HOUR;
+        assert_int_equal(warmup_left(&s, &ladder, at), ladder.steps[i]);
+        pass(&s, &ladder, at, ladder.steps[i], 0);
+        assert_int_equal(warmup_left(&s, &ladder, at), 0);
+        assert_int_equal(warmup_wait_ms(&s, &ladder, at + 1000), HOUR - 1000);
+        assert_int_equal(warmup_turn(&s, &ladder, at + HOUR - 1), WARMUP_NOTHING);
+        assert_int_equal(warmup_turn(&s, &ladder, at + HOUR), i < 2 ? WARMUP_UP : WARMUP_DONE);
+    }
+    assert_true(s.done);
+    assert_int_equal(warmup_left(&s, &ladder, T0 + 9 * HOUR), UINT32_MAX);
+    assert_int_equal(warmup_note(&s, &ladder, true), WARMUP_NOTHING);
+}
+
+static void a_period_with_too_few_or_none_is_not_judged(void **state)
+{
+    struct warmup_state s = {0};
+    (void)state;
+
+    assert_int_equal(warmup_turn(&s, &ladder, T0), WARMUP_NOTHING);
+    pass(&s, &ladder, T0, 4, 4);
+    assert_int_equal(warmup_turn(&s, &ladder, T0 + HOUR), WARMUP_TOO_FEW);
+    assert_int_equal(s.step, 0);
+    assert_int_equal(warmup_turn(&s, &ladder, T0 + 50 * HOUR), WARMUP_NOTHING);
+    pass(&s, &ladder, T0 + 50 * HOUR, 5, 0);
+    assert_int_equal(warmup_turn(&s, &ladder, T0 + 51 * HOUR), WARMUP_UP);
+}
+
+static void the_share_is_exact_at_its_border(void **state)
+{
+    struct warmup_state s = {.step = 1};
+    (void)state;
+
+    pass(&s, &ladder, T0, 20, 2);
+    assert_int_equal(warmup_turn(&s, &ladder, T0 + HOUR), WARMUP_UP);
+    s = (struct warmup_state){.step = 1};
+    pass(&s, &ladder, T0, 20, 3);
+    assert_int_equal(warmup_turn(&s, &ladder, T0 + HOUR), WARMUP_STAYED);
+    assert_int_equal(s.step, 1);
+}
+
+static void with_back_the_step_falls_at_once_and_the_period_is_over_for_sending(void **state)
+{
+    struct warmup_ladder back = ladder;
+    struct warmup_state s = {.step = 2};
+    (void)state;
+
+    back.back = true;
+    back.min_attempts = 5;
+    warmup_take(&s, 10, T0);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(warmup_note(&s, &back, true), WARMUP_NOTHING);
+    assert_int_equal(warmup_note(&s, &back, true), WARMUP_BACK);
+    assert_int_equal(warmup_note(&s, &back, true), WARMUP_NOTHING);
+    assert_int_equal(s.step, 1);
+    assert_int_equal(warmup_left(&s, &back, T0 + 1), 0);
+    assert_int_equal(warmup_wait_ms(&s, &back, T0), HOUR);
+    assert_int_equal(warmup_turn(&s, &back, T0 + HOUR), WARMUP_NOTHING);
+    assert_int_equal(warmup_left(&s, &back, T0 + HOUR), 20);
+    s = (struct warmup_state){.held = true, .step = 2};
+    warmup_take(&s, 10, T0);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(warmup_note(&s, &back, true), WARMUP_NOTHING);
+    assert_int_equal(warmup_turn(&s, &back, T0 + HOUR), WARMUP_HELD);
+    assert_int_equal(s.step, 2);
+}
+
+static void what_is_given_back_may_go_and_a_clock_that_was_set_back_ends_no_period_late(void **state)
+{
+    struct warmup_state s = {0};
+    (void)state;
+
+    pass(&s, &ladder, T0, 10, 0);
+    warmup_give(&s, 3);
+    assert_int_equal(warmup_left(&s, &ladder, T0), 3);
+    warmup_give(&s, 100);
+    assert_int_equal(warmup_left(&s, &ladder, T0), 10);
+    assert_int_equal(warmup_turn(&s, &ladder, T0 - 100 * HOUR), WARMUP_NOTHING);
+    assert_int_equal(warmup_turn(&s, &ladder, T0 - 99 * HOUR), WARMUP_UP);
+}
+
+static void nothing_goes_before_the_day_of_the_start_and_a_shorter_ladder_ends_at_its_last_step(void **state)
+{
+    struct warmup_ladder later = ladder;
+    struct warmup_state s = {.step = 2};
+    (void)state;
+
+    later.start_unix = T0 / 1000 + 60;
+    assert_int_equal(warmup_left(&s, &later, T0), 0);
+    assert_int_equal(warmup_wait_ms(&s, &later, T0), 60000);
+    assert_int_equal(warmup_left(&s, &later, T0 + 60000), 40);
+    later.count = 1;
+    assert_int_equal(warmup_left(&s, &later, T0 + 60000), 10);
+}
+
+static void a_refusal_is_what_is_said_against_us(void **state)
+{
+    static const struct {
+        const char *text;
+        uint16_t code;
+        bool refusal;
+    } rows[] = {{"4.7.28 rate limited", 421, true},          {"5.7.1 blocked, see spamhaus", 550, true},
+                {"5.1.1 no such user", 550, false},          {"4.2.2 mailbox full", 452, false},
+                {"4.7.1 greylisted, try later", 450, false}, {"2.0.0 ok", 250, false}};
+    (void)state;
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct outcome o;
+        outcome_from_reply(&o, rows[i].code == 250 ? STAGE_DOT : STAGE_RCPT, rows[i].code,
+                           bytes_of(rows[i].text));
+        if (warmup_is_refusal(&o) != rows[i].refusal)
+            fail_msg("row %zu", i);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_period_that_went_well_leads_to_the_next_step_until_it_is_warm),
+        cmocka_unit_test(a_period_with_too_few_or_none_is_not_judged),
+        cmocka_unit_test(the_share_is_exact_at_its_border),
+        cmocka_unit_test(with_back_the_step_falls_at_once_and_the_period_is_over_for_sending),
+        cmocka_unit_test(what_is_given_back_may_go_and_a_clock_that_was_set_back_ends_no_period_late),
+        cmocka_unit_test(nothing_goes_before_the_day_of_the_start_and_a_shorter_ladder_ends_at_its_last_step),
+        cmocka_unit_test(a_refusal_is_what_is_said_against_us),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
