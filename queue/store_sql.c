@@ -63,7 +63,8 @@ static const char *const texts[ST_COUNT] = {
     [ST_FRESH_LEFT] =
         "SELECT message_id, no, domain_id FROM rcpt WHERE state <> 1 AND state = 0"
         " AND message_id <= ?3 AND (message_id, no) > (?1, ?2) ORDER BY message_id, no LIMIT ?4",
-    [ST_NEXT_LANE] = "SELECT domain_id, lane, due FROM rcpt WHERE state = 1 AND (domain_id, lane) > (?1, ?2)"
+    /* Not `>`: SQLite would seek to the first row of the lane before, and read all of it. */
+    [ST_NEXT_LANE] = "SELECT domain_id, lane, due FROM rcpt WHERE state = 1 AND (domain_id, lane) >= (?1, ?2 + 1)"
                      " ORDER BY domain_id, lane, due LIMIT 1",
 
     [ST_CLOCK_ROWS] =

@@ -113,9 +113,10 @@ bool measure_deep(struct run *run, unsigned no)
     if (!daemon_start(&run->daemon, &run->how))
         return false;
     f.start_ms = (clock_now_us() - f.from_start_us) / 1000;
-    if (!drain_some(run, &f) || !time_cli(run, list_args, &f.list_us) ||
-        !time_cli(run, summary_args, &f.summary_us))
+    if (!drain_some(run, &f) || !time_cli(run, list_args, &f.list_us))
         return false;
+    if (!time_cli(run, summary_args, &f.summary_us))
+        f.summary_us = 0; /* over its limit, as said on stderr */
     run_sample(run);
     uint64_t stop_ms = clock_now_ms();
     if (!profile_end_daemon(run, &f))
