@@ -261,6 +261,10 @@ const struct conf_key conf_keys[] = {
      .help = "Size of one file of message bodies; a file is deleted when nothing in it is wanted any more."},
     {"store.wal", CONF_SIZE, AT(store.wal_bytes), "64M", "4M", "4G", CONF_RESTART,
      .help = "Size of the queue database's write-ahead log at which it is folded back."},
+    {"store.settle_after", CONF_DURATION, AT(store.settle_ms), "100ms", "0", "5s", CONF_RESTART,
+     .help = "A message is on stable storage with its envelope before its 250; its rows in the queue database follow "
+             "within this time, and only if it is not delivered by then. 0: rows come before the answer, which "
+             "costs a second sync."},
     {"store.reserve", CONF_SIZE, AT(store.reserve_bytes), "64M", "0", "1T", CONF_RESTART,
      .help = "Free disk space that is kept for finishing what was accepted: below it new messages get 452."},
     {"store.history_days", CONF_INT, AT(store.history_days), "90", "1", "3650", CONF_RESTART,

@@ -100,7 +100,7 @@ struct conf {
         enum conf_unsigned { CONF_UNSIGNED_REFUSE, CONF_UNSIGNED_MARK } receive_unsigned;
     } tlsrpt;
     struct {
-        uint64_t segment_bytes, wal_bytes, reserve_bytes;
+        uint64_t segment_bytes, wal_bytes, reserve_bytes, settle_ms;
         int64_t history_days;
     } store;
     struct {

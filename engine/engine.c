@@ -115,6 +115,7 @@ static enum err open_store(struct engine *e, char **why)
         .segment_bytes = conf->store.segment_bytes,
         .wal_limit_bytes = conf->store.wal_bytes,
         .reserve_bytes = conf->store.reserve_bytes,
+        .settle_ms = (unsigned)conf->store.settle_ms,
         .history_days = (unsigned)conf->store.history_days,
         .workers = e->worker_count,
         .inboxes = e->inboxes,
@@ -383,6 +384,12 @@ void engine_watch(struct engine *e)
         }
         e->beats_seen[i] = beats;
     }
+}
+
+enum err engine_browse(struct engine *e, struct browse **out, char **why)
+{
+    store_settle(e->shared.store);
+    return browse_open(engine_conf(e)->data_dir, out, why);
 }
 
 struct store *engine_store(struct engine *e)

@@ -32,6 +32,9 @@ MUST_CHECK enum err engine_reload(struct engine *e, struct conf *conf, struct bu
 void engine_watch(struct engine *e);
 
 struct store *engine_store(struct engine *e);
+/* browse_open() once all that was accepted before has its rows.  Not from a worker: blocks for a commit. */
+struct browse;
+MUST_CHECK enum err engine_browse(struct engine *e, struct browse **out, char **why);
 struct history *engine_history(struct engine *e);
 const struct conf *engine_conf(struct engine *e);
 

@@ -150,7 +150,7 @@ static void look_at_policy(struct doctor *d)
     struct browse_policy info;
     struct browse *b = NULL;
     char *text = NULL, *why = NULL;
-    enum err err = browse_open(engine_conf(d->e)->data_dir, &b, &why);
+    enum err err = engine_browse(d->e, &b, &why);
 
     if (!err)
         err = browse_policy_text(b, 0, &arena, &info, &text);

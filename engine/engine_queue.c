@@ -62,7 +62,7 @@ static enum err domains_of_group(struct engine *e, const char *group, struct dom
     enum err err = policy_group_by_name(p, group) ? OK : ERR_NOT_FOUND;
 
     if (!err)
-        err = browse_open(engine_conf(e)->data_dir, &b, &why);
+        err = engine_browse(e, &b, &why);
     if (!err)
         err = browse_groups(b, BROWSE_GROUP_DOMAIN, DOMAINS_MAX, &arena, &rows, &count);
     const char **domains = arena_alloc(&arena, (count + 1) * sizeof(*domains));
@@ -97,7 +97,7 @@ static void touched_domains(struct engine *e, const struct queue_selector *which
         return;
     if (which->recipient && domain_normalise(domain_of_address(bytes_of(which->recipient)), normal) == OK) {
         domains_add(out, normal);
-    } else if (which->message_id && browse_open(engine_conf(e)->data_dir, &b, &why) == OK) {
+    } else if (which->message_id && engine_browse(e, &b, &why) == OK) {
         if (browse_message(b, which->message_id, &arena, &m) == OK)
             for (size_t i = 0; i < m.rcpt_count; i++)
                 domains_add(out, m.rcpts[i].domain);

@@ -17,6 +17,7 @@ struct lease {
     uint32_t left;       /* rows of the message in the database, or LEASE_LEFT_UNKNOWN */
     uint32_t count;      /* leased recipients */
     bool fresh;          /* a hint: its rows are ROW_FRESH */
+    uint32_t unsettled;  /* the message has no rows yet: 1 + its place among the accepts; else 0 */
     uint32_t more_words; /* 0: the bits are in `bits` */
     uint64_t bits;       /* recipients 0…63 */
     uint64_t *more;      /* owned: recipients 0… as a larger bitmap */

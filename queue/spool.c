@@ -6,16 +6,19 @@
  *             u64 body length   u64 message id
  *             u32 CRC-32C of the 24 octets before   u32 zero
  *             body: the octets as they will be sent, before dot-stuffing
+ *     record  u32 magic "HYE1"  u32 CRC-32C of the segment's number and the envelope; else as above
+ *             envelope (queue/envelope.h) of the body before it, or of one alone in its file
  *     record  …                                                       (little-endian throughout)
  *
- * A body over SPOOL_MEMORY_LIMIT lies alone in its file.  What stands behind the last committed record is the
- * rest of a batch that was never answered; nothing refers to it, and no later run appends behind it.  The
- * rows in queue.db name segment and offset, so recovery reads no segment; the record headers serve the
- * copying of stragglers (store_mover.c) and whoever must rescue mail without a database.
+ * A body over SPOOL_MEMORY_LIMIT lies alone in its file.  The rows in queue.db name segment and offset.  What
+ * stands behind the end that the row of `segment` tells (total_bytes) has no rows yet: recovery reads the
+ * envelopes there (store_journal.c), and a body without one is the rest of a batch that was never answered.
+ * No later run appends to a segment.  The record headers serve the copying of stragglers too (store_mover.c),
+ * and whoever must rescue mail without a database.
  *
- * A dead segment of full size may be written over as a new one (spool_spare.c), so behind the end that the
- * row of `segment` tells (total_bytes) older octets may stand.  <…>.spare waits for that, <…>.dead to be
- * unlinked.
+ * A dead segment of full size may be written over as a new one (spool_spare.c), so behind all that older
+ * octets may stand; an envelope among them has a sum for another segment.  <…>.spare waits to be written
+ * over, <…>.dead to be unlinked.
  *
  * Segments are deleted when the last row that lies in one is gone.  A body moves only while none of its
  * recipients is leased, so that whoever holds a job can read where the job says until the lease ends; the
@@ -37,6 +40,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "queue/crc32c.h"
+
+#define ENVELOPE_MAX (64U * 1024 * 1024) /* more is none: not even 100,000 long addresses take as much */
 
 void spool_name(char out[SPOOL_NAME_BYTES], uint64_t segment, const char *suffix)
 {
@@ -300,9 +305,31 @@ enum err spool_next_record(struct spool *s, uint64_t segment, uint64_t end_bytes
     memcpy(&size, head + 8, 8);
     memcpy(&id, head + 16, 8);
     memcpy(&head_sum, head + 24, 4);
-    if (le32toh(magic) != SPOOL_RECORD_MAGIC || le32toh(head_sum) != crc32c(0, head, 24))
+    bool is_envelope = le32toh(magic) == SPOOL_ENVELOPE_MAGIC;
+    if ((le32toh(magic) != SPOOL_RECORD_MAGIC && !is_envelope) || le32toh(head_sum) != crc32c(0, head, 24) ||
+        le64toh(size) > INT64_MAX - from - SPOOL_RECORD_BYTES)
         return ERR_CORRUPT;
-    *out = (struct spool_record){le64toh(id), from + SPOOL_RECORD_BYTES, le64toh(size), le32toh(sum)};
+    *out = (struct spool_record){le64toh(id), from + SPOOL_RECORD_BYTES, le64toh(size), le32toh(sum),
+                                 is_envelope};
     *at = out->offset + out->size_bytes;
     return OK;
+}
+
+uint32_t spool_envelope_sum(uint64_t segment, struct bytes octets)
+{
+    uint64_t stored = htole64(segment);
+
+    return crc32c(crc32c(0, &stored, sizeof(stored)), octets.at, octets.len);
+}
+
+enum err spool_read_envelope(struct spool *s, uint64_t segment, const struct spool_record *r, struct buf *out)
+{
+    buf_clear(out);
+    if (r->size_bytes > ENVELOPE_MAX)
+        return ERR_CORRUPT;
+    enum err e = read_segment(s, segment, r->offset, buf_reserve(out, r->size_bytes), r->size_bytes);
+    if (e)
+        return e;
+    out->len = r->size_bytes;
+    return spool_envelope_sum(segment, buf_bytes(out)) == r->checksum ? OK : ERR_CORRUPT;
 }

@@ -14,10 +14,10 @@
 
 static const char file_magic[8] = {'H', 'Y', 'S', 'E', 'G', 0, 0, 1};
 
-void spool_format_header(char out[SPOOL_RECORD_BYTES], uint64_t message_id, uint64_t size_bytes,
-                         uint32_t checksum)
+static void format_header(char out[SPOOL_RECORD_BYTES], uint32_t kind, uint64_t message_id,
+                          uint64_t size_bytes, uint32_t checksum)
 {
-    uint32_t magic = htole32(SPOOL_RECORD_MAGIC), sum = htole32(checksum);
+    uint32_t magic = htole32(kind), sum = htole32(checksum);
     uint64_t size = htole64(size_bytes), id = htole64(message_id);
 
     memset(out, 0, SPOOL_RECORD_BYTES);
@@ -27,6 +27,12 @@ void spool_format_header(char out[SPOOL_RECORD_BYTES], uint64_t message_id, uint
     memcpy(out + 16, &id, 8);
     sum = htole32(crc32c(0, out, 24));
     memcpy(out + 24, &sum, 4);
+}
+
+void spool_format_header(char out[SPOOL_RECORD_BYTES], uint64_t message_id, uint64_t size_bytes,
+                         uint32_t checksum)
+{
+    format_header(out, SPOOL_RECORD_MAGIC, message_id, size_bytes, checksum);
 }
 
 static enum err write_all(int fd, struct iovec *iov, int count, uint64_t at)
@@ -179,38 +185,61 @@ enum err spool_replace(struct spool *s, struct body *b, uint64_t at, struct byte
     else
         e = write_over(s, b, at, octets);
     if (!e)
-        b->checksum = crc32c_replaced(b->checksum, old.at, octets.at, octets.len,
-                                      b->size_bytes - at - octets.len);
+        b->checksum =
+            crc32c_replaced(b->checksum, old.at, octets.at, octets.len, b->size_bytes - at - octets.len);
     return e;
+}
+
+/* Room for one more record with `need` octets. */
+static enum err make_room(struct spool *s, uint64_t need)
+{
+    if (!s->current || (s->end_bytes + need > s->segment_bytes && s->end_bytes > SPOOL_FILE_BYTES))
+        return roll_over(s);
+    if (s->runs == RUNS_MAX || s->end_bytes - s->written_bytes > GATHER_BYTES)
+        return spool_flush(s);
+    return OK;
+}
+
+/* Its header is in s->headers. */
+static void gather(struct spool *s, const char *octets, uint64_t len, struct spool_place *out)
+{
+    s->iov[s->runs * 2] = (struct iovec){s->headers[s->runs], SPOOL_RECORD_BYTES};
+    s->iov[s->runs * 2 + 1] = (struct iovec){(char *)(uintptr_t)octets, len};
+    s->runs++;
+    *out = (struct spool_place){s->current, s->end_bytes + SPOOL_RECORD_BYTES};
+    s->end_bytes += SPOOL_RECORD_BYTES + len;
 }
 
 enum err spool_put(struct spool *s, uint64_t message_id, const struct body *b, struct spool_place *out)
 {
-    uint64_t need = SPOOL_RECORD_BYTES + b->size_bytes;
-    enum err e = OK;
-
     if (b->segment && !b->mem) {
         *out = (struct spool_place){b->segment, b->offset};
         return body_is_new_file(b) ? put_alone(s, message_id, b) : OK;
     }
     if (!b->mem && b->size_bytes)
         return ERR_INVALID;
-    if (!s->current || (s->end_bytes + need > s->segment_bytes && s->end_bytes > SPOOL_FILE_BYTES))
-        e = roll_over(s);
-    else if (s->runs == RUNS_MAX || s->end_bytes - s->written_bytes > GATHER_BYTES)
-        e = spool_flush(s);
+    enum err e = make_room(s, SPOOL_RECORD_BYTES + b->size_bytes);
     if (e)
         return e;
     spool_format_header(s->headers[s->runs], message_id, b->size_bytes, b->checksum);
-    s->iov[s->runs * 2] = (struct iovec){s->headers[s->runs], SPOOL_RECORD_BYTES};
-    s->iov[s->runs * 2 + 1] = (struct iovec){b->mem, b->size_bytes};
-    s->runs++;
-    *out = (struct spool_place){s->current, s->end_bytes + SPOOL_RECORD_BYTES};
-    s->end_bytes += need;
+    gather(s, b->mem, b->size_bytes, out);
     return OK;
 }
 
-enum err spool_flush(struct spool *s)
+enum err spool_put_envelope(struct spool *s, uint64_t message_id, struct bytes octets,
+                            struct spool_place *out)
+{
+    enum err e = make_room(s, SPOOL_RECORD_BYTES + octets.len);
+
+    if (e)
+        return e;
+    format_header(s->headers[s->runs], SPOOL_ENVELOPE_MAGIC, message_id, octets.len,
+                  spool_envelope_sum(s->current, octets));
+    gather(s, octets.at, octets.len, out);
+    return OK;
+}
+
+static enum err write_gathered(struct spool *s)
 {
     if (!s->runs)
         return OK;
@@ -219,12 +248,20 @@ enum err spool_flush(struct spool *s)
     if (e)
         return e;
     s->wrote = true;
-    /* Writing begins while SQLite works; the sync then waits for less.  Only a hint: its result does not
-     * count. */
-    (void)sync_file_range(s->fd, (off_t)s->written_bytes, (off_t)(s->end_bytes - s->written_bytes),
-                          SYNC_FILE_RANGE_WRITE);
     s->written_bytes = s->end_bytes;
     return OK;
+}
+
+enum err spool_flush(struct spool *s)
+{
+    uint64_t from = s->written_bytes;
+    enum err e = write_gathered(s);
+
+    /* Writing begins while SQLite works; the sync then waits for less.  Only a hint: its result does not
+     * count. */
+    if (!e && s->written_bytes > from)
+        (void)sync_file_range(s->fd, (off_t)from, (off_t)(s->written_bytes - from), SYNC_FILE_RANGE_WRITE);
+    return e;
 }
 
 enum err spool_sync_begin(struct spool *s)
@@ -242,7 +279,7 @@ enum err spool_sync_begin(struct spool *s)
 
 enum err spool_sync(struct spool *s)
 {
-    enum err e = spool_flush(s);
+    enum err e = write_gathered(s);
 
     if (e)
         return e;

@@ -8,6 +8,7 @@
 #include "queue/spool_priv.h"
 
 #define SPOOL_RECORD_MAGIC 0x31425948U /* "HYB1" */
+#define SPOOL_ENVELOPE_MAGIC 0x31455948U /* "HYE1" */
 #define SPOOL_NAME_BYTES   40
 #define OPEN_FILES         48
 #define RUNS_MAX           512 /* records gathered for one pwritev: two runs each, IOV_MAX is 1024 */
@@ -68,6 +69,8 @@ struct spool {
 };
 
 /* spool.c */
+/* Begins with the segment: in a file that is written over, an envelope of its earlier life is none. */
+uint32_t spool_envelope_sum(uint64_t segment, struct bytes octets);
 void spool_name(char out[SPOOL_NAME_BYTES], uint64_t segment, const char *suffix);
 MUST_CHECK enum err spool_take_file(struct spool *s, uint64_t segment, int *fd, struct open_file **place);
 void spool_give_file(struct spool *s, int fd, struct open_file *place);

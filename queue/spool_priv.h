@@ -30,6 +30,9 @@ struct spool_place {
  * early when much has gathered.  After an error only undo is left.
  */
 MUST_CHECK enum err spool_put(struct spool *s, uint64_t message_id, const struct body *b, struct spool_place *out);
+/* The same for octets that tell how the message before them is to be sent (queue/envelope.h); they must live until the sync. */
+MUST_CHECK enum err spool_put_envelope(struct spool *s, uint64_t message_id, struct bytes octets,
+                                       struct spool_place *out);
 MUST_CHECK enum err spool_flush(struct spool *s); /* hands everything to the kernel and starts its writing */
 MUST_CHECK enum err spool_sync_begin(struct spool *s); /* flushes, and lets another thread begin the sync */
 MUST_CHECK enum err spool_sync(struct spool *s);  /* after that it is on stable storage, directory entries too */
@@ -48,12 +51,16 @@ void spool_set_full(struct spool *s, bool full);
 
 /* Walks the records of a closed segment. */
 struct spool_record {
-    uint64_t message_id, offset /* of the body */, size_bytes;
+    uint64_t message_id, offset /* of the body, or the envelope */, size_bytes;
     uint32_t checksum;
+    bool is_envelope;
 };
 /* ERR_NOT_FOUND: the end, or end_bytes reached; ERR_CORRUPT: not a record.  *at starts as 0. */
 MUST_CHECK enum err spool_next_record(struct spool *s, uint64_t segment, uint64_t end_bytes, uint64_t *at,
                                       struct spool_record *out);
+/* The octets of an envelope; ERR_CORRUPT: they are not what was written in this segment. */
+MUST_CHECK enum err spool_read_envelope(struct spool *s, uint64_t segment, const struct spool_record *r,
+                                        struct buf *out);
 
 /* For body_writer; any thread: a new segment file of its own, open for writing. */
 MUST_CHECK enum err spool_create_file(struct spool *s, uint64_t *segment, int *fd);

@@ -119,6 +119,7 @@ static enum err adopt(struct spool *s)
         uint64_t segment = strtoull(entry->d_name, &end, 16);
         if (end != entry->d_name + 16)
             continue;
+        spool_number_after(s, segment); /* what stands in it must look like another segment's */
         if (strcmp(end, ".spare") == 0 && s->spare_count < SPARES_MAX)
             s->spares[s->spare_count++] = segment;
         else if (strcmp(end, ".dead") == 0 ||

@@ -145,8 +145,10 @@ static enum err open_database(struct store *s, bool was_made, char **why)
 /* What ended while the last run could no longer say so, applied as one transaction. */
 static enum err catch_up(struct store *s, char **why)
 {
-    enum err e = store_replay(s, why);
+    enum err e = store_recover(s);
 
+    if (!e)
+        e = store_replay(s, why);
     if (!e)
         e = store_note_start(s);
     if (!e)
@@ -190,6 +192,7 @@ static void destroy(struct store *s)
     mem_free(s->wakes);
     mem_free(s->accepts);
     mem_free(s->accepted_rcpts);
+    mem_free(s->states);
     mem_free(s->ends);
     mem_free(s->new_domains);
     if (s->reserve_fd >= 0)
@@ -218,7 +221,8 @@ static struct store *create(const struct store_config *config)
     s->forget_every_ms = 3600 * 1000;
     s->now_unix = clock_unix();
     s->wakes = mem_zalloc(s->config.workers * sizeof(*s->wakes));
-    struct list *const lists[] = {&s->results, &s->returned, &s->admins, &s->pages, &s->final_pages, &s->ops};
+    struct list *const lists[] = {&s->results,     &s->returned, &s->admins, &s->pages,
+                                  &s->final_pages, &s->ops,      &s->settles};
     for (size_t i = 0; i < COUNT_OF(lists); i++)
         list_init(lists[i]);
     pthread_mutex_init(&s->shared_lock, NULL);
@@ -231,27 +235,28 @@ static bool has_work_now(const struct store *s)
 {
     if (!list_is_empty(&s->pages) || !list_is_empty(&s->final_pages))
         return true;
-    if (s->retry_at_ms && clock_now_ms() < s->retry_at_ms)
+    uint64_t now = clock_now_ms();
+    if (s->retry_at_ms && now < s->retry_at_ms)
         return false;
-    return !list_is_empty(&s->results) || !list_is_empty(&s->returned) || !list_is_empty(&s->admins) ||
-           store_has_background(s);
+    return (s->settle_at_ms && now >= s->settle_at_ms) || !list_is_empty(&s->returned) ||
+           !list_is_empty(&s->admins) || store_has_background(s);
 }
 
 static int64_t wait_ms(const struct store *s)
 {
     uint64_t now = clock_now_ms();
 
-    if (s->retry_at_ms > now)
-        return (int64_t)MIN_OF(s->retry_at_ms - now, (uint64_t)IDLE_MS);
-    return IDLE_MS;
+    uint64_t next = MAX_OF(s->retry_at_ms, s->settle_at_ms);
+
+    return next > now ? (int64_t)MIN_OF(next - now, (uint64_t)IDLE_MS) : IDLE_MS;
 }
 
 static bool may_end(const struct store *s, uint64_t since_ms)
 {
     if (s->rest || !inbox_is_empty(&s->inbox))
         return false;
-    if (list_is_empty(&s->results) && list_is_empty(&s->returned) && list_is_empty(&s->admins) &&
-        list_is_empty(&s->ops))
+    if (!s->accept_count && list_is_empty(&s->results) && list_is_empty(&s->returned) &&
+        list_is_empty(&s->admins) && list_is_empty(&s->ops))
         return true;
     return clock_now_ms() - since_ms > CLOSE_MS_MAX; /* the disk does not take it: history still has it */
 }

@@ -4,8 +4,10 @@
  *
  * Thread    one store thread owns the one SQLite connection that writes and checkpoints; requests are notes
  *           posted from any thread and answered by posting the same note to the request's `reply_to`.
- *           It takes everything that waits, writes the bodies, one fdatasync, one transaction, one commit, then
- *           answers everybody (group commit); it never waits on a timer.
+ *           It takes everything that waits, writes bodies and envelopes, one fdatasync, then answers everybody (group
+ *           commit); it never waits on a timer to do so.  Rows follow in one transaction within settle_ms, for what
+ *           is not delivered by then; a start finds what has none in the spool.  Readers of queue.db who must see
+ *           all that was answered call store_settle before they look.
  * Leases    a recipient handed to a worker, fresh from accept or by store_page, is leased to it until its
  *           result is committed (history → store_post_results) or it is given back (store_give_back).  A
  *           leased recipient is in no page.  Leases are memory: after a restart nothing is leased.
@@ -60,6 +62,7 @@ struct store_config {
     note_fn on_jobs;              /* struct store_jobs; run on the worker */
     note_fn on_wake;              /* struct store_wake; run on the worker */
     note_fn on_final_due;         /* struct note, run on worker 0: rows wait for store_final_page; freed by mem_free */
+    unsigned settle_ms;           /* how long rows may come after the answer to an accept (see below); 0: they come before */
     unsigned history_days;        /* how long history keeps its files, and the tally its days; 0: for ever */
 };
 
@@ -74,6 +77,8 @@ void store_start(struct store *s);
 /* Commits what was posted, checkpoints, ends the thread, unlocks. */
 void store_close(struct store *s);
 struct spool *store_spool(struct store *s);
+/* Returns when all that was answered before has its rows (or the disk refuses them).  Any thread but the store's; blocks. */
+void store_settle(struct store *s);
 
 typedef void (*store_reply_fn)(struct note *note, void *owner);
 struct store_request { /* first member of every request */

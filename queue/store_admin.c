@@ -7,7 +7,7 @@
 #include "queue/keep.h"
 #include "queue/store_priv.h"
 
-static void take_admin(struct note *note, void *store)
+void store_take_admin(struct note *note, void *store)
 {
     struct store *s = store;
     store_wait(&s->admins, CONTAINER_OF(note, struct store_request, note));
@@ -16,7 +16,7 @@ static void take_admin(struct note *note, void *store)
 void store_post_admin(struct store *s, struct store_request *r, enum request_type type)
 {
     r->type = type;
-    r->note.run = take_admin;
+    r->note.run = store_take_admin;
     r->result = OK;
     inbox_post(&s->inbox, &r->note);
 }

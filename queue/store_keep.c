@@ -10,6 +10,22 @@
 #define PRUNE_ROWS     500 /* looked at in one step, once a second */
 #define PRUNE_EVERY_MS (3600 * 1000)
 
+static enum err get(struct store *s, struct store_keep *k);
+
+/* Needs no commit, unless something that was posted before may change it. */
+static void take_get(struct note *note, void *store)
+{
+    struct store *s = store;
+    struct store_keep *k = CONTAINER_OF(note, struct store_keep, req.note);
+
+    if (s->in_txn || !list_is_empty(&s->admins)) {
+        store_take_admin(note, store);
+        return;
+    }
+    enum err e = get(s, k);
+    store_reply(&k->req, e ? e : k->req.result);
+}
+
 void store_post_keep_put(struct store *s, struct store_keep *k)
 {
     store_post_admin(s, &k->req, REQ_KEEP_PUT);
@@ -17,7 +33,10 @@ void store_post_keep_put(struct store *s, struct store_keep *k)
 
 void store_post_keep_get(struct store *s, struct store_keep *k)
 {
-    store_post_admin(s, &k->req, REQ_KEEP_GET);
+    k->req.type = REQ_KEEP_GET;
+    k->req.result = OK;
+    k->req.note.run = take_get;
+    inbox_post(&s->inbox, &k->req.note);
 }
 
 void store_keep_destroy(struct store_keep *k)

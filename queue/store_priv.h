@@ -1,11 +1,14 @@
 /*
  * The store's inside, for the store_*.c files alone.
  *
- * One turn of the store thread: notes are taken up in order (accepts work at once, inside the transaction; the rest is
- * put on lists), then results, returned jobs and changes by operators are applied, bodies are synced, the
- * transaction commits, and only then is anything told to anybody: answers, jobs, wakes, ended leases.  When
- * anything fails, all of it is taken back; the accepts get the error, and the rest is tried again without them.
- * Pages are read after the commit, so nobody is handed a row that could still vanish.
+ * One turn of the store thread: notes are taken up in order; the rest than accepts is put on lists.  Bodies are written
+ * with their envelopes and synced: that makes a message safe, so its accept is answered and its jobs go out (an
+ * *early* answer, where settle_ms allows it).  When something asks for it, and at the latest settle_ms after the first of
+ * them, the turn *settles*: in one transaction, rows are inserted for what was accepted and is not delivered yet, results,
+ * returned jobs and changes by operators are applied, it commits, and only then is anything told to anybody: answers
+ * to accepts that could not be early, wakes, ended leases.  When the transaction fails, all of it is taken back: accepts
+ * without an answer get the error, and the rest is tried again without them.  Pages are read after the commit, so
+ * nobody is handed a row that could still vanish.
  */
 #pragma once
 
@@ -13,6 +16,7 @@
 
 #include "base/hash.h"
 #include "base/log.h"
+#include "queue/envelope.h"
 #include "queue/leases.h"
 #include "queue/schema.h"
 #include "queue/spool_priv.h"
@@ -73,16 +77,26 @@ struct row_key {
     bool removed;
 };
 
+/* A message that has no rows yet. */
 struct accepted {
-    struct store_accept *a;
-    struct spool_place place;
-    enum err result;
+    struct store_accept *a; /* NULL: answered */
+    enum err result;        /* not OK: it will have no rows */
+    const struct message *message; /* a's; of an answered one only while it settles, then in settle_arena */
+    uint64_t id;
     int64_t due_unix;
     size_t first_rcpt; /* index into accepted_rcpts */
+    uint32_t rcpt_count, gone; /* all; those delivered meanwhile */
+    struct envelope_body body;
+    bool body_is_new;     /* its octets came with this accept */
+    bool kept;            /* its octets stay in the spool whatever becomes of it */
+    bool is_counted;      /* they are in the sums of their segments already */
+    struct buf envelope;  /* owned; empty: not for an early answer */
+    struct spool_place envelope_place;
 };
 struct accepted_rcpt {
-    struct store_domain *domain; /* borrowed: the cache is swept between turns */
-    bool hot;
+    struct store_domain *domain; /* borrowed: the cache is swept when all have settled */
+    uint32_t no;
+    bool hot, gone;
     uint8_t state; /* enum row_state */
 };
 
@@ -108,11 +122,12 @@ struct returned { /* store_post_give_back */
     struct list node;
     struct list jobs;
 };
-struct results { /* store_post_results; lies in the batch's arena */
+struct settle_wait { /* store_settle; lies on the waiter's stack */
     struct note note;
     struct list node;
-    struct attempt_batch *batch;
-    int64_t day, row;
+    pthread_mutex_t lock; /* guards done */
+    pthread_cond_t cond;
+    bool done;
 };
 struct waiting { /* a request on one of the lists below */
     struct list node;
@@ -160,11 +175,19 @@ struct store {
     bool in_txn;
     enum err failed;
     int64_t count_change[ROW_STATES], messages_change;
-    struct accepted *accepts;
+    struct accepted *accepts; /* since the last settling */
     size_t accept_count, accept_cap;
+    size_t unanswered;         /* of these */
+    size_t turn_accepts;       /* those of this turn begin here */
     size_t rows_from, rows_to; /* of the accepts, those whose rows are being inserted */
     struct accepted_rcpt *accepted_rcpts; /* per recipient of all accepts */
     size_t accepted_rcpt_count, accepted_rcpt_cap;
+    uint64_t envelope_bytes;   /* of all accepts */
+    uint8_t *states;           /* scratch: of one message's recipients */
+    size_t state_cap;
+    struct arena settle_arena;
+    uint64_t settle_at_ms;     /* 0: nothing waits to be settled */
+    uint64_t first_id;         /* no message of an earlier run has this id or a greater one */
     struct row_key *ends;   /* leases that end with the commit */
     size_t end_count, end_cap;
     struct store_segment *touched;
@@ -177,7 +200,9 @@ struct store {
 
     /* waiting for a transaction */
     struct list results, returned, admins; /* struct results, struct returned, struct waiting */
+    size_t results_listed;  /* attempts in `results` */
     size_t results_in_txn, returned_in_txn;
+    struct list settles;    /* struct settle_wait */
     uint64_t retry_at_ms;   /* after a failure: not before */
     unsigned failures;      /* in a row */
     /* after it */
@@ -185,6 +210,7 @@ struct store {
     uint64_t page_order;            /* counts pages that were asked for, and calls to be cold */
     struct list ops;                /* struct waiting: first one is under way */
     struct store_job *op;
+    bool ops_wait;                  /* for one turn */
 
     /* memory of the whole */
     struct leases leases;
@@ -250,14 +276,30 @@ struct waiting *store_wait(struct list *l, struct store_request *r);
 MUST_CHECK enum err store_make_row_tables(struct store *s);
 
 /* store_accept.c */
-void store_insert_accepts(struct store *s); /* once they are all taken */
 void store_take_accept(struct note *note, void *store);
+void store_answer_early(struct store *s);  /* of this turn's accepts those that have an envelope, which is synced */
+void store_insert_accepts(struct store *s, bool with_results); /* rows for all, but for what these results have delivered */
+bool store_is_gone(struct store *s, uint64_t message_id, uint32_t no); /* so it has no row in this transaction */
 void store_finish_accepts(struct store *s);             /* committed */
-void store_fail_accepts(struct store *s, enum err e);   /* taken back */
+void store_fail_accepts(struct store *s, enum err e);   /* taken back: those without an answer */
+void store_forget_accepts(struct store *s);             /* all are settled, or nobody is left to tell */
+struct accepted *store_add_accepted(struct store *s, uint32_t rcpts); /* valid until the next */
+void store_settle_by(struct store *s); /* something waits from now on */
+bool store_must_settle(struct store *s, bool due);
 MUST_CHECK enum err store_write_tally(struct store *s);
 void store_forget_tally(struct store *s);
 
+/* store_journal.c: envelopes that have no rows, at start; inside the transaction */
+MUST_CHECK enum err store_recover(struct store *s);
+
 /* store_results.c */
+#define TURN_RESULTS 4096 /* attempts applied in one transaction, in whole batches */
+struct results { /* store_post_results; lies in the batch's arena */
+    struct note note;
+    struct list node;
+    struct attempt_batch *batch;
+    int64_t day, row;
+};
 void store_apply_results(struct store *s);
 void store_finish_results(struct store *s);
 void store_drop_results(struct store *s); /* at the end: history applies them at the next start */
@@ -351,6 +393,7 @@ MUST_CHECK enum err store_note_start(struct store *s); /* in the first transacti
 void store_note_end(struct store *s);
 
 /* store_admin.c */
+void store_take_admin(struct note *note, void *store);
 void store_post_admin(struct store *s, struct store_request *r, enum request_type type);
 void store_apply_admins(struct store *s);
 void store_finish_admins(struct store *s, enum err e);

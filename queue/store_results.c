@@ -4,12 +4,14 @@
 #include "base/mem.h"
 #include "queue/store_priv.h"
 
-#define TURN_RESULTS 4096 /* attempts applied in one transaction, in whole batches */
-
 static void take_results(struct note *note, void *store)
 {
     struct store *s = store;
-    list_push_back(&s->results, &CONTAINER_OF(note, struct results, note)->node);
+    struct results *r = CONTAINER_OF(note, struct results, note);
+
+    list_push_back(&s->results, &r->node);
+    s->results_listed += r->batch->count;
+    store_settle_by(s);
 }
 
 void store_post_results(struct store *s, struct attempt_batch *batch, int64_t day, int64_t row)
@@ -300,7 +302,10 @@ static enum err apply(struct store *s, const struct attempt *a)
 
     switch (a->then) {
     case THEN_NOTHING: return OK;
-    case THEN_REMOVE: e = store_delete_row(s, a->message_id, a->rcpt_no); break;
+    case THEN_REMOVE:
+        if (!store_is_gone(s, a->message_id, a->rcpt_no))
+            e = store_delete_row(s, a->message_id, a->rcpt_no);
+        break;
     case THEN_DEFER: e = defer(s, a); break;
     case THEN_DSN:
         e = store_final_row(s, a->message_id, a->rcpt_no, &a->outcome, a->mx, a->at_unix_ms / 1000);
@@ -330,7 +335,10 @@ static enum err apply_batch(struct store *s, const struct attempt_batch *batch)
 
     for (const struct attempt *a = batch->first; a && !e;) {
         uint32_t run = run_length(a);
-        e = run > 1 ? delete_run(s, a->message_id, a->rcpt_no, run) : apply(s, a);
+        if (run == 1)
+            e = apply(s, a);
+        else if (!store_is_gone(s, a->message_id, a->rcpt_no)) /* all of them, then */
+            e = delete_run(s, a->message_id, a->rcpt_no, run);
         for (uint32_t i = 0; i < run; i++, a = a->next)
             if (run > 1)
                 store_end_lease(s, a->message_id, a->rcpt_no, true);
@@ -456,6 +464,7 @@ void store_finish_results(struct store *s)
         struct results *r = LIST_ENTRY(list_pop(&s->results), struct results, node);
         s->history_day = r->day;
         s->history_row = r->row;
+        s->results_listed -= r->batch->count;
         pthread_mutex_lock(&s->shared_lock);
         count_outcomes(&s->stats, r->batch);
         pthread_mutex_unlock(&s->shared_lock);

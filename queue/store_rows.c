@@ -74,15 +74,28 @@ static struct store *store_of(const struct rows_cursor *c)
 
 static bool brings_rows(const struct accepted *x)
 {
-    return x->result == OK && x->a->message;
+    return x->result == OK && x->message && x->gone < x->rcpt_count;
 }
 
+static bool of_rcpts(const struct rows_cursor *c)
+{
+    return CONTAINER_OF(c->base.pVtab, struct rows_table, base)->rcpts;
+}
+
+/* From where the cursor stands on to the next row that there is. */
 static void skip_others(struct rows_cursor *c)
 {
     const struct store *s = store_of(c);
 
-    while (c->accept < s->rows_to && !brings_rows(&s->accepts[c->accept]))
-        c->accept++;
+    for (; c->accept < s->rows_to; c->accept++, c->rcpt = 0) {
+        const struct accepted *x = &s->accepts[c->accept];
+        if (!brings_rows(x))
+            continue;
+        while (of_rcpts(c) && c->rcpt < x->rcpt_count && s->accepted_rcpts[x->first_rcpt + c->rcpt].gone)
+            c->rcpt++;
+        if (c->rcpt < x->rcpt_count)
+            return;
+    }
 }
 
 static int filter(sqlite3_vtab_cursor *cursor, int number, const char *text, int argc, sqlite3_value **argv)
@@ -102,12 +115,11 @@ static int filter(sqlite3_vtab_cursor *cursor, int number, const char *text, int
 static int next(sqlite3_vtab_cursor *cursor)
 {
     struct rows_cursor *c = CONTAINER_OF(cursor, struct rows_cursor, base);
-    bool rcpts = CONTAINER_OF(cursor->pVtab, struct rows_table, base)->rcpts;
 
-    if (rcpts && ++c->rcpt < store_of(c)->accepts[c->accept].a->message->rcpt_count)
-        return SQLITE_OK;
-    c->rcpt = 0;
-    c->accept++;
+    if (of_rcpts(c))
+        c->rcpt++;
+    else
+        c->accept++;
     skip_others(c);
     return SQLITE_OK;
 }
@@ -128,7 +140,7 @@ static void put_text(sqlite3_context *out, const char *text)
 
 static void put_message(sqlite3_context *out, const struct accepted *x, int column)
 {
-    const struct message *m = x->a->message;
+    const struct message *m = x->message;
 
     switch (column) {
     case 0: sqlite3_result_int64(out, (int64_t)m->id); break;
@@ -140,12 +152,12 @@ static void put_message(sqlite3_context *out, const struct accepted *x, int colu
     case 6: put_text(out, m->account); break;
     case 7: sqlite3_result_int(out, (int)m->ret); break;
     case 8: sqlite3_result_int64(out, m->rcpt_total); break;
-    case 9: sqlite3_result_int64(out, (int64_t)x->place.segment); break;
-    case 10: sqlite3_result_int64(out, (int64_t)x->place.offset); break;
-    case 11: sqlite3_result_int64(out, (int64_t)m->body->size_bytes); break;
-    case 12: sqlite3_result_int64(out, m->body->header_bytes); break;
-    case 13: sqlite3_result_int64(out, m->body->flags); break;
-    case 14: sqlite3_result_int64(out, m->body->checksum); break;
+    case 9: sqlite3_result_int64(out, (int64_t)x->body.segment); break;
+    case 10: sqlite3_result_int64(out, (int64_t)x->body.offset); break;
+    case 11: sqlite3_result_int64(out, (int64_t)x->body.size_bytes); break;
+    case 12: sqlite3_result_int64(out, x->body.header_bytes); break;
+    case 13: sqlite3_result_int64(out, x->body.flags); break;
+    case 14: sqlite3_result_int64(out, x->body.checksum); break;
     case 15: sqlite3_result_int64(out, m->expires_unix); break;
     default: sqlite3_result_null(out); break;
     }
@@ -154,11 +166,11 @@ static void put_message(sqlite3_context *out, const struct accepted *x, int colu
 static void put_rcpt(sqlite3_context *out, const struct store *s, const struct accepted *x, uint32_t i,
                      int column)
 {
-    const struct rcpt *r = &x->a->message->rcpts[i];
+    const struct rcpt *r = &x->message->rcpts[i];
     const struct accepted_rcpt *row = &s->accepted_rcpts[x->first_rcpt + i];
 
     switch (column) {
-    case 0: sqlite3_result_int64(out, (int64_t)x->a->message->id); break;
+    case 0: sqlite3_result_int64(out, (int64_t)x->id); break;
     case 1: sqlite3_result_int64(out, r->no); break;
     case 2: sqlite3_result_int64(out, row->domain->id); break;
     case 3: sqlite3_result_int(out, row->state); break;
@@ -169,7 +181,7 @@ static void put_rcpt(sqlite3_context *out, const struct store *s, const struct a
     case 8: put_text(out, r->address); break;
     case 9: put_text(out, r->orcpt); break;
     case 10: put_text(out, r->last_text); break;
-    case 11: sqlite3_result_int(out, x->a->message->lane); break;
+    case 11: sqlite3_result_int(out, x->message->lane); break;
     default: sqlite3_result_null(out); break;
     }
 }
@@ -179,7 +191,7 @@ static int column(sqlite3_vtab_cursor *cursor, sqlite3_context *out, int number)
     const struct rows_cursor *c = CONTAINER_OF(cursor, struct rows_cursor, base);
     const struct store *s = store_of(c);
 
-    if (CONTAINER_OF(cursor->pVtab, struct rows_table, base)->rcpts)
+    if (of_rcpts(c))
         put_rcpt(out, s, &s->accepts[c->accept], c->rcpt, number);
     else
         put_message(out, &s->accepts[c->accept], number);

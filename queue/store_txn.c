@@ -215,7 +215,6 @@ static void forget_changes(struct store *s)
     memset(s->count_change, 0, sizeof(s->count_change));
     s->messages_change = 0;
     s->end_count = 0;
-    s->accepted_rcpt_count = 0;
     s->put_bytes = 0;
     store_forget_tally(s);
 }
@@ -248,6 +247,15 @@ static void take_back(struct store *s, bool commit_failed)
         s->counts[ROW_DSN] + s->counts[ROW_BOUNCE] + s->counts[ROW_EXPIRE] + s->counts[ROW_CANCEL] > 0;
 }
 
+static void note_commit(struct store *s, uint64_t took_us, size_t batch)
+{
+    pthread_mutex_lock(&s->shared_lock);
+    s->stats.commits++;
+    s->stats.commit_us_total += took_us;
+    s->stats.batch_max = MAX_OF(s->stats.batch_max, (uint64_t)batch);
+    pthread_mutex_unlock(&s->shared_lock);
+}
+
 static void keep(struct store *s, uint64_t took_us)
 {
     for (int i = 0; i < ROW_STATES; i++)
@@ -258,11 +266,7 @@ static void keep(struct store *s, uint64_t took_us)
     store_keep_segments(s, true);
     store_mover_done(s, true);
     store_clock_done(s, true);
-    pthread_mutex_lock(&s->shared_lock);
-    s->stats.commits++;
-    s->stats.commit_us_total += took_us;
-    s->stats.batch_max = MAX_OF(s->stats.batch_max, (uint64_t)s->accept_count);
-    pthread_mutex_unlock(&s->shared_lock);
+    note_commit(s, took_us, s->unanswered);
     store_finish_accepts(s);
     store_finish_results(s);
     store_finish_admins(s, OK);
@@ -285,7 +289,10 @@ static void apply_rest(struct store *s)
         (void)store_step_start(s);
     if (!s->failed)
         store_clock_step(s);
-    if (!s->failed)
+    /* What an operator wants is for rows whose results came before, too: their leases end with this commit.
+     */
+    s->ops_wait = s->results_in_txn > 0 && !s->ops_wait;
+    if (!s->failed && !s->ops_wait)
         store_step_ops(s);
     if (!s->failed)
         store_domains_forget_step(s);
@@ -334,10 +341,11 @@ static void update_stats(struct store *s)
 {
     pthread_mutex_lock(&s->shared_lock);
     s->stats.waiting = (uint64_t)(s->counts[ROW_FRESH] + s->counts[ROW_READY] + s->counts[ROW_EXPIRE] +
-                                  s->counts[ROW_BOUNCE] + s->counts[ROW_CANCEL]);
+                                  s->counts[ROW_BOUNCE] + s->counts[ROW_CANCEL]) +
+                       s->accepted_rcpt_count;
     s->stats.held = (uint64_t)s->counts[ROW_HELD];
     s->stats.paused = (uint64_t)s->counts[ROW_PAUSED];
-    s->stats.messages = (uint64_t)s->messages;
+    s->stats.messages = (uint64_t)s->messages + s->accept_count;
     s->stats.domains_cold = s->cold_domains;
     s->stats.leased = s->leases.rcpts;
     s->stats.segments = s->segments.count;
@@ -346,44 +354,133 @@ static void update_stats(struct store *s)
     pthread_mutex_unlock(&s->shared_lock);
 }
 
+static bool is_any_early(const struct store *s)
+{
+    for (size_t i = s->turn_accepts; i < s->accept_count; i++)
+        if (s->accepts[i].envelope.len)
+            return true;
+    return false;
+}
+
+/* The bodies and envelopes of this turn could not be made safe: nobody was told anything yet. */
+static void fail_early(struct store *s, enum err e)
+{
+    store_note_error(s, "write", e);
+    s->failed = OK;
+    spool_undo(s->spool, false);
+    if (e == ERR_NOSPACE) {
+        s->failed_space = true;
+        spool_set_full(s->spool, true);
+        (void)store_reserve_spend(s);
+    }
+    store_fail_accepts(s, e);
+    s->put_bytes = 0;
+}
+
+/* What this turn accepted goes to stable storage, and is answered where its envelope went with it. */
+static void make_safe(struct store *s)
+{
+    uint64_t before = clock_now_us();
+
+    if (!is_any_early(s)) {
+        if (!s->failed) /* the disk works while the rows are written */
+            store_fail(s, s->accept_count - s->turn_accepts < SYNC_ASIDE ? spool_flush(s->spool)
+                                                                         : spool_sync_begin(s->spool));
+        return;
+    }
+    enum err e = s->failed ? s->failed : spool_sync(s->spool);
+    if (e) {
+        fail_early(s, e);
+        return;
+    }
+    spool_keep(s->spool);
+    s->put_bytes = 0;
+    note_commit(s, clock_now_us() - before, s->accept_count - s->turn_accepts);
+    store_answer_early(s);
+}
+
+static void tell_settled(struct store *s)
+{
+    for (struct list *node; (node = list_pop(&s->settles));) {
+        struct settle_wait *w = LIST_ENTRY(node, struct settle_wait, node);
+        pthread_mutex_lock(&w->lock);
+        w->done = true;
+        pthread_cond_signal(&w->cond); /* under the lock: it lies on the waiter's stack */
+        pthread_mutex_unlock(&w->lock);
+    }
+}
+
+static void settle(struct store *s, bool due)
+{
+    store_insert_accepts(s, due);
+    if (due && !s->failed)
+        apply_rest(s);
+    enum err e = try_commit(s);
+    if (e) {
+        bool had_accepts = s->unanswered > 0;
+        store_fail_accepts(s, e);
+        if (e == ERR_NOSPACE && store_reserve_spend(s))
+            due = true;
+        s->turn++;
+        if (due && had_accepts) { /* whose fault it was is not known: once more, without them */
+            store_insert_accepts(s, true);
+            if (!s->failed)
+                apply_rest(s);
+            e = try_commit(s);
+        }
+        if (e)
+            postpone(s, e);
+    }
+    s->settle_at_ms = s->accept_count || s->results_listed ? clock_now_ms() : 0;
+    store_serve_pages(s);
+    store_serve_final_pages(s);
+    send_wakes(s);
+    tell_final_due(s);
+    tell_settled(s);
+    if (!s->accept_count)
+        store_domains_sweep(s);
+    store_checkpoint(s);
+}
+
 void store_turn(struct store *s, struct note *chain)
 {
     bool due = !s->retry_at_ms || clock_now_ms() >= s->retry_at_ms;
 
     s->turn++;
     store_update_now(s);
+    s->turn_accepts = s->accept_count;
     for (unsigned n = 0; chain && n < TURN_NOTES && s->put_bytes < TURN_PUT_BYTES; n++) {
         struct note *next = chain->next;
         chain->run(chain, s);
         chain = next;
     }
     s->rest = chain;
-    if (!s->failed && s->accept_count) /* the disk works while the rows are written */
-        store_fail(s, s->accept_count < SYNC_ASIDE ? spool_flush(s->spool) : spool_sync_begin(s->spool));
-    store_insert_accepts(s);
-    if (due && !s->failed)
-        apply_rest(s);
-    enum err e = try_commit(s);
-    if (e) {
-        bool had_accepts = s->accept_count > 0;
-        store_fail_accepts(s, e);
-        if (e == ERR_NOSPACE && store_reserve_spend(s))
-            due = true;
-        s->turn++;
-        if (due && had_accepts) { /* whose fault it was is not known: once more, without them */
-            apply_rest(s);
-            e = try_commit(s);
-        }
-        if (e)
-            postpone(s, e);
-    }
-    store_serve_pages(s);
-    store_serve_final_pages(s);
-    send_wakes(s);
-    tell_final_due(s);
-    store_domains_sweep(s);
-    store_checkpoint(s);
+    if (s->accept_count > s->turn_accepts)
+        make_safe(s);
+    if (store_must_settle(s, due))
+        settle(s, due);
     update_stats(s);
+}
+
+static void take_settle(struct note *note, void *store)
+{
+    list_push_back(&((struct store *)store)->settles, &CONTAINER_OF(note, struct settle_wait, note)->node);
+}
+
+void store_settle(struct store *s)
+{
+    struct settle_wait w = {.note.run = take_settle};
+
+    list_init(&w.node);
+    pthread_mutex_init(&w.lock, NULL);
+    pthread_cond_init(&w.cond, NULL);
+    inbox_post(&s->inbox, &w.note);
+    pthread_mutex_lock(&w.lock);
+    while (!w.done)
+        pthread_cond_wait(&w.cond, &w.lock);
+    pthread_mutex_unlock(&w.lock);
+    pthread_cond_destroy(&w.cond);
+    pthread_mutex_destroy(&w.lock);
 }
 
 enum err store_commit_quietly(struct store *s)
@@ -404,4 +501,6 @@ void store_drop_unanswered(struct store *s)
     store_finish_admins(s, ERR_CLOSED);
     store_finish_ops(s, ERR_CLOSED);
     store_drop_results(s);
+    store_forget_accepts(s); /* of a disk that took no rows: the spool has their envelopes */
+    tell_settled(s);
 }

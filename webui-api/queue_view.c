@@ -19,7 +19,7 @@ struct browse *view_open(struct request *r)
     struct browse *b = NULL;
     char *why = NULL;
 
-    if (browse_open(view_data_dir(r), &b, &why)) {
+    if (engine_browse(r->engine, &b, &why)) {
         log_error(NULL, "api.queue", LOG_STR("why", why));
         reply_error(r, 503, "unavailable", "the queue cannot be read just now: %s",
                     why ? why : "no reason known");

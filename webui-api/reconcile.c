@@ -98,7 +98,7 @@ enum err reconcile_once(struct request *r, const char *campaign, bool by_campaig
 {
     CLEANUP(browse_close) struct browse *b = NULL;
     char *why = NULL;
-    enum err e = browse_open(engine_conf(r->engine)->data_dir, &b, &why);
+    enum err e = engine_browse(r->engine, &b, &why);
 
     mem_free(why);
     return e ? e : look(r, b, campaign, by_campaign, out);
@@ -112,10 +112,12 @@ enum err reconcile(struct request *r, const char *campaign, bool by_campaign, st
     int64_t before = 0;
     bool moved = false;
     char *why = NULL;
-    enum err e = browse_open(engine_conf(r->engine)->data_dir, &b, &why);
+    enum err e = engine_browse(r->engine, &b, &why);
 
     mem_free(why);
     for (int i = 0; !e && i < TRIES && (i < 2 || clock_now_ms() < until); i++) {
+        if (i > 0)
+            store_settle(engine_store(r->engine));
         e = look(r, b, campaign, by_campaign, out);
         int64_t difference = e ? 0 : reconciliation_difference(&out->total);
         if (!difference)

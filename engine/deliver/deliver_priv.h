@@ -77,7 +77,7 @@ struct dest {
     uint64_t sts_changed_ms; /* a recheck brought another policy then */
     uint64_t serial;         /* unique in this worker */
     struct tls_dest *tls;    /* what TLS it had: engine/tlswatch.h */
-    bool tls_known;
+    bool tls_known, tls_asked; /* the last answer was good; there was one */
 };
 
 struct dest *dest_get(struct deliver *d, const char *domain); /* made when there is none */

@@ -565,6 +565,7 @@ static void on_tls_known(void *arg, enum err e)
     struct outcome o;
 
     dest->tls_known = e == OK;
+    dest->tls_asked = true;
     if (e) { /* looked up anew when it is tried again */
         tls_watch_release(TAKE(dest->tls));
         outcome_local(&o, OUTCOME_DEFERRED, STAGE_QUEUE, 451, "4.3.0", "what TLS %s had cannot be read: %s",
@@ -584,7 +585,7 @@ static bool may_go(struct dest *dest)
         return true;
     if (!dest->tls)
         dest->tls = tls_watch_lookup(dest->d->w->tls_watch, dest->domain, on_tls_known, dest);
-    return dest->tls_known || group->on_downgrade != DOWNGRADE_HOLD;
+    return dest->tls_known || (dest->tls_asked && group->on_downgrade != DOWNGRADE_HOLD);
 }
 
 /* True when the dest is bound now; false: a lookup is under way. */

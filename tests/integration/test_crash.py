@@ -276,6 +276,7 @@ def test_t05_a_full_disk_gives_452_and_recovers(world, tmp_path):
             ids.append(message_id)
         assert code == 452 and "4.3.1" in words, (code, words)
         assert len(ids) > 20
+        wait_until(lambda: daemon.api("/api/v1/status")["store"]["leased"] == 0, 30, "the answers to all of them")
         world.receivers.change("r", replies={})
         daemon.queue_op("retry", domain="r.test")
         wait_until(lambda: set(ids) <= {d.message_id for d in world.seen.deliveries}, 30, "delivery goes on")

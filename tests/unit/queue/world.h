@@ -43,8 +43,11 @@ struct body *world_body(const char *text); /* measured */
 enum err world_accept_at(struct world *w, const struct world_rcpt *rcpts, uint32_t count,
                          int64_t not_before_unix, struct body *body, uint64_t *id);
 enum err world_accept(struct world *w, const char *address, const char *domain, uint64_t *id);
-/* Waits until everything posted so far was dealt with. */
+/* Waits until everything posted so far was dealt with, and has its rows. */
 void world_sync(struct world *w);
+/* With a settle_ms of a second or more, accepts are left without rows: their jobs are waited for by their number. */
+bool world_is_lazy(const struct world *w);
+void world_wait_for_jobs(struct world *w, size_t rcpts);
 /* The caller destroys it. */
 struct store_page *world_page(struct world *w, const char *domain, uint32_t limit);
 struct store_page *world_lane_page(struct world *w, const char *domain, uint32_t limit, uint16_t lane);
