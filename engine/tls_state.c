@@ -146,7 +146,7 @@ static struct tls_downgrade *new_entry(struct tls_state *s, const char *mx, int6
 enum tls_reached tls_state_expects(const struct tls_state *s, const struct tls_watched *what)
 {
     size_t host = host_place(s, what->mx), entry = entry_place(s, what->mx);
-    enum tls_reached of_others = what->smarthost ? TLS_REACHED_NOTHING : s->best;
+    enum tls_reached of_others = what->smarthost ? what->elsewhere : s->best;
     enum tls_reached expected = host < s->host_count ? s->hosts[host].best : of_others;
 
     if (entry < s->entry_count && s->entries[entry].state == DOWNGRADE_APPROVED)

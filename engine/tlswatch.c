@@ -11,6 +11,7 @@
 #include "queue/keep.h"
 
 #define COUNTS_EVERY_S 60
+#define RELAYS_MAX     256
 #define SEEN_EVERY_S   (30 * 86400) /* written anew, so that it does not look forgotten: queue/keep.h */
 
 struct tls_watch {
@@ -19,7 +20,15 @@ struct tls_watch {
     atomic_long *open;   /* borrowed */
     struct map known;    /* struct known by domain */
     struct list put_off; /* of these, what must be written some time */
+    struct map relays;   /* struct relay by name: smart hosts, at most RELAYS_MAX */
     bool ended;          /* the store takes nothing more */
+};
+
+/* What a smart host reached since the start, whatever the domain; it is named by the policy, so they are few.
+ */
+struct relay {
+    char *name; /* owned; its key */
+    enum tls_reached best;
 };
 
 /* A domain, as long as somebody holds a handle or something is under way. */
@@ -131,9 +140,15 @@ void tls_watch_flush(struct tls_watch *w)
 void tls_watch_destroy(struct tls_watch *w)
 {
     struct known *k;
+    struct relay *r;
 
     if (!w)
         return;
+    for (size_t at = 0; (r = map_next(&w->relays, &at));) {
+        mem_free(r->name);
+        mem_free(r);
+    }
+    map_fini(&w->relays);
     for (size_t at = 0; (k = map_next(&w->known, &at));)
         known_free(k); /* handles that are left are their owners' mistake */
     map_fini(&w->known);
@@ -333,10 +348,53 @@ static void log_event(const struct known *k, const struct tls_verdict *v)
                  LOG_INT("seconds", d->over_unix - d->first_unix));
 }
 
-enum tls_watch_says tls_watch_session(struct tls_dest *d, const struct tls_watched *what)
+/* ---- smart hosts ---- */
+
+static enum tls_reached relay_best(const struct tls_watch *w, const struct tls_watched *what)
 {
+    const struct relay *r = what->smarthost ? map_find(&w->relays, bytes_of(what->mx)) : NULL;
+
+    return r ? r->best : TLS_REACHED_NOTHING;
+}
+
+static void relay_reached(struct tls_watch *w, const struct tls_watched *what)
+{
+    struct relay *r = map_find(&w->relays, bytes_of(what->mx));
+
+    if (!r && w->relays.count < RELAYS_MAX) {
+        r = MEM_NEW(struct relay);
+        r->name = mem_strdup(what->mx);
+        map_put(&w->relays, bytes_of(r->name), r);
+    }
+    if (r)
+        r->best = MAX_OF(r->best, what->reached);
+}
+
+/* What an operator approved of a host is expected of it from now on with any domain. */
+static void relays_approve(struct tls_watch *w, const struct tls_state *s)
+{
+    for (size_t i = 0; i < s->entry_count; i++) {
+        struct relay *r = map_find(&w->relays, bytes_of(s->entries[i].mx));
+        if (r && s->entries[i].state == DOWNGRADE_APPROVED)
+            r->best = MIN_OF(r->best, s->entries[i].to);
+    }
+}
+
+static struct tls_watched with_elsewhere(const struct tls_watch *w, const struct tls_watched *what)
+{
+    struct tls_watched whole = *what;
+
+    whole.elsewhere = relay_best(w, what);
+    return whole;
+}
+
+enum tls_watch_says tls_watch_session(struct tls_dest *d, const struct tls_watched *told)
+{
+    const struct tls_watched whole = with_elsewhere(d->known->w, told), *what = &whole;
     struct known *k = d->known;
 
+    if (what->smarthost)
+        relay_reached(k->w, what);
     if (k->phase != KNOWN)
         return TLS_WATCH_UNKNOWN;
     int64_t now = clock_unix();
@@ -355,7 +413,9 @@ enum tls_watch_says tls_watch_session(struct tls_dest *d, const struct tls_watch
 
 enum tls_reached tls_watch_expects(const struct tls_dest *d, const struct tls_watched *what)
 {
-    return d->known->phase == KNOWN ? tls_state_expects(&d->known->state, what) : TLS_REACHED_NOTHING;
+    const struct tls_watched whole = with_elsewhere(d->known->w, what);
+
+    return d->known->phase == KNOWN ? tls_state_expects(&d->known->state, &whole) : TLS_REACHED_NOTHING;
 }
 
 void tls_watch_text(const struct tls_dest *d, const struct tls_watched *what, struct buf *out)
@@ -444,6 +504,8 @@ static void on_change_read(void *arg, enum err e)
     else
         c->changed = tls_state_forget(&k->state, c->mx);
     atomic_fetch_add(k->w->open, (long)tls_state_open(&k->state) - before);
+    if (c->op == TLS_DOWNGRADE_APPROVE)
+        relays_approve(k->w, &k->state);
     if (!c->changed) {
         change_done(c, ERR_NOT_FOUND);
         return;

@@ -23,8 +23,9 @@
  *   4. dest_destroy:         tls_watch_release(dest->tls)   (NULL is fine; fn is not called afterwards)
  *
  * What is expected of an MX host is the best that it reached; of a host that is new to a destination, the
- * best of the destination.  A smart host is held only to what it reached itself with mail for this
- * destination: what the domain's own hosts have says nothing of it, and it says nothing of them.  `approve
+ * best of the destination.  A smart host is held to what it reached itself, with mail for this
+ * destination or, where it carries some for the first time, for others of this worker since the start: what
+ * the domain's own hosts have says nothing of it, and it says nothing of them.  `approve
  * DOMAIN` lowers both to what was found, `approve DOMAIN --mx HOST` that of the host.  An approval stands
  * until the host has been better for a week without a relapse, or `forget`, which drops what is known of the
  * domain.
@@ -65,8 +66,10 @@ struct tls_dest *tls_watch_lookup(struct tls_watch *w, const char *domain, tls_w
 void tls_watch_release(struct tls_dest *d);
 
 struct tls_watched {
-    const char *mx, *remote; /* remote: "192.0.2.1:25", or NULL */
-    bool smarthost;          /* the operator's choice, not the domain's */
+    const char *mx, *remote;    /* remote: "192.0.2.1:25", or NULL */
+    bool smarthost;             /* the operator's choice, not the domain's */
+    enum tls_reached elsewhere; /* tls_watch_session fills it in: the best of this smart host with mail for
+                                   other domains */
     enum tls_reached reached;
     const char *evidence; /* last reply to STARTTLS or EHLO, handshake error, what is wrong with the
                              certificate; or NULL */

@@ -158,10 +158,12 @@ static void an_entry_says_what_happened(void **state)
     memset(long_text, 'x', sizeof(long_text) - 1);
     long_text[sizeof(long_text) - 1] = '\0';
     (void)tls_state_judge(&s, &what, T0);
-    what = (struct tls_watched){"mx", "192.0.2.1:25", false, ENCR, "certificate expired"};
+    what =
+        (struct tls_watched){"mx", "192.0.2.1:25", false, TLS_REACHED_NOTHING, ENCR, "certificate expired"};
     struct tls_verdict v = tls_state_judge(&s, &what, T0 + 10);
     assert_true(v.event == TLS_STATE_WORSE && v.entries_changed);
-    what = (struct tls_watched){"mx", "192.0.2.2:25", false, CLEAR, "502 5.5.1 \xff unknown command"};
+    what = (struct tls_watched){
+        "mx", "192.0.2.2:25", false, TLS_REACHED_NOTHING, CLEAR, "502 5.5.1 \xff unknown command"};
     v = tls_state_judge(&s, &what, T0 + 20);
     assert_true(v.event == TLS_STATE_SAME && v.entries_changed); /* it got worse yet */
     v = tls_state_judge(&s, &what, T0 + 30);

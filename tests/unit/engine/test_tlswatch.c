@@ -305,9 +305,36 @@ static void an_end_answers_who_waits(void **state)
 
 #define WATCHING(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
+static enum tls_watch_says relayed(struct tls_dest *d, enum tls_reached reached)
+{
+    return tls_watch_session(d, &(struct tls_watched){.mx = "relay", .smarthost = true, .reached = reached});
+}
+
+static void a_smart_host_is_known_by_what_it_carried_for_others(void **state)
+{
+    struct watching *t = *state;
+    struct tls_dest *a = look_up(t, "a.example"), *b = look_up(t, "b.example"), *c = look_up(t, "c.example");
+    unsigned changed;
+
+    assert_int_equal(relayed(a, TLS_REACHED_ENCRYPTED), TLS_WATCH_OK);
+    assert_int_equal(tell(b, "relay", TLS_REACHED_CLEAR),
+                     TLS_WATCH_OK); /* an MX host of this name is another thing */
+    assert_int_equal(relayed(c, TLS_REACHED_CLEAR), TLS_WATCH_DOWNGRADED);
+    assert_int_equal(change(t, TLS_DOWNGRADE_APPROVE, "c.example", "relay", &changed), OK);
+    assert_int_equal(changed, 1);
+    struct tls_dest *d = look_up(t, "d.example");
+    assert_int_equal(relayed(d, TLS_REACHED_CLEAR), TLS_WATCH_OK);
+    assert_int_equal(relayed(a, TLS_REACHED_CLEAR),
+                     TLS_WATCH_DOWNGRADED); /* this one has had better itself */
+    struct tls_dest *const all[] = {a, b, c, d};
+    for (size_t i = 0; i < COUNT_OF(all); i++)
+        tls_watch_release(all[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        WATCHING(a_smart_host_is_known_by_what_it_carried_for_others),
         WATCHING(nothing_is_said_before_the_state_is_known),
         WATCHING(a_downgrade_is_in_the_register_and_survives_a_restart),
         WATCHING(what_was_seen_survives_without_an_entry_too),
