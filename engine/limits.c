@@ -15,7 +15,8 @@ struct permit_pool {
     char *key;                      /* owned */
     uint32_t limit, used, promised; /* promised: turns granted and not yet taken */
     struct list waiters;
-    bool wanted; /* one without a place in the queue went away empty-handed */
+    uint32_t yielding; /* holders that were asked to give theirs up and have not yet */
+    bool wanted;       /* one without a place in the queue went away empty-handed */
 };
 
 struct pace {
@@ -146,6 +147,7 @@ void permit_give(struct permit_pool *p)
 {
     pthread_mutex_lock(&p->lock);
     p->used--;
+    p->yielding -= p->yielding > 0;
     p->wanted = false;
     serve_waiters(p);
     pthread_mutex_unlock(&p->lock);
@@ -180,6 +182,22 @@ bool permit_has_waiters(struct permit_pool *p)
     bool waiting = !list_is_empty(&p->waiters);
     pthread_mutex_unlock(&p->lock);
     return waiting;
+}
+
+bool permit_yield(struct permit_pool *p, const struct permit_waiter *but)
+{
+    uint32_t others = 0;
+
+    pthread_mutex_lock(&p->lock);
+    LIST_FOREACH (node, &p->waiters) {
+        others += node != &but->node;
+        if (others > p->yielding)
+            break;
+    }
+    bool yield = others > p->yielding;
+    p->yielding += yield;
+    pthread_mutex_unlock(&p->lock);
+    return yield;
 }
 
 bool permit_is_wanted(struct permit_pool *p)

@@ -47,6 +47,8 @@ void permit_heard(struct permit_pool *p, struct permit_waiter *w);
  * returns whether one is on its way. */
 bool permit_cancel(struct permit_pool *p, struct permit_waiter *w);
 bool permit_has_waiters(struct permit_pool *p);
+/* Shall a holder of one give it up for somebody who waits, `but` excepted?  No more holders are told so than others wait. */
+bool permit_yield(struct permit_pool *p, const struct permit_waiter *but);
 /* Was a take without a waiter refused since a permit was last given back? */
 bool permit_is_wanted(struct permit_pool *p);
 uint32_t permit_in_use(struct permit_pool *p);

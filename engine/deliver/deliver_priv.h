@@ -348,6 +348,8 @@ struct link {
     struct list txns;
     uint32_t messages; /* submitted so far */
     uint64_t idle_deadline_ms; /* looked at then, if it is still idle */
+    uint64_t turn_since_ms;    /* others who wait for its permit were last looked for */
+    bool turn_over;            /* there are some: it ends after what it carries */
     uint64_t idle_end_ms;      /* closed then */
 };
 
@@ -355,7 +357,7 @@ struct link *link_open(struct site *s, enum job_class class, const char *domain,
 void link_feed(struct link *link);  /* as long as it has room and the site has work */
 void link_quit(struct link *link);  /* after what it carries */
 void link_close(struct link *link); /* now; open transactions go back as not sent */
-bool link_has_room(const struct link *link);
+bool link_has_room(struct link *link);
 void link_on_idle(struct link *link); /* an idle one: closed, or looked at later */
 const char *link_ehlo_name(const struct link *link);
 

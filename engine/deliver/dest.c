@@ -396,8 +396,9 @@ static void page(struct dest *dest, uint32_t limit)
 
 static void page_lane(struct dest *dest, struct strand *strand)
 {
-    uint32_t limit = MIN_OF(room(dest, strand->lane), MAX_OF(window(dest) / 8, 1U));
-    struct store_page *p = make_page(dest, limit);
+    uint32_t limit =
+        MIN_OF(room(dest, strand->lane), window(dest) / 8); /* none of it is in memory: a few always fit */
+    struct store_page *p = make_page(dest, MAX_OF(limit, (uint32_t)WINDOW_MIN));
 
     p->only_lane = true;
     p->lane = strand->lane;
@@ -420,28 +421,16 @@ static void settle_emptied(struct dest *dest)
     }
 }
 
-static struct strand *next_wanted(struct dest *dest)
-{
-    LIST_FOREACH (node, &dest->strands.wanted) {
-        struct strand *strand = LIST_ENTRY(node, struct strand, node);
-        if (room(dest, strand->lane) > 0)
-            return strand;
-    }
-    return NULL;
-}
-
 static void page_what_is_due(struct dest *dest)
 {
-    struct strand *strand;
-
     if (dest->paging)
         return;
     if (dest->page_due && dest->queued <= window(dest) / 4)
         page(dest, window(dest) / 2);
     else if (dest->page_due && dest->fell_due && room(dest, 0) > 0)
         page(dest, MIN_OF(room(dest, 0), window(dest) / 8));
-    else if (!list_is_empty(&dest->strands.wanted) && (strand = next_wanted(dest)))
-        page_lane(dest, strand);
+    else if (!list_is_empty(&dest->strands.wanted))
+        page_lane(dest, LIST_ENTRY(list_first(&dest->strands.wanted), struct strand, node));
 }
 
 void dest_on_lane(struct dest *dest, uint16_t lane)

@@ -9,6 +9,7 @@
 #include "engine/shaping.h"
 
 #define WANTED_LOOK_MS 250
+#define TURN_MS        1000 /* of a connection that other sites wait for */
 
 /* Peers that offer CHUNKING but do not know BDAT, or PIPELINING and lose count. */
 static void remember_what_failed(struct link *link, const struct outcome *why)
@@ -129,12 +130,25 @@ static void on_auth(void *arg, bool ok, const struct outcome *reply)
     link_leave(link);
 }
 
-bool link_has_room(const struct link *link)
+/* Whoever has work for ever does not keep its permit for ever, while other sites wait for one. */
+static bool turn_is_over(struct link *link)
+{
+    uint64_t now_ms = worker_now_ms(link->d->w);
+    struct site *s = link->site;
+
+    if (link->turn_over || now_ms - link->turn_since_ms < TURN_MS)
+        return link->turn_over;
+    link->turn_since_ms = now_ms;
+    link->turn_over = permit_yield(s->pool, &s->waiter) || permit_yield(s->global, &s->global_waiter);
+    return link->turn_over;
+}
+
+bool link_has_room(struct link *link)
 {
     uint32_t most = link->site->group->limits.messages_per_connection;
 
     return !link->dead && link->ready && !link->quitting && !link->source_spent && !link->site->stale &&
-           !replies_are_too_many(link->site) && (!most || link->messages < most) &&
+           !turn_is_over(link) && !replies_are_too_many(link->site) && (!most || link->messages < most) &&
            smtp_client_room(link->client) > 0;
 }
 
@@ -190,9 +204,9 @@ static void rest_idle(struct link *link)
         permit_cancel(s->global, &s->global_waiter);
         s->waits_for_permit = false;
     }
-    if (s->stale || link->d->draining || (most && link->messages >= most) || permit_has_waiters(s->pool) ||
-        permit_has_waiters(s->global) || link->source_spent || shape_is_wanted(link) ||
-        replies_want_it_closed(s)) {
+    if (s->stale || link->turn_over || link->d->draining || (most && link->messages >= most) ||
+        permit_has_waiters(s->pool) || permit_has_waiters(s->global) || link->source_spent ||
+        shape_is_wanted(link) || replies_want_it_closed(s)) {
         link_quit(link);
         return;
     }
@@ -232,6 +246,7 @@ static void on_ready(void *arg)
     link_enter(link);
     if (!link->ready) {
         link->ready = true;
+        link->turn_since_ms = worker_now_ms(link->d->w);
         link->host_down = false;
         failed_host_forget(link->d, link->host->name, link->host->port);
         link->site->opening[link->class]--;

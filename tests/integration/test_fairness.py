@@ -101,3 +101,23 @@ def test_what_has_an_end_of_its_own_is_not_sent_after_it(world):
     last = daemon.attempts("a@p.test")[-1]
     assert (last["result"], last["enhanced"], last["remote"]) == ("expired", "4.4.7", "-")
     assert [r["recipient"] for r in daemon.queued()] == ["b@p.test"]
+
+
+def test_sites_of_a_group_share_its_connections(world):
+    """One connection for the whole group, and a site that could keep it busy for ever: the others have their turns, and soon."""
+    world.receiver("large", "large.test", delay_s=0.01)
+    world.receiver("small", "small.test", delay_s=0.01)
+    daemon = world.daemon(group("both", ["large.test", "small.test"], limits={"connections": 1}))
+    threads = [threading.Thread(target=submit, args=(daemon, [f"a{i}@large.test" for i in range(k, 600, 4)], ["X-Campaign: spring"]))
+               for k in range(4)]
+    for t in threads:
+        t.start()
+    wait_until(lambda: len(world.seen.deliveries) >= 20, what="the first of the large one")
+    began = len(world.seen.deliveries)
+    submit(daemon, [f"b{i}@small.test" for i in range(5)], ["X-Campaign: autumn"])
+    wait_until(lambda: order(world).count("b") == 5, 30, "the small one")
+    waited = order(world)[began:].count("a")
+    for t in threads:
+        t.join()
+    wait_until(lambda: len(world.seen.deliveries) == 605, 30, "all of it")
+    assert waited < 300, f"{waited} of the large site went first"

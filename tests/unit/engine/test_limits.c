@@ -219,6 +219,44 @@ static void a_permit_refused_without_a_place_in_the_queue_is_wanted(void **state
     limits_destroy(l);
 }
 
+static void ignore_note(struct note *note, void *owner)
+{
+    (void)note;
+    (void)owner;
+}
+
+static void no_more_holders_yield_than_others_wait(void **state)
+{
+    struct limits *l = limits_create();
+    struct permit_pool *p = permit_pool(l, "x", 3);
+    struct permit_waiter mine, other;
+    struct inbox inbox;
+    struct doorbell bell;
+
+    (void)state;
+    doorbell_init(&bell);
+    inbox_init(&inbox, NULL, doorbell_ring, &bell);
+    permit_waiter_init(&mine, &inbox, ignore_note);
+    permit_waiter_init(&other, &inbox, ignore_note);
+    for (int i = 0; i < 3; i++)
+        assert_true(permit_take(p, NULL));
+    assert_false(permit_yield(p, &mine));
+    assert_false(permit_take(p, &mine));
+    assert_false(permit_yield(p, &mine)); /* nobody gives way to himself */
+    assert_false(permit_take(p, &other));
+    assert_true(permit_yield(p, &mine));
+    assert_false(permit_yield(p, &mine)); /* one waits, one yields */
+    permit_give(p);                       /* it went to who waited longer */
+    assert_true(permit_yield(p, &mine));
+    permit_give(p);
+    assert_false(permit_yield(p, &mine));
+    permit_cancel(p, &mine);
+    permit_cancel(p, &other);
+    inbox_drain(&inbox);
+    doorbell_fini(&bell);
+    limits_destroy(l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -231,6 +269,7 @@ int main(void)
         cmocka_unit_test(many_threads_together_get_one_rate),
         cmocka_unit_test(many_threads_never_hold_more_than_the_pool_has),
         cmocka_unit_test(a_permit_refused_without_a_place_in_the_queue_is_wanted),
+        cmocka_unit_test(no_more_holders_yield_than_others_wait),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
