@@ -264,7 +264,7 @@ void engine_metrics(struct engine *e, struct buf *out)
                (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
     engine_certificates_metrics(e, out);
     engine_dnssec_metrics(e, out);
-    shaping_metrics(e->shared.shaping, out);
+    shaping_metrics(e->shared.shaping, clock_now_ms(), out);
     engine_sources_metrics(e, out);
     dkim_metrics(e->shared.dkim, out);
     policy_unref(p);

@@ -110,4 +110,4 @@ json_t *shaping_json(struct shaping *all, const struct shaping_filter *filter, s
 /* Number of events that ended.  Who waits for their end has to be woken. */
 size_t shaping_clear(struct shaping *all, const struct shaping_filter *filter, const char *by,
                      uint64_t now_ms);
-void shaping_metrics(struct shaping *all, struct buf *out);
+void shaping_metrics(struct shaping *all, uint64_t now_ms, struct buf *out);

@@ -388,14 +388,14 @@ static void count_by_group(json_t *groups, const char *group, const char *what)
     json_object_set_new(g, what, json_integer(json_integer_value(json_object_get(g, what)) + 1));
 }
 
-void shaping_metrics(struct shaping *all, struct buf *out)
+void shaping_metrics(struct shaping *all, uint64_t now_ms, struct buf *out)
 {
     const struct shaping_filter everything = {0};
     json_t *groups = json_object(), *g, *n;
     const char *group, *what;
 
     pthread_mutex_lock(&all->lock);
-    struct finding f = find(all, &everything, clock_now_ms());
+    struct finding f = find(all, &everything, now_ms);
     for (size_t i = 0; i < f.count; i++)
         count_by_group(groups, f.items[i].s ? f.items[i].s->group : f.items[i].h->group,
                        f.items[i].s ? shaped_what_name((enum shaped_what)f.items[i].what)

@@ -449,6 +449,70 @@ static void what_is_no_event_is_not_taken_for_one(void **state)
     }
 }
 
+struct crowd {
+    struct shaped *s;
+    atomic_uint open, most;
+    atomic_bool stop;
+    unsigned taken[4];
+};
+struct crowd_member {
+    struct crowd *crowd;
+    unsigned *taken;
+};
+
+static void *take_and_give(void *arg)
+{
+    struct crowd_member *m = arg;
+    struct crowd *c = m->crowd;
+
+    while (!atomic_load(&c->stop)) {
+        if (!shaped_take_connection(c->s, m, T0 + 1))
+            continue;
+        unsigned open = atomic_fetch_add(&c->open, 1) + 1, most = atomic_load(&c->most);
+        while (open > most && !atomic_compare_exchange_weak(&c->most, &most, open))
+            ;
+        (*m->taken)++;
+        (void)shaped_take_message(c->s, T0 + 1);
+        atomic_fetch_sub(&c->open, 1);
+        shaped_give_connection(c->s);
+    }
+    return NULL;
+}
+
+static void a_limit_holds_for_all_threads_while_others_look_and_change(void **state)
+{
+    struct bench b = begin();
+    struct crowd c = {.s = b.s};
+    struct crowd_member members[4];
+    const struct reply_rule two = {.line = 1, .limit_connections = 2, .for_s = 600},
+                            rest = {.line = 2, .suspend_s = 60};
+    pthread_t threads[4];
+    struct buf out = {0};
+
+    assert_true(shaped_apply(b.s, &two, &no_load, &b.why, T0));
+    for (unsigned i = 0; i < COUNT_OF(threads); i++) {
+        members[i] = (struct crowd_member){&c, &c.taken[i]};
+        assert_int_equal(pthread_create(&threads[i], NULL, take_and_give, &members[i]), 0);
+    }
+    for (int i = 0; i < 300; i++) {
+        (void)shaped_apply(b.s, &rest, &no_load, &b.why, T0);
+        assert_int_equal(count_events(&b, T0 + 1), 2);
+        shaping_tick(b.all, T0 + 1);
+        buf_clear(&out);
+        shaping_metrics(b.all, T0 + 1, &out);
+        assert_int_equal(slow_replies(&b, 3, 9, &no_load, T0), 0);
+        assert_int_equal(shaping_clear(b.all, &(struct shaping_filter){.id = (uint64_t)i + 2}, "me", T0 + 1),
+                         1);
+    }
+    atomic_store(&c.stop, true);
+    for (unsigned i = 0; i < COUNT_OF(threads); i++)
+        pthread_join(threads[i], NULL);
+    assert_true(c.taken[0] + c.taken[1] + c.taken[2] + c.taken[3] > 0);
+    assert_in_range(atomic_load(&c.most), 1, 2);
+    buf_fini(&out);
+    end(&b, 0, T0 + 1000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -468,6 +532,7 @@ int main(void)
         cmocka_unit_test(events_are_cleared_by_number_group_or_host),
         cmocka_unit_test(an_event_that_was_kept_goes_on_where_time_has_brought_it),
         cmocka_unit_test(what_is_no_event_is_not_taken_for_one),
+        cmocka_unit_test(a_limit_holds_for_all_threads_while_others_look_and_change),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
