@@ -7,6 +7,7 @@
 #include "engine/deliver/deliver_priv.h"
 #include "engine/sources.h"
 
+#define BRIEF_MS     1000 /* a wait that is not worth another connection */
 #define REST_FROM_MS 5000 /* from here on mail waits on disk */
 
 static const struct source_address *address_of(const struct link *link)
@@ -190,13 +191,16 @@ bool source_may_open(struct site *s)
     return false;
 }
 
-/* This one's share is used up: others of the pool go on. */
-static void spend(struct link *link, const char *limit, uint64_t wait_ms)
+/*
+ * This one's share is used up: others of the pool go on.  It ends when it would idle too long, or when
+ * somebody waits for its place.
+ */
+static void spend(struct link *link, const char *limit, uint64_t wait_ms, bool keep)
 {
     struct site *s = link->site;
     uint64_t until_ms = worker_now_ms(link->d->w) + wait_ms;
 
-    if (wait_ms > 1000)
+    if (wait_ms > (keep && !s->waits_for_permit ? s->group->timeouts.idle_ms : BRIEF_MS))
         link->source_spent = true;
     if (wait_ms > 10)
         shape_met(s, limit, until_ms);
@@ -216,7 +220,7 @@ uint32_t source_take_message(struct link *link, uint32_t recipients)
         uint32_t pace_ms =
             pace_take(link->source_pace, s->source_rules, one, PACE_SOURCE_RULES, clock_now_us(), &which);
         if (pace_ms) {
-            spend(link, source_pace_names[which], pace_ms);
+            spend(link, source_pace_names[which], pace_ms, true);
             return 0;
         }
     }
@@ -227,7 +231,7 @@ uint32_t source_take_message(struct link *link, uint32_t recipients)
     if (!taken) {
         if (link->source_pace)
             pace_give(link->source_pace, s->source_rules, one, PACE_SOURCE_RULES, clock_now_us());
-        spend(link, "warmup", wait_ms);
+        spend(link, "warmup", wait_ms, false);
     }
     return taken;
 }

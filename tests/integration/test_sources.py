@@ -69,6 +69,8 @@ def test_an_address_that_this_host_does_not_have_is_reported_and_left_out(world)
     assert any(c["check"] == "source" and c["level"] == "fail" and NOWHERE in c["text"]
                for c in daemon.api("/api/v1/doctor")["checks"])
     assert daemon.log().count("source.unusable") == 1
+    assert f"nothing leaves from {NOWHERE}" in daemon.hayauma("status")
+    assert f"{NOWHERE}: Cannot assign" in daemon.hayauma("explain", "h.test")
 
 
 def test_without_any_usable_address_mail_waits_and_goes_when_there_is_one(world):

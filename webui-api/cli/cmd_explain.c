@@ -174,6 +174,33 @@ static void put_hosts(struct buf *out, const struct cli *cli, const json_t *e)
     put_host_remarks(out, cli, hosts);
 }
 
+/* Where it leaves from, and what each address may still send. */
+static void put_sources(struct buf *out, const struct cli *cli, const json_t *e)
+{
+    json_t *source;
+    size_t i;
+
+    json_array_foreach(json_object_get(e, "sources"), i, source)
+    {
+        const json_t *w = json_object_get(json_array_get(json_object_get(source, "groups"), 0), "warmup");
+        put_label(out, cli, i ? "" : "sources");
+        format_safe(out, bytes_of(field_text(source, "address")));
+        if (!field_bool(source, "usable")) {
+            buf_puts(out, ": ");
+            put_styled(out, cli, STYLE_BAD, field_text(source, "why"));
+        } else if (field_known(w, "left")) {
+            buf_putf(out, ": warm-up, step %llu of %llu, %llu of %llu left", (unsigned long long)field_count(w, "step"),
+                     (unsigned long long)field_count(w, "steps"), (unsigned long long)field_count(w, "left"),
+                     (unsigned long long)field_count(w, "size"));
+            if (field_known(w, "seconds_to_wait")) {
+                buf_puts(out, ", more in ");
+                format_span(out, field_int(w, "seconds_to_wait"));
+            }
+        }
+        buf_putc(out, '\n');
+    }
+}
+
 static void put_quiet_hours(struct buf *out, const struct cli *cli, const json_t *q)
 {
     BUF_LOCAL(text);
@@ -303,6 +330,7 @@ int cmd_explain(struct cli *cli)
     format_safe(&out, bytes_of(field_text(e, field_known(e, "address") ? "address" : "domain")));
     buf_putc(&out, '\n');
     put_rule(&out, cli, e);
+    put_sources(&out, cli, e);
     put_hosts(&out, cli, e);
     put_queue(&out, cli, e);
     put_settings(&out, cli, e);
