@@ -278,14 +278,16 @@ MUST_CHECK enum err store_make_row_tables(struct store *s);
 /* store_accept.c */
 void store_take_accept(struct note *note, void *store);
 void store_answer_early(struct store *s);  /* of this turn's accepts those that have an envelope, which is synced */
-void store_insert_accepts(struct store *s, bool with_results); /* rows for all, but for what these results have delivered */
-bool store_is_gone(struct store *s, uint64_t message_id, uint32_t no); /* so it has no row in this transaction */
 void store_finish_accepts(struct store *s);             /* committed */
 void store_fail_accepts(struct store *s, enum err e);   /* taken back: those without an answer */
 void store_forget_accepts(struct store *s);             /* all are settled, or nobody is left to tell */
 struct accepted *store_add_accepted(struct store *s, uint32_t rcpts); /* valid until the next */
+
+/* store_settle.c: rows for accepts */
 void store_settle_by(struct store *s); /* something waits from now on */
 bool store_must_settle(struct store *s, bool due);
+void store_insert_accepts(struct store *s, bool with_results); /* for all, but for what these results have delivered */
+bool store_is_gone(struct store *s, uint64_t message_id, uint32_t no); /* so it has no row in this transaction */
 MUST_CHECK enum err store_write_tally(struct store *s);
 void store_forget_tally(struct store *s);
 
