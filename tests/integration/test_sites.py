@@ -47,6 +47,19 @@ def test_fifty_domains_at_one_provider_share_five_connections(world, workers):
     assert sessions < 50, "messages of several domains went over one connection"
 
 
+def test_a_site_with_a_backlog_does_not_keep_the_others_of_its_group_out(world):
+    """One connection for all: who has none gets it in turn, on whichever worker."""
+    world.receiver("one", *[f"d{i}.test" for i in range(8)], delay_s=0.005)
+    daemon = world.daemon(group("default", limits={"connections": 1}), workers=4)
+    submit_many(daemon, [f"r{i}@d0.test" for i in range(180)])
+    submit_many(daemon, [f"s@d{i}.test" for i in range(1, 8)])
+    world.got(187, 60)
+    order = [d.recipient for d in sorted(world.seen.deliveries, key=lambda d: d.time)]
+    places = [i for i, r in enumerate(order) if r.startswith("s@")]
+    assert max(places) < 170, "some of the backlog comes after all of the others"
+    assert world.seen.peak["one"] == 1 and world.seen.sessions["one"] <= 30
+
+
 def test_hosted_domains_share_the_limits_of_their_providers_group(world):
     """By name, by MX suffix, at different hosts of the provider: one group, one limit; and nobody else's."""
     world.receiver("big", "big.test", delay_s=0.02, host="mx1.in.big.test")
