@@ -149,7 +149,7 @@ static void hostile_text_is_made_safe(void **state)
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct outcome o;
 
-        outcome_from_reply(&o, STAGE_RCPT, 550, bytes_of(cases[i].in));
+        outcome_from_reply(&o, STAGE_RCPT, 550, bytes_make(cases[i].in, strlen(cases[i].in)));
         assert_string_equal(o.text, cases[i].out);
         outcome_local(&o, OUTCOME_DEFERRED, STAGE_TLS, 451, "4.7.5", "%s", cases[i].in);
         assert_string_equal(o.text, cases[i].out);
