@@ -238,8 +238,8 @@ static bool has_work_now(const struct store *s)
     uint64_t now = clock_now_ms();
     if (s->retry_at_ms && now < s->retry_at_ms)
         return false;
-    return (s->settle_at_ms && now >= s->settle_at_ms) || !list_is_empty(&s->returned) ||
-           !list_is_empty(&s->admins) || store_has_background(s);
+    bool settles = s->settle_at_ms && (now >= s->settle_at_ms || atomic_load(&s->stop));
+    return settles || !list_is_empty(&s->returned) || !list_is_empty(&s->admins) || store_has_background(s);
 }
 
 static int64_t wait_ms(const struct store *s)

@@ -6,9 +6,21 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* Pools with their addresses alone. */
+static void dump_pools(const struct policy *p, struct buf *out)
+{
+    for (size_t i = 0; i < policy_pool_count(p); i++) {
+        const struct source_pool *pool = policy_pool(p, i);
+        buf_putf(out, "%s- name: %s\n  addresses:\n", i ? "" : "sources:\n", pool->name);
+        for (size_t k = 0; k < pool->count; k++)
+            buf_putf(out, "  - \"%s\"\n", pool->addresses[k].text);
+    }
+}
+
 /* The groups of a snapshot as one document. */
 static void dump_all(const struct policy *p, struct buf *out)
 {
+    dump_pools(p, out);
     buf_puts(out, "groups:\n");
     for (size_t i = 0; i < policy_group_count(p); i++) {
         struct buf group = {0};
