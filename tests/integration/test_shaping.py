@@ -130,6 +130,7 @@ def test_halved_connections_are_never_exceeded_come_back_in_steps_and_leave_the_
     assert not now or (now[0]["id"] == event["id"] and most < now[0]["value"] <= 2 * most)
     world.got(220, 60)
     wait_until(lambda: not events(daemon), 30, "the end of it")
+    wait_until(lambda: " shaping.end " in daemon.log(), 30, "the worker that tells of the end")
     assert daemon.log().count(" shaping.begin ") == 1 and daemon.log().count(" shaping.end ") == 1
 
 
