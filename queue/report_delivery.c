@@ -65,12 +65,13 @@ static int by_waiting(const void *a, const void *b)
     return c ? c : by_volume(a, b);
 }
 
-static void finish(struct report_delivery_row *row)
+static void finish(void *of)
 {
+    struct report_delivery_row *row = of;
+
     row->duration_ms_mean = row->attempts ? row->duration_ms_mean / row->attempts : 0;
 }
 
-/* Only the rows that are asked for are copied: there may be many. */
 static void take_rows(struct tally *t, const struct report_query *q)
 {
     static const report_order_fn orders[] = {
@@ -78,17 +79,11 @@ static void take_rows(struct tally *t, const struct report_query *q)
         [REPORT_SORT_FAILED] = by_failed, [REPORT_SORT_WAITING] = by_waiting,
         [REPORT_SORT_CLEAR] = by_volume,  [REPORT_SORT_WEAK] = by_volume,
     };
+    static const struct report_shape shape = {sizeof(struct report_delivery_row), orders, NULL, finish};
     struct report_delivery *r = &t->report;
-    void **rows = report_rows(&t->by_key, q, orders, NULL, &r->span, &r->count);
 
-    r->rows = arena_alloc(&r->arena, (r->count + 1) * sizeof(*r->rows));
-    for (size_t i = 0; i < r->count; i++) {
-        struct report_delivery_row *row = rows[i];
-        finish(row);
-        r->rows[i] = *row;
-    }
+    r->rows = report_rows(&t->by_key, q, &shape, &r->arena, &r->span, &r->count);
     finish(&r->total);
-    mem_free(rows);
 }
 
 enum err report_delivery(const char *dir, const struct report_query *q, struct report_delivery *out)

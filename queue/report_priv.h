@@ -64,9 +64,15 @@ static inline int report_compare(uint64_t more, uint64_t less) /* descending */
     return more > less ? -1 : more < less;
 }
 typedef bool (*report_wanted_fn)(const void *row, enum report_only only);
+struct report_shape {
+    size_t row_bytes;
+    const report_order_fn *orders; /* by enum report_sort */
+    report_wanted_fn wanted;       /* NULL: every row is */
+    void (*finish)(void *row);     /* once for each that is given */
+};
 /*
- * All rows that are wanted (NULL: every one) in the order that is asked for; `count` of them are to be given, and
- * `span` learns how many there were.  orders[] is by enum report_sort.  The list is the caller's: mem_free.
+ * The rows that are wanted in the order that is asked for: an array of `count` in the arena, of the first
+ * ones only where `limit` says so, as there may be many.  `span` learns how many there were.
  */
-void **report_rows(const struct map *by_key, const struct report_query *q, const report_order_fn *orders,
-                   report_wanted_fn wanted, struct report_span *span, size_t *count);
+void *report_rows(const struct map *by_key, const struct report_query *q, const struct report_shape *shape,
+                  struct arena *arena, struct report_span *span, size_t *count);

@@ -10,21 +10,26 @@
     ") ELSE a." column " END"
 #define WORD(column) "(SELECT text FROM word WHERE id = s." column ")"
 
-const char
-    record_select[] =
-        "SELECT a.id, a.message, a.rcpt, a.at_ms, a.duration_ms, a.size, a.accepted, a.policy, a.match, "
-        "a.reused,"
-        " a.tries, a.due, a.stage, a.code, a.said, a.in_doubt," /* 0 … 15 */
-        " s.outcome, s.next, s.wanted, s.effective, s.why, s.verify, s.resumed, s.offered, s.fallback," /* …
-                                                                                                           24
-                                                                                                         */
-        " a.address, a.enhanced, " LOOSE("account") ", " LOOSE("sender") ", " LOOSE("pattern") ", " LOOSE(
-            "remote") ", " /* … 30 */
-                      "ifnull(" WORD("source") ", " LOOSE("source") "), " LOOSE("text") ", " WORD(
-                          "grp") ", " WORD("domain") ", " WORD("mx") ", " WORD("campaign") ", " WORD("tls_"
-                                                                                                     "versio"
-                                                                                                     "n") ","
-                                                                                                          " " WORD("tls_cipher") ", " /* … 38 */
+const char record_select[] =
+    "SELECT a.id, a.message, a.rcpt, a.at_ms, a.duration_ms, a.size, a.accepted, a.policy, a.match, "
+    "a.reused,"
+    " a.tries, a.due, a.stage, a.code, a.said, a.in_doubt," /* 0 … 15 */
+    " s.outcome, s.next, s.wanted, s.effective, s.why, s.verify, s.resumed, s.offered, s.fallback," /* …
+                                                                                                       24
+                                                                                                     */
+    " a.address, a.enhanced, " LOOSE("account") ", " LOOSE("sender") ", " LOOSE("pattern") ", " LOOSE(
+        "remote") ", " /* … 30 */
+                  "ifnull(" WORD("source") ", " LOOSE("source") "), " LOOSE("text") ", " WORD(
+                      "grp") ", " WORD("domain") ", " WORD("mx") ", " WORD("campaign") ", " WORD("tls_"
+                                                                                                 "versio"
+                                                                                                 "n") ","
+                                                                                                      " " WORD(
+                                                                                                          "tl"
+                                                                                                          "s_"
+                                                                                                          "ci"
+                                                                                                          "ph"
+                                                                                                          "e"
+                                                                                                          "r") ", " /* … 38 */
     WORD("tls_kx") ", s.dane, s.sts, s.failure, s.expires_day, s.shadow, " WORD("shadow_group") ", " WORD(
         "ehlo") /* … 46 */
     " FROM attempt a CROSS JOIN shape s ON s.id = a.shape ";

@@ -30,19 +30,25 @@ int report_by_key(const void *a, const void *b)
     return strcmp(*x, *y);
 }
 
-void **report_rows(const struct map *by_key, const struct report_query *q, const report_order_fn *orders,
-                   report_wanted_fn wanted, struct report_span *span, size_t *count)
+void *report_rows(const struct map *by_key, const struct report_query *q, const struct report_shape *shape,
+                  struct arena *arena, struct report_span *span, size_t *count)
 {
     void **rows = mem_alloc((by_key->count + 1) * sizeof(*rows)), *row;
     bool chronological = q->by == REPORT_BY_HOUR && q->sort == REPORT_SORT_VOLUME;
     size_t n = 0;
 
     for (size_t at = 0; (row = map_next(by_key, &at));)
-        if (!wanted || wanted(row, q->only))
+        if (!shape->wanted || shape->wanted(row, q->only))
             rows[n++] = row;
     if (n)
-        qsort(rows, n, sizeof(*rows), chronological ? report_by_key : orders[q->sort]);
+        qsort(rows, n, sizeof(*rows), chronological ? report_by_key : shape->orders[q->sort]);
     span->rows_in_all = n;
     *count = q->limit ? MIN_OF(q->limit, n) : n;
-    return rows;
+    char *copies = arena_alloc(arena, (*count + 1) * shape->row_bytes);
+    for (size_t i = 0; i < *count; i++) {
+        shape->finish(rows[i]);
+        memcpy(copies + i * shape->row_bytes, rows[i], shape->row_bytes);
+    }
+    mem_free(rows);
+    return copies;
 }

@@ -224,13 +224,14 @@ static bool is_wanted(const void *row, enum report_only only)
     return only == REPORT_ONLY_CLEAR ? clear_of(r) > 0 : only == REPORT_ONLY_WEAK ? r->weak > 0 : true;
 }
 
-static void sort_ciphers(struct report_tls_row *row)
+static void sort_ciphers(void *of)
 {
+    struct report_tls_row *row = of;
+
     if (row->cipher_count)
         qsort(row->ciphers, row->cipher_count, sizeof(*row->ciphers), by_use);
 }
 
-/* Only the rows that are asked for are copied: there may be many. */
 static void take_rows(struct tally *t, const struct report_query *q)
 {
     static const report_order_fn orders[] = {
@@ -238,17 +239,11 @@ static void take_rows(struct tally *t, const struct report_query *q)
         [REPORT_SORT_FAILED] = by_failed, [REPORT_SORT_WAITING] = by_waiting,
         [REPORT_SORT_CLEAR] = by_clear,   [REPORT_SORT_WEAK] = by_weak,
     };
+    static const struct report_shape shape = {sizeof(struct report_tls_row), orders, is_wanted, sort_ciphers};
     struct report_tls *r = &t->report;
-    void **rows = report_rows(&t->by_key, q, orders, is_wanted, &r->span, &r->count);
 
-    r->rows = arena_alloc(&r->arena, (r->count + 1) * sizeof(*r->rows));
-    for (size_t i = 0; i < r->count; i++) {
-        struct report_tls_row *row = rows[i];
-        sort_ciphers(row);
-        r->rows[i] = *row;
-    }
+    r->rows = report_rows(&t->by_key, q, &shape, &r->arena, &r->span, &r->count);
     sort_ciphers(&r->total);
-    mem_free(rows);
 }
 
 enum err report_tls(const char *dir, const struct report_query *q, struct report_tls *out)

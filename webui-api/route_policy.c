@@ -259,9 +259,19 @@ void post_policy_diff(struct request *r)
 
 /* ---- a new version ---- */
 
-static void apply(struct request *r, struct bytes text, const char *comment, uint64_t expected)
+void policy_reply_version(struct request *r, uint64_t version, const struct yaml_errors *errors)
 {
     struct buf *out = &r->reply.body;
+
+    json_begin(out, NULL, '{');
+    json_put_count(out, "version", version);
+    policy_put_complaints(out, "notices", errors, true);
+    json_end(out, '}');
+    reply_ok(r, TYPE_JSON);
+}
+
+static void apply(struct request *r, struct bytes text, const char *comment, uint64_t expected)
+{
     struct yaml_errors errors = {.name = POLICY_NAME};
     uint64_t version = 0;
 
@@ -275,11 +285,7 @@ static void apply(struct request *r, struct bytes text, const char *comment, uin
     } else if (e) {
         reply_err(r, e, "the policy");
     } else {
-        json_begin(out, NULL, '{');
-        json_put_count(out, "version", version);
-        policy_put_complaints(out, "notices", &errors, true);
-        json_end(out, '}');
-        reply_ok(r, TYPE_JSON);
+        policy_reply_version(r, version, &errors);
     }
     yaml_errors_fini(&errors);
 }

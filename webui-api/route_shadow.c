@@ -44,7 +44,6 @@ void get_policy_shadow(struct request *r)
 
 void post_policy_shadow(struct request *r)
 {
-    struct buf *out = &r->reply.body;
     struct yaml_errors errors = {.name = POLICY_NAME};
     const char *comment = "";
     uint64_t version = 0;
@@ -58,11 +57,7 @@ void post_policy_shadow(struct request *r)
     } else if (e) {
         reply_err(r, e, "the shadow rules");
     } else {
-        json_begin(out, NULL, '{');
-        json_put_count(out, "version", version);
-        policy_put_complaints(out, "notices", &errors, true);
-        json_end(out, '}');
-        reply_ok(r, TYPE_JSON);
+        policy_reply_version(r, version, &errors);
     }
     yaml_errors_fini(&errors);
 }

@@ -89,6 +89,59 @@ int cli_ask(struct cli *cli, const char *method, struct buf *url, struct bytes b
     return code ? code : cli_write_json(cli, buf_bytes(&answer.body));
 }
 
+int cli_ask_with(struct cli *cli, const char *method, struct buf *url, const json_t *body, json_t **out)
+{
+    char *text = json_dumps(body, JSON_COMPACT);
+    int code = cli_ask(cli, method, url, bytes_of(text), out);
+
+    free(text);
+    return code;
+}
+
+int cli_ask_rows(struct cli *cli, const char *method, struct buf *url, struct bytes body, json_t **out)
+{
+    ANSWER_LOCAL(answer);
+
+    if (!cli_has(cli, "csv"))
+        return cli_ask(cli, method, url, body, out);
+    if (cli->json)
+        return cli_fail(CLI_USAGE, "--csv and --json: one of the two");
+    url_param(url, "format", "csv");
+    int code = client_call(cli->client, method, url, body, &answer);
+    return code ? code : cli_write(buf_bytes(&answer.body));
+}
+
+int cli_say_changed(const json_t *answer, const char *done, const char *nothing)
+{
+    BUF_LOCAL(out);
+    uint64_t n = field_count(answer, "changed");
+
+    if (n) {
+        put_plural(&out, n, "recipient", "recipients");
+        buf_putf(&out, ": %s\n", done);
+    } else {
+        buf_putf(&out, "%s\n", nothing);
+    }
+    return cli_write(buf_bytes(&out));
+}
+
+void put_version(struct buf *out, const struct cli *cli, const char *kind, const json_t *version)
+{
+    buf_putf(out, "%s %llu, ", kind, (unsigned long long)field_count(version, "version"));
+    format_local(out, field_int(version, "at_unix"));
+    buf_puts(out, " (");
+    format_relative(out, field_int(version, "at_unix"), cli->now_unix);
+    buf_putc(out, ')');
+    if (*field_text(version, "author")) {
+        buf_puts(out, ", by ");
+        format_safe(out, bytes_of(field_text(version, "author")));
+    }
+    if (*field_text(version, "comment")) {
+        buf_puts(out, ": ");
+        format_safe(out, bytes_of(field_text(version, "comment")));
+    }
+}
+
 int cli_read_file(const char *name, struct buf *out)
 {
     bool is_stdin = strcmp(name, "-") == 0;

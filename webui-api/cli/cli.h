@@ -45,6 +45,12 @@ int cli_write_tree(const struct cli *cli, const json_t *tree);
  * else read into *out.
  */
 MUST_CHECK int cli_ask(struct cli *cli, const char *method, struct buf *url, struct bytes body, json_t **out);
+/* The same with a JSON body. */
+MUST_CHECK int cli_ask_with(struct cli *cli, const char *method, struct buf *url, const json_t *body,
+                            json_t **out);
+/* The same for what --csv shows, too: then *out stays NULL as well. */
+MUST_CHECK int cli_ask_rows(struct cli *cli, const char *method, struct buf *url, struct bytes body,
+                            json_t **out);
 /* A file's contents, "-" is stdin; CLI_REFUSED and a sentence when it cannot be read. */
 MUST_CHECK int cli_read_file(const char *name, struct buf *out);
 /* A question on the terminal; false unless the answer is yes. */
@@ -52,6 +58,10 @@ bool cli_confirm(const char *question);
 
 /* "1 recipient", "12,345 recipients"; appended. */
 void put_plural(struct buf *out, uint64_t n, const char *one, const char *many);
+/* "3 recipients: held", or `nothing` where the answer to an operation says that none has changed; printed. */
+int cli_say_changed(const json_t *answer, const char *done, const char *nothing);
+/* "KIND 7, 21 Nov 14:03:12 (2 hours ago), by NAME: COMMENT"; appended. */
+void put_version(struct buf *out, const struct cli *cli, const char *kind, const json_t *version);
 /* With a style, where there are colours. */
 void put_styled(struct buf *out, const struct cli *cli, enum style style, const char *text);
 /* ", 3 held, 1 bouncing": what the queue holds besides those that wait, where there is any. */

@@ -74,6 +74,14 @@ static void put_campaigns(struct cli *cli, const json_t *root, struct buf *out)
     buf_putc(out, '\n');
 }
 
+/* A sum that is wrong, and not only in motion, is a refusal: scripts ask for the status. */
+static int status_of(const json_t *root, int written)
+{
+    if (written || field_bool(root, "exact") || field_bool(root, "in_motion"))
+        return written;
+    return CLI_REFUSED;
+}
+
 int cmd_report_reconcile(struct cli *cli)
 {
     JSON_LOCAL(root);
@@ -86,18 +94,14 @@ int cmd_report_reconcile(struct cli *cli)
     int code = client_call_json(cli->client, "GET", &url, (struct bytes){0}, &root);
     if (code)
         return code;
-    bool wrong = !field_bool(root, "exact") && !field_bool(root, "in_motion");
-    if (cli->json) {
-        code = cli_write_tree(cli, root);
-        return code ? code : wrong ? CLI_REFUSED : CLI_DONE;
-    }
+    if (cli->json)
+        return status_of(root, cli_write_tree(cli, root));
     if (cli_has(cli, "by"))
         put_campaigns(cli, root, &out);
     report_put_sum(&out, json_object_get(root, "totals"));
     buf_puts(&out, "\n");
     put_verdict(cli, root, &out);
-    code = cli_write(buf_bytes(&out));
-    return code ? code : wrong ? CLI_REFUSED : CLI_DONE;
+    return status_of(root, cli_write(buf_bytes(&out)));
 }
 
 /* ---- the audit ---- */
@@ -169,11 +173,8 @@ int cmd_audit(struct cli *cli)
     int code = client_call_json(cli->client, "GET", &url, (struct bytes){0}, &root);
     if (code)
         return code;
-    bool wrong = !field_bool(root, "exact") && !field_bool(root, "in_motion");
-    if (cli->json) {
-        code = cli_write_tree(cli, root);
-        return code ? code : wrong ? CLI_REFUSED : CLI_DONE;
-    }
+    if (cli->json)
+        return status_of(root, cli_write_tree(cli, root));
     put_campaigns(cli, root, &out);
     report_put_sum(&out, json_object_get(root, "totals"));
     buf_putc(&out, '\n');
@@ -181,6 +182,5 @@ int cmd_audit(struct cli *cli)
     buf_putc(&out, '\n');
     put_doubts(cli, root, &out);
     put_ends(root, &out);
-    code = cli_write(buf_bytes(&out));
-    return code ? code : wrong ? CLI_REFUSED : CLI_DONE;
+    return status_of(root, cli_write(buf_bytes(&out)));
 }

@@ -323,7 +323,6 @@ int cmd_campaign_op(struct cli *cli)
     JSON_LOCAL(body);
     JSON_LOCAL(done);
     BUF_LOCAL(url);
-    BUF_LOCAL(out);
     bool go_on = true;
     int code = CLI_DONE;
 
@@ -341,19 +340,8 @@ int cmd_campaign_op(struct cli *cli)
     if (!go_on)
         return cli_fail(CLI_REFUSED, "nothing was changed");
     campaign_url(cli, &url);
-    char *text = json_dumps(body, JSON_COMPACT);
-    code = cli_ask(cli, "POST", &url, bytes_of(text), &done);
-    free(text);
-    if (code || cli->json)
-        return code;
-    uint64_t n = field_count(done, "changed");
-    if (n) {
-        put_plural(&out, n, "recipient", "recipients");
-        buf_putf(&out, ": %s\n", ops[which].done);
-    } else {
-        buf_putf(&out, "%s\n", ops[which].nothing);
-    }
-    return cli_write(buf_bytes(&out));
+    code = cli_ask_with(cli, "POST", &url, body, &done);
+    return code || cli->json ? code : cli_say_changed(done, ops[which].done, ops[which].nothing);
 }
 
 static int send_end(struct cli *cli, const json_t *body)
@@ -363,9 +351,7 @@ static int send_end(struct cli *cli, const json_t *body)
     BUF_LOCAL(out);
 
     campaign_url(cli, &url);
-    char *text = json_dumps(body, JSON_COMPACT);
-    int code = cli_ask(cli, "POST", &url, bytes_of(text), &done);
-    free(text);
+    int code = cli_ask_with(cli, "POST", &url, body, &done);
     if (code || cli->json)
         return code;
     if (!field_known(done, "expires_unix")) {

@@ -189,9 +189,9 @@ static void put_sources(struct buf *out, const struct cli *cli, const json_t *e)
             buf_puts(out, ": ");
             put_styled(out, cli, STYLE_BAD, field_text(source, "why"));
         } else if (field_known(w, "left")) {
-            buf_putf(out, ": warm-up, step %llu of %llu, %llu of %llu left", (unsigned long long)field_count(w, "step"),
-                     (unsigned long long)field_count(w, "steps"), (unsigned long long)field_count(w, "left"),
-                     (unsigned long long)field_count(w, "size"));
+            buf_putf(out, ": warm-up, step %llu of %llu, %llu of %llu left",
+                     (unsigned long long)field_count(w, "step"), (unsigned long long)field_count(w, "steps"),
+                     (unsigned long long)field_count(w, "left"), (unsigned long long)field_count(w, "size"));
             if (field_known(w, "seconds_to_wait")) {
                 buf_puts(out, ", more in ");
                 format_span(out, field_int(w, "seconds_to_wait"));

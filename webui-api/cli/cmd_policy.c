@@ -16,23 +16,6 @@ static void version_url(struct buf *url, const char *version)
     url_segment(url, version);
 }
 
-static void put_about(struct buf *out, const struct cli *cli, const json_t *v)
-{
-    buf_putf(out, "version %llu, ", (unsigned long long)field_count(v, "version"));
-    format_local(out, field_int(v, "at_unix"));
-    buf_puts(out, " (");
-    format_relative(out, field_int(v, "at_unix"), cli->now_unix);
-    buf_putc(out, ')');
-    if (*field_text(v, "author")) {
-        buf_puts(out, ", by ");
-        format_safe(out, bytes_of(field_text(v, "author")));
-    }
-    if (*field_text(v, "comment")) {
-        buf_puts(out, ": ");
-        format_safe(out, bytes_of(field_text(v, "comment")));
-    }
-}
-
 /* A document as people may see it: lines stay lines, other controls do not reach the terminal. */
 static void put_document(struct buf *out, const struct cli *cli, struct bytes text)
 {
@@ -83,7 +66,7 @@ int cmd_policy_show(struct cli *cli)
         return code;
     buf_puts(&out, term_on(&cli->term, STYLE_DIM));
     buf_puts(&out, "# ");
-    put_about(&out, cli, policy);
+    put_version(&out, cli, "version", policy);
     buf_putf(&out, "%s\n", term_off(&cli->term));
     struct bytes text = bytes_of(field_text(policy, "text"));
     if (!cli_has(cli, "all"))

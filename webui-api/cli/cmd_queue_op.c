@@ -105,7 +105,6 @@ int cmd_queue_op(struct cli *cli)
     JSON_LOCAL(body);
     JSON_LOCAL(done);
     BUF_LOCAL(url);
-    BUF_LOCAL(out);
     bool go_on;
 
     int code = body_of(cli, op, &body);
@@ -116,17 +115,8 @@ int cmd_queue_op(struct cli *cli)
     if (!go_on)
         return cli_fail(CLI_REFUSED, "nothing was changed");
     url_path(&url, "/api/v1/queue/ops");
-    char *text = json_dumps(body, JSON_COMPACT);
-    code = cli_ask(cli, "POST", &url, bytes_of(text), &done);
-    free(text);
+    code = cli_ask_with(cli, "POST", &url, body, &done);
     if (code || cli->json)
         return code;
-    uint64_t n = field_count(done, "changed");
-    if (n) {
-        put_plural(&out, n, "recipient", "recipients");
-        buf_putf(&out, ": %s\n", op->done);
-    } else {
-        buf_puts(&out, "no recipient was selected: nothing has changed\n");
-    }
-    return cli_write(buf_bytes(&out));
+    return cli_say_changed(done, op->done, "no recipient was selected: nothing has changed");
 }

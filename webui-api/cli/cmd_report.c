@@ -18,22 +18,14 @@ void report_url(struct buf *url, const struct cli *cli, const char *path, const 
     url_param(url, "by", by ? by : preset->by);
     url_param(url, "sort", sort ? sort : preset->sort);
     url_param(url, "only", preset->only);
-    if (cli_has(cli, "csv"))
-        url_param(url, "format", "csv");
 }
 
 int report_ask(struct cli *cli, const char *path, const struct report_preset *preset, json_t **out)
 {
-    ANSWER_LOCAL(answer);
     BUF_LOCAL(url);
 
-    if (cli_has(cli, "csv") && cli->json)
-        return cli_fail(CLI_USAGE, "--csv and --json: one of the two");
     report_url(&url, cli, path, preset);
-    if (!cli_has(cli, "csv"))
-        return cli_ask(cli, "GET", &url, (struct bytes){0}, out);
-    int code = client_call(cli->client, "GET", &url, (struct bytes){0}, &answer);
-    return code ? code : cli_write(buf_bytes(&answer.body));
+    return cli_ask_rows(cli, "GET", &url, (struct bytes){0}, out);
 }
 
 void report_put_moment(struct buf *out, int64_t unix_seconds)

@@ -289,8 +289,6 @@ static void certificates_url(struct buf *url, const struct cli *cli)
     url_param(url, "within", cli_text(cli, "within"));
     url_param(url, "since", cli_text(cli, "since"));
     url_param(url, "limit", cli_text(cli, "limit"));
-    if (cli_has(cli, "csv"))
-        url_param(url, "format", "csv");
 }
 
 static void put_certificate(struct table *t, const json_t *row)
@@ -319,7 +317,6 @@ static int report_expiring(struct cli *cli)
         {"DOMAINS", COLUMN_RIGHT},  {"FOR EXAMPLE", COLUMN_GIVES | COLUMN_SPARE},
     };
     JSON_LOCAL(report);
-    ANSWER_LOCAL(answer);
     BUF_LOCAL(url);
     BUF_LOCAL(out);
     struct table t;
@@ -329,15 +326,9 @@ static int report_expiring(struct cli *cli)
     for (i = 0; i < COUNT_OF(foreign); i++)
         if (cli_has(cli, foreign[i]))
             return cli_fail(CLI_USAGE, "'report tls expiring' has no use for --%s", foreign[i]);
-    if (cli_has(cli, "csv") && cli->json)
-        return cli_fail(CLI_USAGE, "--csv and --json: one of the two");
     certificates_url(&url, cli);
-    if (cli_has(cli, "csv")) {
-        int code = client_call(cli->client, "GET", &url, (struct bytes){0}, &answer);
-        return code ? code : cli_write(buf_bytes(&answer.body));
-    }
-    int code = cli_ask(cli, "GET", &url, (struct bytes){0}, &report);
-    if (code || cli->json)
+    int code = cli_ask_rows(cli, "GET", &url, (struct bytes){0}, &report);
+    if (code || !report)
         return code;
     report_put_skipped(&out, cli, report);
     if (!field_count(report, "rows_in_all")) {

@@ -26,23 +26,6 @@ static void put_notices(const struct document *doc, const json_t *answer, struct
 
 /* ---- the rules ---- */
 
-static void put_about(struct buf *out, const struct cli *cli, const json_t *v)
-{
-    buf_putf(out, "shadow rules %llu, ", (unsigned long long)field_count(v, "version"));
-    format_local(out, field_int(v, "at_unix"));
-    buf_puts(out, " (");
-    format_relative(out, field_int(v, "at_unix"), cli->now_unix);
-    buf_putc(out, ')');
-    if (*field_text(v, "author")) {
-        buf_puts(out, ", by ");
-        format_safe(out, bytes_of(field_text(v, "author")));
-    }
-    if (*field_text(v, "comment")) {
-        buf_puts(out, ": ");
-        format_safe(out, bytes_of(field_text(v, "comment")));
-    }
-}
-
 static int shadow_apply(struct cli *cli, const char *file)
 {
     struct document doc;
@@ -78,7 +61,7 @@ static int shadow_show(struct cli *cli)
     if (code || cli->json)
         return code;
     buf_putf(&out, "%s# ", term_on(&cli->term, STYLE_DIM));
-    put_about(&out, cli, shadow);
+    put_version(&out, cli, "shadow rules", shadow);
     buf_putf(&out, "%s\n", term_off(&cli->term));
     for (struct bytes text = bytes_of(field_text(shadow, "text")); text.len;) {
         struct bytes line = bytes_first(text, bytes_find(text, '\n'));
@@ -309,21 +292,13 @@ static void put_params(struct buf *url, const struct cli *cli)
     for (size_t i = 0; i < COUNT_OF(params); i++)
         url_param(url, params[i], cli_text(cli, params[i]));
     url_param(url, "changed", cli_has(cli, "changed") ? "yes" : NULL);
-    url_param(url, "format", cli_has(cli, "csv") ? "csv" : NULL);
 }
 
 /* *report stays NULL when everything is said already. */
 static int ask(struct cli *cli, const char *method, struct buf *url, struct bytes body, json_t **report)
 {
-    ANSWER_LOCAL(answer);
-
     put_params(url, cli);
-    if (cli_has(cli, "csv") && cli->json)
-        return cli_fail(CLI_USAGE, "--csv and --json: one of the two");
-    if (!cli_has(cli, "csv"))
-        return cli_ask(cli, method, url, body, report);
-    int code = client_call(cli->client, method, url, body, &answer);
-    return code ? code : cli_write(buf_bytes(&answer.body));
+    return cli_ask_rows(cli, method, url, body, report);
 }
 
 int cmd_report_shadow(struct cli *cli)
@@ -337,7 +312,7 @@ int cmd_report_shadow(struct cli *cli)
     if (code || !report)
         return code;
     if (field_known(report, "shadow"))
-        put_about(&out, cli, json_object_get(report, "shadow"));
+        put_version(&out, cli, "shadow rules", json_object_get(report, "shadow"));
     else
         buf_puts(&out, "there are no shadow rules now; this is the record of earlier ones");
     buf_putc(&out, '\n');

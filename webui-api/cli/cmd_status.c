@@ -86,8 +86,8 @@ static void put_alarms(struct buf *out, const struct cli *cli, const json_t *sta
     json_array_foreach(json_object_get(json_object_get(status, "sources"), "unusable"), i, one)
     {
         BUF_LOCAL(text);
-        buf_putf(&text, "nothing leaves from %s of pool %s: %s: hayauma source list", field_text(one, "address"),
-                 field_text(one, "pool"), field_text(one, "why"));
+        buf_putf(&text, "nothing leaves from %s of pool %s: %s: hayauma source list",
+                 field_text(one, "address"), field_text(one, "pool"), field_text(one, "why"));
         put_alarm(out, cli, STYLE_BAD, buf_str(&text));
     }
     json_array_foreach(json_object_get(json_object_get(status, "campaigns"), "guarded"), i, one)

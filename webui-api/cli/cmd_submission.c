@@ -11,8 +11,6 @@ static void submission_url(struct buf *url, const struct cli *cli)
     url_path(url, "/api/v1/reports/submission-tls");
     for (size_t i = 0; i < COUNT_OF(params); i++)
         url_param(url, params[i], cli_text(cli, params[i]));
-    if (cli_has(cli, "csv"))
-        url_param(url, "format", "csv");
 }
 
 static void put_key(struct table *t, const json_t *row, const char *by)
@@ -148,16 +146,9 @@ int cmd_report_submission_tls(struct cli *cli)
     BUF_LOCAL(url);
     BUF_LOCAL(out);
 
-    if (cli_has(cli, "csv") && cli->json)
-        return cli_fail(CLI_USAGE, "--csv and --json: one of the two");
     submission_url(&url, cli);
-    if (cli_has(cli, "csv")) {
-        ANSWER_LOCAL(answer);
-        int code = client_call(cli->client, "GET", &url, (struct bytes){0}, &answer);
-        return code ? code : cli_write(buf_bytes(&answer.body));
-    }
-    int code = cli_ask(cli, "GET", &url, (struct bytes){0}, &report);
-    if (code || cli->json)
+    int code = cli_ask_rows(cli, "GET", &url, (struct bytes){0}, &report);
+    if (code || !report)
         return code;
     put_report(cli, report, &out);
     return cli_write(buf_bytes(&out));

@@ -48,7 +48,6 @@ static int list_downgrades(struct cli *cli)
         {"SESSIONS", COLUMN_RIGHT}, {"EVIDENCE", COLUMN_GIVES},
     };
     JSON_LOCAL(root);
-    ANSWER_LOCAL(answer);
     BUF_LOCAL(url);
     BUF_LOCAL(out);
     struct table t;
@@ -57,18 +56,11 @@ static int list_downgrades(struct cli *cli)
 
     if (cli_has(cli, "mx") || cli_has(cli, "all"))
         return cli_fail(CLI_USAGE, "--mx and --all are for approve and forget");
-    if (cli_has(cli, "csv") && cli->json)
-        return cli_fail(CLI_USAGE, "--csv and --json: one of the two");
     url_path(&url, PATH);
     url_param(&url, "domain", cli_arg(cli, 1));
     url_param(&url, "state", cli_text(cli, "state"));
-    if (cli_has(cli, "csv")) {
-        url_param(&url, "format", "csv");
-        int code = client_call(cli->client, "GET", &url, (struct bytes){0}, &answer);
-        return code ? code : cli_write(buf_bytes(&answer.body));
-    }
-    int code = cli_ask(cli, "GET", &url, (struct bytes){0}, &root);
-    if (code || cli->json)
+    int code = cli_ask_rows(cli, "GET", &url, (struct bytes){0}, &root);
+    if (code || !root)
         return code;
     table_init(&t, columns, COUNT_OF(columns));
     json_array_foreach(json_object_get(root, "rows"), i, row) put_downgrade(&t, cli, row);

@@ -98,22 +98,14 @@ static int show_sums(struct cli *cli)
 {
     static const char *const params[] = {"since", "until", "by", "domain", "sender", "limit"};
     JSON_LOCAL(root);
-    ANSWER_LOCAL(answer);
     BUF_LOCAL(url);
     BUF_LOCAL(out);
 
-    if (cli_has(cli, "csv") && cli->json)
-        return cli_fail(CLI_USAGE, "--csv and --json: one of the two");
     url_path(&url, PATH_IN);
     for (size_t i = 0; i < COUNT_OF(params); i++)
         url_param(&url, params[i], cli_text(cli, params[i]));
-    if (cli_has(cli, "csv")) {
-        url_param(&url, "format", "csv");
-        int code = client_call(cli->client, "GET", &url, (struct bytes){0}, &answer);
-        return code ? code : cli_write(buf_bytes(&answer.body));
-    }
-    int code = cli_ask(cli, "GET", &url, (struct bytes){0}, &root);
-    if (code || cli->json)
+    int code = cli_ask_rows(cli, "GET", &url, (struct bytes){0}, &root);
+    if (code || !root)
         return code;
     if (!field_count(json_object_get(root, "totals"), "reports"))
         buf_puts(&out, "no reports; 'hayauma tls reports import FILE' takes some in, and tlsrpt.receive "
