@@ -16,6 +16,7 @@ struct watched {
     bool judged;                         /* N were full once */
     bool tripped;
     char why[GUARD_WHY_BYTES];
+    struct outcome *last; /* owned: that counted against it; NULL: none did */
     size_t len;
     char id[];
 };
@@ -35,12 +36,18 @@ struct campaign_guard *campaign_guard_create(void)
     return g;
 }
 
+static void destroy(struct watched *w)
+{
+    mem_free(w->last);
+    mem_free(w);
+}
+
 static void forget_all(struct campaign_guard *g)
 {
     struct watched *w;
 
     for (size_t at = 0; (w = map_next(&g->by_id, &at));)
-        mem_free(w);
+        destroy(w);
     map_fini(&g->by_id);
     g->by_id = (struct map){0};
     atomic_store(&g->tripped, 0);
@@ -117,6 +124,11 @@ void campaign_guard_note(struct campaign_guard *g, const struct conf *conf, cons
         w->attempts++;
         w->unknown += unknown;
         w->blocked += blocked;
+        if (unknown || blocked) {
+            if (!w->last)
+                w->last = MEM_NEW(struct outcome);
+            *w->last = *o;
+        }
         if (w->judged ? unknown || blocked || w->attempts >= (uint64_t)conf->guard.after
                       : w->attempts >= (uint64_t)conf->guard.after)
             decide(g, conf, w);
@@ -124,7 +136,7 @@ void campaign_guard_note(struct campaign_guard *g, const struct conf *conf, cons
     pthread_mutex_unlock(&g->lock);
 }
 
-char *campaign_guard_take(struct campaign_guard *g, char why[GUARD_WHY_BYTES])
+char *campaign_guard_take(struct campaign_guard *g, char why[GUARD_WHY_BYTES], struct outcome *last)
 {
     struct watched *w;
     char *id = NULL;
@@ -135,6 +147,7 @@ char *campaign_guard_take(struct campaign_guard *g, char why[GUARD_WHY_BYTES])
             continue;
         id = mem_strdup(w->id);
         memcpy(why, w->why, GUARD_WHY_BYTES);
+        *last = *w->last; /* a threshold is one percent at least */
     }
     pthread_mutex_unlock(&g->lock);
     return id;
@@ -146,7 +159,7 @@ void campaign_guard_done(struct campaign_guard *g, const char *campaign)
     struct watched *w = map_find(&g->by_id, bytes_of(campaign));
     if (w && w->tripped) {
         map_remove(&g->by_id, bytes_make(w->id, w->len));
-        mem_free(w);
+        destroy(w);
         atomic_fetch_sub(&g->tripped, 1);
     }
     pthread_mutex_unlock(&g->lock);

@@ -25,6 +25,6 @@ void campaign_guard_note(struct campaign_guard *g, const struct conf *conf, cons
 bool campaign_guard_stops(struct campaign_guard *g, const char *campaign);
 unsigned long campaign_guard_trips(const struct campaign_guard *g); /* since start */
 /* The next campaign that is to be paused, or NULL (mem_free); it comes again until campaign_guard_done, which
- * begins its counts anew. */
-char *campaign_guard_take(struct campaign_guard *g, char why[GUARD_WHY_BYTES]);
+ * begins its counts anew.  `last`: the last outcome that counted against it. */
+char *campaign_guard_take(struct campaign_guard *g, char why[GUARD_WHY_BYTES], struct outcome *last);
 void campaign_guard_done(struct campaign_guard *g, const char *campaign);

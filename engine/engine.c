@@ -171,7 +171,7 @@ enum err engine_create(struct conf *conf, struct engine **out, char **why)
     e->shared.limits = limits_create();
     e->shared.shaping = shaping_create();
     e->shared.zones = zones_create();
-    e->shared.sources = sources_create();
+    e->shared.sources = sources_create(e->shared.shaping);
     e->shared.guard = campaign_guard_create();
     e->shared.tls_client = tls_client_create();
     e->shared.dnssec = dnssec_watch_create();
@@ -203,6 +203,11 @@ enum err engine_create(struct conf *conf, struct engine **out, char **why)
         err = sources_open(e->shared.sources, e->shared.store, engine_conf(e)->data_dir);
         if (err)
             *why = text_format("what was kept of warm-ups cannot be read: %s", err_text(err));
+    }
+    if (!err) {
+        err = engine_open_campaigns(e);
+        if (err)
+            *why = text_format("what was kept of campaigns cannot be read: %s", err_text(err));
     }
     if (!err)
         err = engine_load_policy(e, why);

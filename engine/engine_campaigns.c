@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "engine/campaign_guard.h"
 #include "engine/engine_priv.h"
+#include "engine/shaping.h"
 #include "engine/smtp/schedule.h"
 #include "queue/campaigns.h"
 #include "queue/keep.h"
@@ -97,6 +98,8 @@ enum err engine_campaign_pause(struct engine *e, const char *id, const char *by,
     snprintf(k.by, sizeof(k.by), "%s", by ? by : "");
     snprintf(k.why, sizeof(k.why), "%s", why ? why : "");
     enum err err = change_kept(e, id, set_pause, &k);
+    if (!err && strcmp(k.by, GUARD_NAME) != 0)
+        shaping_subject_end(e->shared.shaping, SUBJECT_CAMPAIGN, "", id, "paused by hand");
     if (!err)
         err = follow(e, id, QUEUE_PAUSE, changed);
     if (!err)
@@ -111,6 +114,8 @@ enum err engine_campaign_resume(struct engine *e, const char *id, uint64_t *chan
     if (!campaign_is_valid(bytes_of(id)))
         return ERR_INVALID;
     enum err err = change_kept(e, id, set_pause, &(struct campaign_kept){0});
+    if (!err)
+        shaping_subject_end(e->shared.shaping, SUBJECT_CAMPAIGN, "", id, "resumed");
     if (!err)
         err = follow(e, id, QUEUE_RESUME, changed);
     if (!err)
@@ -156,16 +161,26 @@ static void watch_ends(struct engine *e)
     }
 }
 
+static void enter_event(struct engine *e, const char *id, const char *why, const struct outcome *last)
+{
+    const struct subject_change c = {.group = "", .name = id, .why = last, .detail = why};
+
+    shaping_subject_put(e->shared.shaping, SUBJECT_CAMPAIGN, &c, clock_now_ms());
+}
+
 void engine_watch_campaigns(struct engine *e)
 {
     char why[GUARD_WHY_BYTES];
+    struct outcome last;
     uint64_t changed;
     char *id;
 
     watch_ends(e);
-    while ((id = campaign_guard_take(e->shared.guard, why))) {
+    while ((id = campaign_guard_take(e->shared.guard, why, &last))) {
         log_warn(NULL, "campaign.guard", LOG_STR("campaign", id), LOG_STR("why", why));
         enum err err = engine_campaign_pause(e, id, GUARD_NAME, why, &changed);
+        if (!err)
+            enter_event(e, id, why, &last);
         if (err) /* nothing of it is begun meanwhile; tried again in a second */
             log_error(NULL, "campaign.guard", LOG_STR("campaign", id), LOG_ERR(err));
         else
@@ -174,6 +189,39 @@ void engine_watch_campaigns(struct engine *e)
         if (err)
             return;
     }
+}
+
+/* ---- at start: the pause is what counts, the event tells of it ---- */
+
+static bool enter_missing(void *arg, const struct kept *kept)
+{
+    struct engine *e = arg;
+    struct campaign_kept k;
+    double full;
+
+    campaign_kept_parse(kept->value, &k);
+    if (k.paused_unix && strcmp(k.by, GUARD_NAME) == 0 &&
+        !shaping_subject_is(e->shared.shaping, SUBJECT_CAMPAIGN, "", kept->key, &full))
+        enter_event(e, kept->key, k.why, NULL);
+    return true;
+}
+
+enum err engine_open_campaigns(struct engine *e)
+{
+    struct campaign_kept k;
+    size_t at = 0;
+    char *id;
+    enum err err = keep_read(engine_conf(e)->data_dir, CAMPAIGN_KIND, NULL, enter_missing, e);
+
+    while (!err && (id = shaping_subject_next(e->shared.shaping, SUBJECT_CAMPAIGN, &at))) {
+        err = read_kept(e, id, &k);
+        if (!err && (!k.paused_unix || strcmp(k.by, GUARD_NAME) != 0)) {
+            shaping_subject_end(e->shared.shaping, SUBJECT_CAMPAIGN, "", id, "it is not paused by the guard");
+            at = 0;
+        }
+        mem_free(id);
+    }
+    return err;
 }
 
 /* ---- seeing ---- */

@@ -50,6 +50,8 @@ void engine_wait_end(struct engine_wait *wait);
 enum err engine_load_policy(struct engine *e,
                             char **why); /* at start: the newest version, or makes version 1 */
 /* ---- engine_campaigns.c ---- */
+/* At start: a crash may have come between the guard's pause and its event. */
+MUST_CHECK enum err engine_open_campaigns(struct engine *e);
 void engine_watch_campaigns(struct engine *e); /* once a second, main's thread: what the guard caught is paused, what is over expires */
 json_t *engine_campaigns_json(struct engine *e); /* for status */
 void engine_campaigns_metrics(struct engine *e, struct buf *out);

@@ -1,8 +1,10 @@
 /* What was imposed automatically, for people: lists, undoing by hand, its part of the status. */
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "engine/engine_priv.h"
 #include "engine/shaping.h"
+#include "engine/sources.h"
 
 #define STATUS_MAX       1000
 #define STATUS_GROUP_MAX 20
@@ -66,6 +68,25 @@ json_t *engine_shaping_list(struct engine *e, const struct engine_shaping_filter
     return json_pack("{s:o, s:I, s:b}", "events", events, "in_force", (json_int_t)total, "more", (int)more);
 }
 
+/* An event of a warm-up or a campaign was ended by hand. */
+static void undo_subject(void *arg, enum shaping_subject kind, const char *group, const char *name,
+                         double full)
+{
+    struct engine *e = arg;
+    uint64_t changed;
+
+    if (kind == SUBJECT_CAMPAIGN) {
+        enum err err = engine_campaign_resume(e, name, &changed);
+        if (err)
+            log_error(NULL, "campaign.resume", LOG_STR("campaign", name), LOG_ERR(err));
+        return;
+    }
+    struct policy *p = engine_policy(e);
+    sources_undo(e->shared.sources, p, group, name, (uint32_t)full);
+    policy_unref(p);
+    engine_sources_changed(e);
+}
+
 size_t engine_shaping_clear(struct engine *e, const struct engine_shaping_filter *filter, const char *by)
 {
     struct shaping_filter which;
@@ -74,7 +95,7 @@ size_t engine_shaping_clear(struct engine *e, const struct engine_shaping_filter
     BUF_LOCAL(hosts);
 
     if (resolve(e, filter, &group, &hosts, &which))
-        cleared = shaping_clear(e->shared.shaping, &which, by, clock_now_ms());
+        cleared = shaping_clear(e->shared.shaping, &which, by, clock_now_ms(), undo_subject, e);
     if (cleared)
         deliver_wake_all(&e->shared);
     return cleared;

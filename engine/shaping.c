@@ -38,6 +38,7 @@ static void destroy(struct shaped *s)
 
 void shaping_destroy(struct shaping *all)
 {
+    struct shaping_subject_entry *u;
     struct shaped_host *h;
     struct shaped *s;
 
@@ -47,6 +48,9 @@ void shaping_destroy(struct shaping *all)
         destroy(s);
     for (size_t at = 0; (h = map_next(&all->hosts, &at));)
         shaped_host_destroy(h);
+    for (size_t at = 0; (u = map_next(&all->subjects, &at));)
+        shaping_subject_destroy(u);
+    map_fini(&all->subjects);
     map_fini(&all->map);
     map_fini(&all->hosts);
     pthread_mutex_destroy(&all->lock);

@@ -8,9 +8,12 @@
  * when nobody uses it any more, and over a restart (kind SHAPING_KIND of queue/keep.h): written when it
  * changes.
  *
+ * What a warm-up or the guard of campaigns does by itself is an event here too (shaping_subject_put).
+ *
  * Thread    any; without anything in force a look costs one load, and a connection one lock of its own.
  * Time      milliseconds of the monotonic clock, from the caller.
- * Bounds    10,000 sets of hosts without mail, 1,000 hosts: above that the oldest is forgotten.
+ * Bounds    10,000 sets of hosts without mail, 1,000 hosts, 10,000 warm-ups and campaigns: above that the
+ * oldest is forgotten.
  */
 #pragma once
 
@@ -97,17 +100,46 @@ bool shaping_host_is(struct shaping *all, const char *remote, enum shaped_host_w
 bool shaping_host_put(struct shaping *all, const char *remote, const char *mx, const char *group,
                       enum shaped_host_what what, const struct outcome *why);
 
+/* ---- what is no receiver, and steps back or stops by itself: its owner does it, the register has the event
+ * ----
+ */
+enum shaping_subject {
+    SUBJECT_WARMUP,   /* the ladder of a source address for a group (engine/sources.h) */
+    SUBJECT_CAMPAIGN, /* paused by the guard (engine/campaign_guard.h) */
+    SHAPING_SUBJECTS
+};
+struct subject_change {
+    const char *group, *name; /* "": all groups; a source address, the id of a campaign */
+    double value, full; /* the step it is on, and the one it would be on; from 1; 0: there are no steps */
+    uint64_t left_ms;   /* nothing at all goes so long; 0: it ends when its owner says so */
+    const struct outcome *why; /* the last reply that counted; NULL: as it was */
+    const char *detail;        /* what was counted */
+    uint64_t policy_version;   /* 0: of no policy */
+};
+/* It begins; or it is another step of what began. */
+void shaping_subject_put(struct shaping *all, enum shaping_subject kind, const struct subject_change *c,
+                         uint64_t now_ms);
+void shaping_subject_end(struct shaping *all, enum shaping_subject kind, const char *group, const char *name,
+                         const char *why); /* there need be none */
+bool shaping_subject_is(struct shaping *all, enum shaping_subject kind, const char *group, const char *name,
+                        double *full /* 0: none */);
+/* One after the other, while there is no change: their names (mem_free), then NULL.  *at is 0 at first. */
+char *shaping_subject_next(struct shaping *all, enum shaping_subject kind, size_t *at);
+/* An event was ended by hand: the owner takes back what it did.  Without locks of the register. */
+typedef void (*subject_undo_fn)(void *arg, enum shaping_subject kind, const char *group, const char *name,
+                                double full);
+
 /* ---- seeing, and undoing by hand ---- */
 struct shaping_filter { /* all of it holds; zeroed: everything */
     uint64_t id;
     const char *group;
     const char *hosts; /* "mx1.example:25,mx2.example:25": events of one of these, in any order */
-    bool same_set;     /* only what binds exactly this set, and its hosts */
+    bool same_set;     /* only what binds exactly this set, its hosts, and the warm-ups of the group */
 };
 /* Newest first, `max` at most; *total (or NULL) counts all.  The shape is in webui-api/README.md. */
 json_t *shaping_json(struct shaping *all, const struct shaping_filter *filter, size_t max, uint64_t now_ms,
                      size_t *total);
-/* Number of events that ended.  Who waits for their end has to be woken. */
+/* Number of events that ended.  Who waits for their end has to be woken.  `undo` may be NULL. */
 size_t shaping_clear(struct shaping *all, const struct shaping_filter *filter, const char *by,
-                     uint64_t now_ms);
+                     uint64_t now_ms, subject_undo_fn undo, void *arg);
 void shaping_metrics(struct shaping *all, uint64_t now_ms, struct buf *out);

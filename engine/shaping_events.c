@@ -149,8 +149,9 @@ void shaping_tick(struct shaping *all, uint64_t now_ms)
 
 struct found {
     struct shaping_event event; /* copied: what holds may step at any time */
-    const struct shaped *s;     /* one of these two */
+    const struct shaped *s;     /* one of these three */
     const struct shaped_host *h;
+    const struct shaping_subject_entry *u;
     int what;
 };
 
@@ -232,6 +233,15 @@ static bool wants_host(const struct shaping_filter *filter, const struct shaped_
     return is_one_of(buf_bytes(&token), filter->hosts);
 }
 
+/* No hosts are behind it; but whoever asks about one set of hosts is told of what holds the group's mail
+ * back. */
+static bool wants_subject(const struct shaping_filter *filter, const struct shaping_subject_entry *u)
+{
+    if (filter->hosts && !filter->same_set)
+        return false;
+    return !filter->group || strcmp(filter->group, u->group) == 0;
+}
+
 static bool wants_event(const struct shaping_filter *filter, const struct shaping_event *e)
 {
     return event_holds(e) && (!filter->id || filter->id == e->id);
@@ -241,6 +251,7 @@ static bool wants_event(const struct shaping_filter *filter, const struct shapin
 static struct finding find(struct shaping *all, const struct shaping_filter *filter, uint64_t now_ms)
 {
     struct finding f = {0};
+    const struct shaping_subject_entry *u;
     const struct shaped_host *h;
 
     LIST_FOREACH (node, &all->active) {
@@ -251,7 +262,7 @@ static struct finding find(struct shaping *all, const struct shaping_filter *fil
         shaped_settle(s, now_ms);
         for (int what = 0; what < SHAPED_WHATS; what++)
             if (wants_event(filter, &s->events[what]))
-                add(&f, (struct found){s->events[what], s, NULL, what});
+                add(&f, (struct found){s->events[what], s, NULL, NULL, what});
         pthread_mutex_unlock(&s->lock);
     }
     for (size_t at = 0; (h = map_next(&all->hosts, &at));) {
@@ -259,8 +270,11 @@ static struct finding find(struct shaping *all, const struct shaping_filter *fil
             continue;
         for (int what = 0; what < SHAPED_HOST_WHATS; what++)
             if (wants_event(filter, &h->events[what]))
-                add(&f, (struct found){h->events[what], NULL, h, what});
+                add(&f, (struct found){h->events[what], NULL, h, NULL, what});
     }
+    for (size_t at = 0; (u = map_next(&all->subjects, &at));)
+        if (wants_subject(filter, u) && wants_event(filter, &u->event))
+            add(&f, (struct found){u->event, NULL, NULL, u, (int)u->kind});
     return f;
 }
 
@@ -284,27 +298,58 @@ static json_t *hosts_json(const char *hosts)
     return list;
 }
 
-static json_t *event_json(const struct found *f, uint64_t now_ms)
+static const char *name_of(const struct found *f)
 {
-    const struct shaping_event *e = &f->event;
-    char mx[256];
-    json_t *json = json_pack(
-        "{s:I, s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:s, s:i, s:s, s:s}", "id", (json_int_t)e->id, "what",
-        f->s ? shaped_what_name((enum shaped_what)f->what)
-             : shaped_host_what_name((enum shaped_host_what)f->what),
-        "scope", f->s ? "site" : "host", "group", f->s ? f->s->group : f->h->group, "mx",
-        f->s ? shaped_first_host(f->s->hosts, mx) : f->h->mx, "by", e->line ? "rule" : "adaptive", "line",
-        (int)e->line, "policy_version", (json_int_t)e->policy_version, "since_unix",
-        (json_int_t)e->since_unix, "stage", outcome_stage_name(e->stage), "code", (int)e->code, "enhanced",
-        e->enhanced, "text", e->text);
+    return f->s   ? shaped_what_name((enum shaped_what)f->what)
+           : f->h ? shaped_host_what_name((enum shaped_host_what)f->what)
+                  : shaping_subject_what_name((enum shaping_subject)f->what);
+}
 
-    if (*e->file)
-        json_object_set_new(json, "file", json_string(e->file));
+static const char *group_of(const struct found *f)
+{
+    return f->s ? f->s->group : f->h ? f->h->group : f->u->group;
+}
+
+static const char *author_of(const struct found *f)
+{
+    if (f->u)
+        return f->u->kind == SUBJECT_WARMUP ? "warmup" : "guard";
+    return f->event.line ? "rule" : "adaptive";
+}
+
+/* Whom it binds. */
+static void put_scope(json_t *json, const struct found *f)
+{
+    const char *scope = f->s ? "site" : f->h ? "host" : shaping_subject_scope(f->u->kind);
+    char mx[256];
+
+    json_object_set_new(json, "scope", json_string(scope));
+    if (f->u) {
+        json_object_set_new(json, scope, json_string(f->u->name));
+        json_object_set_new(json, "detail", json_string(f->u->detail));
+        return;
+    }
+    json_object_set_new(json, "mx", json_string(f->s ? shaped_first_host(f->s->hosts, mx) : f->h->mx));
     if (f->s)
         json_object_set_new(json, "hosts", hosts_json(f->s->hosts));
     else
         json_object_set_new(json, "remote", json_string(f->h->remote));
-    if (e->until_ms) {
+}
+
+static json_t *event_json(const struct found *f, uint64_t now_ms)
+{
+    const struct shaping_event *e = &f->event;
+    json_t *json = json_pack("{s:I, s:s, s:s, s:s, s:i, s:I, s:I, s:s, s:i, s:s, s:s}", "id",
+                             (json_int_t)e->id, "what", name_of(f), "group", group_of(f), "by", author_of(f),
+                             "line", (int)e->line, "policy_version", (json_int_t)e->policy_version,
+                             "since_unix", (json_int_t)e->since_unix, "stage", outcome_stage_name(e->stage),
+                             "code", (int)e->code, "enhanced", e->enhanced, "text", e->text);
+
+    put_scope(json, f);
+
+    if (*e->file)
+        json_object_set_new(json, "file", json_string(e->file));
+    if (e->until_ms && (!f->u || e->until_ms > now_ms)) {
         uint64_t left_ms = e->until_ms > now_ms ? e->until_ms - now_ms : 0;
         json_object_set_new(json, "seconds_left", json_integer((json_int_t)(left_ms + 999) / 1000));
         json_object_set_new(json, "until_unix",
@@ -317,6 +362,10 @@ static json_t *event_json(const struct found *f, uint64_t now_ms)
                             f->what == SHAPED_LIMITED || f->what == SHAPED_FEWER
                                 ? json_integer((json_int_t)MAX_OF(e->value, 1.0))
                                 : json_real(e->value));
+    if (f->u && e->full > 0) {
+        json_object_set_new(json, "value", json_integer((json_int_t)e->value));
+        json_object_set_new(json, "returns_to", json_integer((json_int_t)e->full));
+    }
     if (e->step_ms) /* until_unix is then the next step */
         json_object_set_new(json, "returns_to", json_real(e->full));
     return json;
@@ -342,9 +391,34 @@ json_t *shaping_json(struct shaping *all, const struct shaping_filter *filter, s
 
 /* ---- by hand ---- */
 
-size_t shaping_clear(struct shaping *all, const struct shaping_filter *filter, const char *by,
-                     uint64_t now_ms)
+/* What its owner has to take back: a copy, because that is done without locks. */
+struct undone {
+    enum shaping_subject kind;
+    char *group, *name; /* owned */
+    double full;
+};
+
+static void remember_subject(struct undone *to, const struct shaping_subject_entry *u)
 {
+    *to = (struct undone){u->kind, mem_strdup(u->group), mem_strdup(u->name), u->event.full};
+}
+
+static void undo_all(struct undone *items, size_t count, subject_undo_fn undo, void *arg)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (undo)
+            undo(arg, items[i].kind, items[i].group, items[i].name, items[i].full);
+        mem_free(items[i].group);
+        mem_free(items[i].name);
+    }
+    mem_free(items);
+}
+
+size_t shaping_clear(struct shaping *all, const struct shaping_filter *filter, const char *by,
+                     uint64_t now_ms, subject_undo_fn undo, void *arg)
+{
+    struct undone *undone = NULL;
+    size_t undone_count = 0;
     BUF_LOCAL(why);
 
     buf_putf(&why, "cleared by %s", by);
@@ -352,6 +426,13 @@ size_t shaping_clear(struct shaping *all, const struct shaping_filter *filter, c
     struct finding f = find(all, filter, now_ms);
     for (size_t i = 0; i < f.count; i++) {
         struct shaped *s = (struct shaped *)(uintptr_t)f.items[i].s;
+        if (f.items[i].u) {
+            undone = mem_realloc(undone, (undone_count + 1) * sizeof(*undone));
+            remember_subject(&undone[undone_count++], f.items[i].u);
+            shaping_subject_note_end(all, (struct shaping_subject_entry *)(uintptr_t)f.items[i].u,
+                                     buf_str(&why));
+            continue;
+        }
         if (!s) {
             shaped_host_note_end(all, (struct shaped_host *)(uintptr_t)f.items[i].h,
                                  (enum shaped_host_what)f.items[i].what, buf_str(&why));
@@ -367,6 +448,7 @@ size_t shaping_clear(struct shaping *all, const struct shaping_filter *filter, c
         if (f.items[i].s && (i + 1 == f.count || f.items[i + 1].s != f.items[i].s))
             shaped_drop_if_unused((struct shaped *)(uintptr_t)f.items[i].s);
     pthread_mutex_unlock(&all->lock);
+    undo_all(undone, undone_count, undo, arg);
     mem_free(f.items);
     return f.count;
 }
@@ -388,6 +470,17 @@ static void count_by_group(json_t *groups, const char *group, const char *what)
     json_object_set_new(g, what, json_integer(json_integer_value(json_object_get(g, what)) + 1));
 }
 
+/* In the order of the counters. */
+static const char *kind_name(int kind)
+{
+    if (kind < SHAPED_WHATS)
+        return shaped_what_name((enum shaped_what)kind);
+    kind -= SHAPED_WHATS;
+    return kind < SHAPED_HOST_WHATS
+               ? shaped_host_what_name((enum shaped_host_what)kind)
+               : shaping_subject_what_name((enum shaping_subject)(kind - SHAPED_HOST_WHATS));
+}
+
 void shaping_metrics(struct shaping *all, uint64_t now_ms, struct buf *out)
 {
     const struct shaping_filter everything = {0};
@@ -397,18 +490,14 @@ void shaping_metrics(struct shaping *all, uint64_t now_ms, struct buf *out)
     pthread_mutex_lock(&all->lock);
     struct finding f = find(all, &everything, now_ms);
     for (size_t i = 0; i < f.count; i++)
-        count_by_group(groups, f.items[i].s ? f.items[i].s->group : f.items[i].h->group,
-                       f.items[i].s ? shaped_what_name((enum shaped_what)f.items[i].what)
-                                    : shaped_host_what_name((enum shaped_host_what)f.items[i].what));
+        count_by_group(groups, group_of(&f.items[i]), name_of(&f.items[i]));
     buf_puts(out, "# HELP hayauma_shaping_begun_total limits that a rule about replies (by=rule) or storms "
                   "and refusals "
                   "(by=adaptive) imposed\n# TYPE hayauma_shaping_begun_total counter\n");
     for (int i = 0; i < EVENT_KINDS; i++) /* two kinds of limit have one name: they are one line */
         for (int by = 0; by < 2; by++)
             if (i != SHAPED_FEWER && i != SHAPED_SLOWER)
-                buf_putf(out, "hayauma_shaping_begun_total{what=\"%s\",by=\"%s\"} %llu\n",
-                         i < SHAPED_WHATS ? shaped_what_name((enum shaped_what)i)
-                                          : shaped_host_what_name((enum shaped_host_what)(i - SHAPED_WHATS)),
+                buf_putf(out, "hayauma_shaping_begun_total{what=\"%s\",by=\"%s\"} %llu\n", kind_name(i),
                          by ? "adaptive" : "rule",
                          (unsigned long long)(all->begun[i][by] +
                                               (i == SHAPED_LIMITED  ? all->begun[SHAPED_FEWER][by]

@@ -5,7 +5,8 @@
  *      "until": 1795420860000, "value": 4.0, "full": 16.0, "keep": 50, "step": 60000, "line": 0, "file": "",
  *      "version": 7, "stage": 8, "code": 421, "enhanced": "4.7.0", "text": "too many connections"}
  *
- * `until` in milliseconds, left out where there is no end; a host has `remote` and `mx` in place of `hosts`.
+ * `until` in milliseconds, left out where there is no end; a host has `remote` and `mx` in place of `hosts`,
+ * a warm-up and a campaign `name` and `detail`.
  */
 #include <math.h>
 #include <stdio.h>
@@ -30,17 +31,21 @@ static const char *const what_words[EVENT_KINDS] = {
     [SHAPED_RESTING] = "resting", /* never kept */
     [SHAPED_WHATS + HOST_OUT_OF_STEP] = "out-of-step",
     [SHAPED_WHATS + HOST_NO_CHUNKING] = "no-chunking",
+    [SHAPED_WHATS + SHAPED_HOST_WHATS + SUBJECT_WARMUP] = "warmup",
+    [SHAPED_WHATS + SHAPED_HOST_WHATS + SUBJECT_CAMPAIGN] = "campaign",
 };
 
 void event_kept_put(struct buf *out, const struct event_kept *k)
 {
     const struct shaping_event *e = &k->event;
-    json_t *json = json_pack(
-        "{s:s, s:s, s:s*, s:s*, s:s*, s:I, s:f, s:f, s:i, s:i, s:i, s:s, s:I, s:i, s:i, s:s, s:s}", "what",
-        what_words[k->what], "group", k->group, "hosts", k->hosts, "remote", k->remote, "mx", k->mx, "since",
-        (json_int_t)e->since_unix, "value", e->value, "full", e->full, "keep", (int)e->keep, "step",
-        (int)e->step_ms, "line", (int)e->line, "file", e->file, "version", (json_int_t)e->policy_version,
-        "stage", (int)e->stage, "code", (int)e->code, "enhanced", e->enhanced, "text", e->text);
+    json_t *json =
+        json_pack("{s:s, s:s, s:s*, s:s*, s:s*, s:s*, s:s*, s:I, s:f, s:f, s:i, s:i, s:i, s:s, s:I, s:i, "
+                  "s:i, s:s, s:s}",
+                  "what", what_words[k->what], "group", k->group, "hosts", k->hosts, "remote", k->remote,
+                  "mx", k->mx, "name", k->name, "detail", k->detail, "since", (json_int_t)e->since_unix,
+                  "value", e->value, "full", e->full, "keep", (int)e->keep, "step", (int)e->step_ms, "line",
+                  (int)e->line, "file", e->file, "version", (json_int_t)e->policy_version, "stage",
+                  (int)e->stage, "code", (int)e->code, "enhanced", e->enhanced, "text", e->text);
 
     if (k->until_unix_ms)
         json_object_set_new(json, "until", json_integer(k->until_unix_ms));
@@ -100,6 +105,8 @@ static bool makes_sense(const struct event_kept *k)
 {
     bool of_host = k->what >= SHAPED_WHATS;
 
+    if (k->what >= SHAPED_WHATS + SHAPED_HOST_WHATS)
+        return k->group && k->name && *k->name && k->detail;
     if (k->what == SHAPED_RESTING || !k->group || (of_host ? !k->remote || !k->mx || !*k->remote : !k->hosts))
         return false;
     return of_host ? !k->until_unix_ms
@@ -121,6 +128,8 @@ json_t *event_kept_parse(struct bytes value, uint64_t id, struct event_kept *out
     k.hosts = json_string_value(json_object_get(json, "hosts"));
     k.remote = json_string_value(json_object_get(json, "remote"));
     k.mx = json_string_value(json_object_get(json, "mx"));
+    k.name = json_string_value(json_object_get(json, "name"));
+    k.detail = json_string_value(json_object_get(json, "detail"));
     bool good = what && k.what < EVENT_KINDS &&
                 (!json_object_get(json, "until") || get_int(json, "until", 1, INT64_MAX / 2, &until)) &&
                 parse_event(json, &k.event);
@@ -138,6 +147,10 @@ bool event_kept_resume(struct event_kept *k, int64_t now_unix_ms, uint64_t *left
     *left_ms = 0;
     if (!k->until_unix_ms)
         return true;
+    if (k->what >= SHAPED_WHATS + SHAPED_HOST_WHATS && k->until_unix_ms <= now_unix_ms) {
+        k->until_unix_ms = 0; /* so long nothing was to go; the event itself ends when its owner says so */
+        return true;
+    }
     while (k->until_unix_ms <= now_unix_ms) {
         if (!k->event.step_ms || !event_raise(&k->event))
             return false;
@@ -209,6 +222,16 @@ static void take_host(struct loading *l, const struct event_kept *k)
     h->events[k->what - SHAPED_WHATS] = k->event;
 }
 
+static void take_subject(struct loading *l, const struct event_kept *k, uint64_t left_ms)
+{
+    struct shaping_subject_entry *u = shaping_subject_find_or_make(
+        l->all, (enum shaping_subject)(k->what - SHAPED_WHATS - SHAPED_HOST_WHATS), k->group, k->name);
+
+    u->event = k->event;
+    u->event.until_ms = left_ms ? l->now_ms + left_ms : 0;
+    snprintf(u->detail, sizeof(u->detail), "%s", k->detail);
+}
+
 static bool take_kept(void *arg, const struct kept *kept)
 {
     struct loading *l = arg;
@@ -223,6 +246,8 @@ static bool take_kept(void *arg, const struct kept *kept)
     bool holds = json && id && event_kept_resume(&k, l->now_unix_ms, &left_ms);
     if (holds && k.what < SHAPED_WHATS)
         take_site(l, &k, left_ms);
+    else if (holds && k.what >= SHAPED_WHATS + SHAPED_HOST_WHATS)
+        take_subject(l, &k, left_ms);
     else if (holds)
         take_host(l, &k);
     else

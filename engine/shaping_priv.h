@@ -19,7 +19,8 @@ enum shaped_what {
     SHAPED_WHATS,
 };
 
-#define EVENT_KINDS (SHAPED_WHATS + SHAPED_HOST_WHATS) /* for counters: hosts' behind the others */
+#define EVENT_KINDS                                                                                          \
+    (SHAPED_WHATS + SHAPED_HOST_WHATS + SHAPING_SUBJECTS) /* for counters: hosts' behind the others */
 
 struct shaping_event {
     uint64_t id; /* 0: not in force */
@@ -45,6 +46,7 @@ struct shaping {
     struct store *store; /* borrowed; NULL: nothing is kept */
     struct map map;      /* struct shaped by key */
     struct map hosts;    /* struct shaped_host by address */
+    struct map subjects; /* struct shaping_subject_entry */
     struct list active;  /* shaped with an event: the oldest first */
     size_t active_count;
     uint64_t last_id;
@@ -80,6 +82,15 @@ struct shaped_host {
     struct shaping_event events[SHAPED_HOST_WHATS];
 };
 
+struct shaping_subject_entry {
+    char *key; /* owned: "KIND GROUP NUL NAME" */
+    size_t key_len;
+    const char *group, *name; /* in it */
+    enum shaping_subject kind;
+    struct shaping_event event;
+    char detail[200];
+};
+
 /* shaping.c; both under the locks */
 void shaped_settle(struct shaped *s, uint64_t now_ms); /* ends and steps whose time has come */
 void shaped_recount(struct shaped *s);                 /* cap, rate and the rest from the events */
@@ -108,14 +119,23 @@ struct shaped_host *shaped_host_find_or_make(struct shaping *all, const char *re
 void shaped_host_note_end(struct shaping *all, struct shaped_host *h, enum shaped_host_what what,
                           const char *why);
 
+/* shaping_subjects.c; under the register's lock */
+void shaping_subject_destroy(struct shaping_subject_entry *u);
+struct shaping_subject_entry *shaping_subject_find_or_make(struct shaping *all, enum shaping_subject kind,
+                                                           const char *group, const char *name);
+void shaping_subject_note_end(struct shaping *all, struct shaping_subject_entry *u, const char *why);
+const char *shaping_subject_what_name(enum shaping_subject kind); /* "warmup_step" */
+const char *shaping_subject_scope(enum shaping_subject kind);     /* "source" */
+
 /* shaping_kept.c */
 struct event_kept { /* an event as it is kept; texts are borrowed from the JSON */
     struct shaping_event event;
-    int what; /* enum shaped_what; SHAPED_WHATS + enum shaped_host_what */
+    int what; /* enum shaped_what; behind them enum shaped_host_what; then enum shaping_subject */
     const char *group;
-    const char *hosts;       /* of a site */
-    const char *remote, *mx; /* of a host */
-    int64_t until_unix_ms;   /* 0: no end */
+    const char *hosts;         /* of a site */
+    const char *remote, *mx;   /* of a host */
+    const char *name, *detail; /* of a subject */
+    int64_t until_unix_ms;     /* 0: no end */
 };
 /* Pure.  Appends the value to be kept; the number is its key. */
 void event_kept_put(struct buf *out, const struct event_kept *k);

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "engine/shaping.h"
 #include "engine/sources_priv.h"
 
 #define AGAIN_MS      60000
@@ -17,10 +18,11 @@
 const char *const source_pace_names[PACE_SOURCE_RULES] = {
     "messages_per_second_per_source", "messages_per_minute_per_source", "messages_per_hour_per_source"};
 
-struct sources *sources_create(void)
+struct sources *sources_create(struct shaping *register_)
 {
     struct sources *all = MEM_NEW(struct sources);
 
+    all->shaping = register_;
     pthread_mutex_init(&all->lock, NULL);
     return all;
 }
@@ -114,6 +116,7 @@ void sources_check(struct sources *all, const struct policy *p)
         }
     }
     pthread_mutex_unlock(&all->lock);
+    sources_end_events(all, p);
 }
 
 bool sources_tick(struct sources *all, uint64_t now_ms)
@@ -178,6 +181,9 @@ struct source_use *source_use_of(struct sources *all, const char *group, const c
         *use = (struct source_use){.all = all, .group = g, .state = state_of(all, address)};
         use->key = buf_take(&key);
         map_put(&all->uses, bytes_of(use->key), use);
+        double behind = 0;
+        if (all->shaping && shaping_subject_is(all->shaping, SUBJECT_WARMUP, group, address, &behind))
+            use->behind = (uint32_t)behind;
     }
     pthread_mutex_unlock(&all->lock);
     return use;

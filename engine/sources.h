@@ -23,7 +23,8 @@ struct source_use; /* one address as one group uses it; lives as long as the sou
 
 #define SOURCE_QUANTUM 10 /* messages that a connection is charged with when it is opened */
 
-struct sources *sources_create(void);
+struct shaping;
+struct sources *sources_create(struct shaping *register_); /* what a ladder does by itself is entered there */
 void sources_destroy(struct sources *all);
 /* Reads what was kept; before the workers run.  `store` must outlive sources_close. */
 MUST_CHECK enum err sources_open(struct sources *all, struct store *store, const char *dir);
@@ -81,13 +82,18 @@ bool source_moves_on(const struct source_question *q, size_t index);
 uint32_t source_take(struct source_use *use, const struct warmup_ladder *l, uint32_t want,
                      struct inbox *inbox, uint64_t *wait_ms);
 void source_give(struct source_use *use, uint32_t n); /* taken, and not tried after all */
-void source_note(struct source_use *use, const struct warmup_ladder *l, bool refused);
+/* `o`: what became of one that was taken, or of a host that refused the connection. */
+void source_note(struct source_use *use, const struct warmup_ladder *l, const struct outcome *o,
+                 uint64_t policy_version);
 
 /* By hand: step counts from 1.  ERR_NOT_FOUND: no address of a pool with a ladder is that (group NULL: any).
  */
 enum source_op { SOURCE_HOLD, SOURCE_RESUME, SOURCE_STEP };
 MUST_CHECK enum err sources_by_hand(struct sources *all, const struct policy *p, const char *address,
                                     const char *group, enum source_op op, uint32_t step, size_t *changed);
+/* An event of the register was ended by hand: the ladder goes on from the step it would be on, `step`. */
+void sources_undo(struct sources *all, const struct policy *p, const char *group, const char *address,
+                  uint32_t step);
 
 /* [{pool, address, family, ehlo_name, weight, usable, why?, since_unix?, connections, groups: [{group,
  * turn…}]}] */

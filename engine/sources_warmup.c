@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "engine/shaping.h"
 #include "engine/sources_priv.h"
 #include "queue/keep.h"
 
@@ -137,6 +138,48 @@ static void tell(const struct source_use *use, const struct warmup_ladder *l, en
                  LOG_INT("tried", before->tried), LOG_INT("refused", before->refused));
 }
 
+static void end_event(struct source_use *use, const char *why)
+{
+    if (use->behind)
+        shaping_subject_end(use->all->shaping, SUBJECT_WARMUP, use->group->name, use->state->text, why);
+    use->behind = 0;
+}
+
+/* The ladder went back, or did not go up, because of refusals; or it has come on since.  `before`: the
+ * period. */
+static void enter_event(struct source_use *use, const struct warmup_ladder *l, enum warmup_event e,
+                        const struct warmup_state *before, int64_t now_ms)
+{
+    bool bad = e == WARMUP_BACK || e == WARMUP_STAYED, up = e == WARMUP_UP || e == WARMUP_DONE;
+    uint32_t step = MIN_OF(use->warm.step, l->count - 1) + 1;
+    BUF_LOCAL(detail);
+
+    if (!use->all->shaping || !(bad || (up && use->behind)))
+        return;
+    if (up && (e == WARMUP_DONE || step >= use->behind)) {
+        end_event(use, "the ladder is there again");
+        return;
+    }
+    /* BACK leaves no trace of where it came from on the first step: it is the step itself then. */
+    uint32_t full = e == WARMUP_STAYED ? step + 1 : MIN_OF(before->step, l->count - 1) + 1;
+    use->behind = MAX_OF(use->behind, bad ? full : 0);
+    buf_putf(&detail, "%u of %u refused in a period, %u %% are allowed; step %u of %u, %u a period",
+             before->refused, before->tried, l->max_refused_percent, step, l->count,
+             warmup_step_size(&use->warm, l));
+    int64_t ends_ms = use->warm.since_ms + (int64_t)l->period_s * 1000;
+    const struct subject_change c = {
+        .group = use->group->name,
+        .name = use->state->text,
+        .value = step,
+        .full = use->behind,
+        .left_ms = use->warm.stopped && ends_ms > now_ms ? (uint64_t)(ends_ms - now_ms) : 0,
+        .why = bad && use->refusal.code ? &use->refusal : NULL,
+        .detail = buf_str(&detail),
+        .policy_version = use->policy_version,
+    };
+    shaping_subject_put(use->all->shaping, SUBJECT_WARMUP, &c, clock_now_ms());
+}
+
 /* Under the lock, as all below. */
 static void turn(struct source_use *use, const struct warmup_ladder *l, int64_t now_ms)
 {
@@ -148,6 +191,8 @@ static void turn(struct source_use *use, const struct warmup_ladder *l, int64_t 
     use->granted = use->asked = use->warm.taken;
     tell(use, l, e, &before);
     keep(use, use->warm.taken);
+    enter_event(use, l, e, &before, now_ms);
+    use->refusal.code = 0;
 }
 
 uint64_t source_warmup_wait_ms(struct source_use *use, const struct warmup_ladder *l, int64_t now_ms)
@@ -241,14 +286,25 @@ void source_give(struct source_use *use, uint32_t n)
     pthread_mutex_unlock(&use->group->lock);
 }
 
-void source_note(struct source_use *use, const struct warmup_ladder *l, bool refused)
+void source_note(struct source_use *use, const struct warmup_ladder *l, const struct outcome *o,
+                 uint64_t policy_version)
 {
+    bool refused = warmup_is_refusal(o);
+
     pthread_mutex_lock(&use->group->lock);
+    const struct warmup_state before = use->warm;
     enum warmup_event e = warmup_note(&use->warm, l, refused);
     use->changed = true;
+    use->policy_version = policy_version;
+    if (refused)
+        use->refusal = *o;
     if (e != WARMUP_NOTHING) {
         tell(use, l, e, &use->warm);
         keep(use, durable(use));
+        enter_event(use, l, e,
+                    &(struct warmup_state){
+                        .step = before.step, .tried = use->warm.tried, .refused = use->warm.refused},
+                    clock_unix_ms());
     }
     pthread_mutex_unlock(&use->group->lock);
 }
@@ -263,6 +319,7 @@ static void do_by_hand(struct source_use *use, const struct warmup_ladder *l, en
     if (op == SOURCE_STEP) {
         use->warm = (struct warmup_state){.step = step - 1, .held = use->warm.held, .done = step > l->count};
         use->granted = use->asked = 0;
+        end_event(use, "its step was set by hand");
     } else {
         use->warm.held = op == SOURCE_HOLD;
     }
@@ -287,4 +344,46 @@ enum err sources_by_hand(struct sources *all, const struct policy *p, const char
         }
     }
     return *changed ? OK : ERR_NOT_FOUND;
+}
+
+void sources_undo(struct sources *all, const struct policy *p, const char *group, const char *address,
+                  uint32_t step)
+{
+    const struct group *g = policy_group_by_name(p, group);
+
+    for (size_t i = 0; g && g->pool && i < g->pool->count; i++) {
+        const struct source_address *a = &g->pool->addresses[i];
+        if (!a->warmup || strcmp(a->text, address) != 0)
+            continue;
+        struct source_use *use = source_use_get(all, group, a);
+        pthread_mutex_lock(&use->group->lock);
+        use->behind = 0;
+        if (!use->warm.done &&
+            step > use->warm.step) { /* what was counted led to the step back: it begins anew */
+            use->warm.step = step - 1;
+            use->warm.done = step > a->warmup->count;
+            use->warm.stopped = false;
+            use->warm.tried = use->warm.refused = 0;
+            keep(use, durable(use));
+        }
+        pthread_mutex_unlock(&use->group->lock);
+    }
+}
+
+void sources_end_events(struct sources *all, const struct policy *p)
+{
+    struct source_use *use;
+
+    pthread_mutex_lock(&all->lock);
+    for (size_t at = 0; (use = map_next(&all->uses, &at));) {
+        const struct group *g = policy_group_by_name(p, use->group->name);
+        bool has = false;
+        for (size_t i = 0; g && g->pool && i < g->pool->count; i++)
+            has |= g->pool->addresses[i].warmup && strcmp(g->pool->addresses[i].text, use->state->text) == 0;
+        pthread_mutex_lock(&use->group->lock);
+        if (!has)
+            end_event(use, "the policy has no such warm-up");
+        pthread_mutex_unlock(&use->group->lock);
+    }
+    pthread_mutex_unlock(&all->lock);
 }

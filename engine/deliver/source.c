@@ -265,7 +265,7 @@ void source_on_message(struct link *link)
 void source_on_outcome(struct link *link, const struct outcome *o)
 {
     if (link->use && address_of(link)->warmup)
-        source_note(link->use, address_of(link)->warmup, warmup_is_refusal(o));
+        source_note(link->use, address_of(link)->warmup, o, policy_version(link->site->policy));
 }
 
 void source_on_refused(struct link *link, const struct outcome *o)

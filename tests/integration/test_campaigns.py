@@ -323,8 +323,15 @@ def test_the_guard_pauses_a_campaign_with_too_many_unknown_users_and_no_other(wo
     daemon.send("late@p.test", headers=AUTUMN)
     wait_until(lambda: daemon.totals("autumn")["delivered"] == 16, what="the other campaign")
     assert states(daemon, "spring")["paused"] == 1 and not show(daemon, "autumn")["is_paused"]
-    daemon.hayauma("campaign", "resume", "spring")
+    daemon.kill()
+    daemon.start()
+    (event,) = daemon.json("shaping", "list")["events"]
+    assert (event["what"], event["scope"], event["campaign"], event["by"]) == ("campaign_paused", "campaign", "spring", "guard")
+    assert (event["code"], event["enhanced"]) == (550, "5.1.1") and "5 met an unknown user" in event["detail"]
+    assert "until_unix" not in event
+    daemon.hayauma("shaping", "clear", str(event["id"]))  # as good as `campaign resume spring`
     wait_until(lambda: states(daemon, "spring")["delivered"] == 16, what="the rest")
+    assert not show(daemon, "spring")["is_paused"] and not daemon.json("shaping", "list")["events"]
 
 
 def test_what_has_tripped_is_not_begun_any_more_on_any_worker(world):
@@ -349,6 +356,9 @@ def test_what_has_tripped_is_not_begun_any_more_on_any_worker(world):
     assert "the guard paused the campaign spring" in daemon.hayauma("status")
     assert "hayauma_campaign_guard_trips 1" in daemon.api("/metrics")
     assert 'campaign.guard campaign=spring' in daemon.log()
+    assert "spring: paused by the guard, until it is resumed" in daemon.hayauma("status")
+    daemon.hayauma("campaign", "pause", "spring")  # somebody's now: the event is over, the pause is not
+    assert not daemon.json("shaping", "list")["events"] and show(daemon, "spring")["is_paused"]
 
 
 def test_the_guard_counts_blocks_and_leaves_a_good_list_alone(world):

@@ -1,6 +1,7 @@
 """Pools of source addresses: whose turn it is, what this host does not have, and warm-up; counted at the receivers."""
 
 import collections
+import re
 import time
 
 import pytest
@@ -162,6 +163,23 @@ def test_refusals_take_a_step_back_and_the_rest_goes_by_the_warm_addresses(world
     state = sources(daemon)[cold]["groups"][0]["warmup"]
     assert state["state"] == "stopped" and state["step"] == 1 and 4 <= state["refused"] <= 20
     assert daemon.log().count("what=back") == 1
+    listed = f"{cold} .*warm-up held at step 1|warm-up held at step 1.*{cold}"
+    for restarted in range(2):  # an event like every automatic change: with its reply, its end, over a kill
+        (event,) = daemon.json("shaping", "list")["events"]
+        assert (event["what"], event["scope"], event["source"], event["by"]) == ("warmup_step", "source", cold, "warmup")
+        assert (event["group"], event["value"], event["returns_to"], event["code"]) == ("default", 1, 2, 450)
+        assert event["text"] == "too much mail from your address" and "refused in a period" in event["detail"]
+        assert 3000 < event["seconds_left"] <= 3600
+        assert re.search(listed, daemon.hayauma("shaping", "list"))
+        assert f"{cold}: warm-up held at step 1" in daemon.hayauma("status")
+        assert "warm-up held at step 1" in daemon.hayauma("explain", "r.test")
+        if not restarted:
+            daemon.kill()
+            daemon.start()
+    assert "1 event cleared" in daemon.hayauma("shaping", "clear", str(event["id"]))
+    state = sources(daemon)[cold]["groups"][0]["warmup"]
+    assert (state["state"], state["step"], state["refused"]) == ("warming", 2, 0)
+    assert not daemon.json("shaping", "list")["events"]
     daemon.hayauma("source", "warmup", "hold", cold)
     daemon.hayauma("source", "warmup", "step", cold, "3")
     state = sources(daemon)[cold]["groups"][0]["warmup"]

@@ -195,12 +195,22 @@ void shaping_put_what(struct buf *out, const json_t *event)
         buf_puts(out, "DATA in place of BDAT");
     else if (strcmp(what, "resting") == 0)
         buf_puts(out, "left alone, no host takes mail");
+    else if (strcmp(what, "warmup_step") == 0)
+        buf_putf(out, "warm-up held at step %.0f", value);
+    else if (strcmp(what, "campaign_paused") == 0)
+        buf_puts(out, "paused by the guard");
     else
         format_safe(out, bytes_of(what));
 }
 
 void shaping_put_why(struct buf *out, const json_t *event)
 {
+    if (*field_text(event, "detail")) {
+        format_safe(out, bytes_of(field_text(event, "detail")));
+        if (!field_count(event, "code"))
+            return; /* the reply was not kept */
+        buf_puts(out, "; ");
+    }
     format_safe(out, bytes_of(field_text(event, "stage")));
     if (field_count(event, "code"))
         buf_putf(out, " %llu", (unsigned long long)field_count(event, "code"));
@@ -223,17 +233,41 @@ void shaping_put_line(struct buf *out, const json_t *event)
     format_safe(out, bytes_of(field_text(event, "file")));
 }
 
+void shaping_put_until(struct buf *out, const json_t *event)
+{
+    const char *what = field_text(event, "what");
+    bool ends = field_known(event, "seconds_left");
+
+    if (ends) {
+        buf_puts(out, "for ");
+        format_span(out, field_int(event, "seconds_left"));
+    }
+    if (strcmp(what, "warmup_step") == 0)
+        buf_putf(out, "%suntil periods go well up to step %lld", ends ? " nothing goes, then " : "",
+                 (long long)field_int(event, "returns_to"));
+    else if (strcmp(what, "campaign_paused") == 0)
+        buf_puts(out, "until it is resumed");
+    else if (!ends)
+        buf_puts(out, "until it is cleared");
+    else if (field_known(event, "returns_to"))
+        buf_puts(out, ", then a step back up");
+}
+
+const char *shaping_where(const json_t *event)
+{
+    static const char *const keys[] = {"remote", "mx", "source", "campaign"};
+
+    for (size_t i = 0; i < COUNT_OF(keys); i++)
+        if (*field_text(event, keys[i]))
+            return field_text(event, keys[i]);
+    return "";
+}
+
 void shaping_put_event(struct buf *out, const json_t *event)
 {
     shaping_put_what(out, event);
-    if (field_known(event, "seconds_left")) {
-        buf_puts(out, " for ");
-        format_span(out, field_int(event, "seconds_left"));
-    } else {
-        buf_puts(out, " until it is cleared");
-    }
-    if (field_known(event, "returns_to"))
-        buf_puts(out, ", then a step back up");
+    buf_puts(out, ", ");
+    shaping_put_until(out, event);
     if (field_count(event, "line"))
         buf_puts(out, ", by the rule in ");
     shaping_put_line(out, event);

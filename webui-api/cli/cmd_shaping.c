@@ -4,32 +4,24 @@
 #include "base/mem.h"
 #include "webui-api/cli/attempt.h"
 
-static void put_until(struct buf *cell, const json_t *e)
+/* What brought it about: "line 12 of receivers", else one word. */
+static void put_author(struct buf *cell, const json_t *e)
 {
-    if (!field_known(e, "seconds_left")) {
-        buf_puts(cell, "cleared");
-        return;
-    }
-    format_span(cell, field_int(e, "seconds_left"));
-    if (field_known(e, "returns_to"))
-        buf_puts(cell, ", then a step back up");
+    if (field_count(e, "line"))
+        shaping_put_line(cell, e);
+    else
+        format_safe(cell, bytes_of(field_text(e, "by")));
 }
 
 static void put_row(struct table *t, const struct cli *cli, const json_t *e)
 {
-    struct buf *cell;
-
     table_count(t, STYLE_STRONG, field_count(e, "id"));
     shaping_put_what(table_cell(t, STYLE_WARN), e);
     table_text(t, STYLE_PLAIN, field_text(e, "group"));
-    table_text(t, STYLE_PLAIN, *field_text(e, "remote") ? field_text(e, "remote") : field_text(e, "mx"));
+    table_text(t, STYLE_PLAIN, shaping_where(e));
     format_relative(table_cell(t, STYLE_PLAIN), field_int(e, "since_unix"), cli->now_unix);
-    put_until(table_cell(t, STYLE_PLAIN), e);
-    cell = table_cell(t, STYLE_PLAIN);
-    if (field_count(e, "line"))
-        shaping_put_line(cell, e);
-    else
-        buf_puts(cell, "adaptive");
+    shaping_put_until(table_cell(t, STYLE_PLAIN), e);
+    put_author(table_cell(t, STYLE_PLAIN), e);
     shaping_put_why(table_cell(t, STYLE_PLAIN), e);
 }
 
@@ -42,7 +34,7 @@ static void put_filter(struct cli *cli, struct buf *url)
 int cmd_shaping_list(struct cli *cli)
 {
     static const struct column columns[] = {
-        {"ID", COLUMN_RIGHT},   {"WHAT", COLUMN_LEFT},  {"GROUP", COLUMN_LEFT}, {"HOST", COLUMN_LEFT},
+        {"ID", COLUMN_RIGHT},   {"WHAT", COLUMN_LEFT},  {"GROUP", COLUMN_LEFT}, {"WHERE", COLUMN_LEFT},
         {"SINCE", COLUMN_LEFT}, {"UNTIL", COLUMN_LEFT}, {"BY", COLUMN_LEFT},    {"WHY", COLUMN_GIVES},
     };
     JSON_LOCAL(root);

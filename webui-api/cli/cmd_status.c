@@ -305,8 +305,10 @@ static void put_shaping(struct buf *out, const struct cli *cli, const json_t *sh
     if (!n || !newest)
         return;
     put_plural(&text, n, "automatic limit", "automatic limits");
-    buf_putf(&text, " in force (hayauma shaping list); %sgroup %s, %s: ", n > 1 ? "the newest: " : "",
-             field_text(newest, "group"), field_text(newest, "mx"));
+    buf_putf(&text, " in force (hayauma shaping list); %s", n > 1 ? "the newest: " : "");
+    if (*field_text(newest, "group"))
+        buf_putf(&text, "group %s, ", field_text(newest, "group"));
+    buf_putf(&text, "%s: ", shaping_where(newest));
     shaping_put_event(&text, newest);
     put_alarm(out, cli, STYLE_WARN, buf_str(&text));
 }

@@ -372,12 +372,14 @@ const struct command commands[] = {
 
     {"shaping list", "", 0, 0,
      "What is slowed down or suspended automatically, since when, until when and why",
-     "By rules about replies, or because a receiver did not keep up ('adaptive' of its group).  Newest "
+     "By rules about replies, because a receiver did not keep up ('adaptive' of its group), because a "
+     "source address that warms up is refused too often, or because the guard paused a campaign.  Newest "
      "first.",
      shaping_list, cmd_shaping_list},
     {"shaping clear", "[ID]", 0, 1, "Take that back: mail goes on at once, in all workers",
-     "ID is that of 'shaping list'.  What brought it about may bring it about again.", shaping_clear,
-     cmd_shaping_clear},
+     "ID is that of 'shaping list'.  A warm-up goes on from the step it would be on; a campaign is resumed.  "
+     "What brought it about may bring it about again.",
+     shaping_clear, cmd_shaping_clear},
 
     {"policy show", "", 0, 0, "The policy in force, or another version", NULL, policy_show, cmd_policy_show},
     {"policy check", "FILE", 1, 1, "Every error of a policy document, changing nothing", "FILE - is stdin.",

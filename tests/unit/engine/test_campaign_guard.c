@@ -48,19 +48,21 @@ static void a_campaign_trips_at_its_threshold_and_not_below(void **state)
         struct conf conf = {.guard = {100, rows[i].unknown_percent, rows[i].blocked_percent}};
         struct campaign_guard *g = campaign_guard_create();
         char why[GUARD_WHY_BYTES];
+        struct outcome last;
         note(g, &conf, "other", GOOD, 500);
         note(g, &conf, "spring", BUSY, rows[i].busy);
         note(g, &conf, "spring", UNKNOWN, rows[i].unknown);
         note(g, &conf, "spring", BLOCKED, rows[i].blocked);
         note(g, &conf, "spring", GOOD, rows[i].good);
-        char *id = campaign_guard_take(g, why);
+        char *id = campaign_guard_take(g, why, &last);
         assert_int_equal(campaign_guard_stops(g, "spring"), rows[i].trips);
         assert_int_equal(campaign_guard_trips(g), rows[i].trips);
         assert_false(campaign_guard_stops(g, "other") || campaign_guard_stops(g, NULL));
         if (rows[i].trips) {
             assert_string_equal(id, "spring");
+            assert_int_equal(last.code, rows[i].blocked ? 554 : 550);
             mem_free(id);
-            id = campaign_guard_take(g, why); /* until it is done */
+            id = campaign_guard_take(g, why, &last); /* until it is done */
             assert_string_equal(id, "spring");
             campaign_guard_done(g, "spring");
             assert_false(campaign_guard_stops(g, "spring"));
@@ -68,7 +70,7 @@ static void a_campaign_trips_at_its_threshold_and_not_below(void **state)
             assert_null(id);
         }
         mem_free(id);
-        assert_null(campaign_guard_take(g, why));
+        assert_null(campaign_guard_take(g, why, &last));
         campaign_guard_destroy(g);
     }
 }
@@ -78,21 +80,22 @@ static void after_the_first_n_it_is_not_waited_for_the_end_of_the_next(void **st
     struct conf conf = {.guard = {100, 10, 0}};
     struct campaign_guard *g = campaign_guard_create();
     char why[GUARD_WHY_BYTES];
+    struct outcome last;
 
     (void)state;
     note(g, &conf, "spring", GOOD, 100);
     note(g, &conf, "spring", UNKNOWN, 9);
     note(g, &conf, "spring", GOOD, 50);
-    assert_null(campaign_guard_take(g, why)); /* the rest could be good */
+    assert_null(campaign_guard_take(g, why, &last)); /* the rest could be good */
     note(g, &conf, "spring", UNKNOWN, 1);
-    char *id = campaign_guard_take(g, why);
+    char *id = campaign_guard_take(g, why, &last);
     assert_string_equal(id, "spring");
     assert_non_null(strstr(why, "of its last 60 attempts 10 met an unknown user"));
     mem_free(id);
     note(g, &conf, "spring", UNKNOWN, 500); /* what was on its way */
     campaign_guard_done(g, "spring");
     note(g, &conf, "spring", UNKNOWN, 99);
-    assert_null(campaign_guard_take(g, why)); /* resumed, it has N attempts again */
+    assert_null(campaign_guard_take(g, why, &last)); /* resumed, it has N attempts again */
     assert_int_equal(campaign_guard_trips(g), 1);
     campaign_guard_destroy(g);
 }
@@ -102,19 +105,20 @@ static void every_n_attempts_are_looked_at_by_themselves(void **state)
     struct conf conf = {.guard = {10, 50, 0}};
     struct campaign_guard *g = campaign_guard_create();
     char why[GUARD_WHY_BYTES];
+    struct outcome last;
 
     (void)state;
     note(g, &conf, "spring", GOOD, 1000);
     note(g, &conf, "spring", UNKNOWN, 4);
-    assert_null(campaign_guard_take(g, why));
+    assert_null(campaign_guard_take(g, why, &last));
     note(g, &conf, "spring", UNKNOWN, 1); /* a long good past helps no more */
-    char *id = campaign_guard_take(g, why);
+    char *id = campaign_guard_take(g, why, &last);
     assert_string_equal(id, "spring");
     assert_non_null(strstr(why, "of its last 5 attempts 5 met an unknown user"));
     mem_free(id);
     campaign_guard_done(g, "spring");
     note(g, &conf, "spring", UNKNOWN, 9); /* afresh */
-    assert_null(campaign_guard_take(g, why));
+    assert_null(campaign_guard_take(g, why, &last));
     campaign_guard_destroy(g);
 }
 
@@ -123,17 +127,18 @@ static void mail_without_a_campaign_and_a_guard_that_is_off_count_nothing(void *
     struct conf on = {.guard = {1, 1, 1}}, off = {.guard = {0, 1, 1}};
     struct campaign_guard *g = campaign_guard_create();
     char why[GUARD_WHY_BYTES], id[32];
+    struct outcome last;
 
     (void)state;
     note(g, &on, NULL, UNKNOWN, 5);
     note(g, &on, "", UNKNOWN, 5);
     note(g, &off, "spring", UNKNOWN, 5);
-    assert_null(campaign_guard_take(g, why));
+    assert_null(campaign_guard_take(g, why, &last));
     for (int i = 0; i < 25000; i++) { /* more campaigns than are kept at a time */
         snprintf(id, sizeof(id), "c%d", i);
         note(g, &on, id, GOOD, 1);
     }
-    assert_null(campaign_guard_take(g, why));
+    assert_null(campaign_guard_take(g, why, &last));
     campaign_guard_destroy(g);
 }
 

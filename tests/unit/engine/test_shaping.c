@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <string.h>
 
 #include "engine/shaping_priv.h"
@@ -344,10 +345,10 @@ static void events_are_cleared_by_number_group_or_host(void **state)
     assert_true(shaping_host_put(b.all, "192.0.2.1:25", "mx3.example", "h", HOST_OUT_OF_STEP, &b.why));
     assert_false(shaping_host_put(b.all, "192.0.2.1:25", "mx3.example", "h", HOST_OUT_OF_STEP, &b.why));
     assert_int_equal(count_events(&b, T0), 5);
-    assert_int_equal(shaping_clear(b.all, &(struct shaping_filter){.id = 1}, "me", T0), 1);
-    assert_int_equal(shaping_clear(b.all, &(struct shaping_filter){.id = 1}, "me", T0), 0);
-    assert_int_equal(shaping_clear(b.all, &(struct shaping_filter){.group = "x"}, "me", T0), 0);
-    assert_int_equal(shaping_clear(b.all, &(struct shaping_filter){.group = "g"}, "me", T0), 1);
+    assert_int_equal(shaping_clear(b.all, &(struct shaping_filter){.id = 1}, "me", T0, NULL, NULL), 1);
+    assert_int_equal(shaping_clear(b.all, &(struct shaping_filter){.id = 1}, "me", T0, NULL, NULL), 0);
+    assert_int_equal(shaping_clear(b.all, &(struct shaping_filter){.group = "x"}, "me", T0, NULL, NULL), 0);
+    assert_int_equal(shaping_clear(b.all, &(struct shaping_filter){.group = "g"}, "me", T0, NULL, NULL), 1);
     const struct shaping_filter one_of_two = {.group = "h", .hosts = "mx2.example:25", .same_set = true},
                                 both = {
                                     .group = "h", .hosts = "mx3.example:25,mx2.example:25", .same_set = true};
@@ -356,11 +357,12 @@ static void events_are_cleared_by_number_group_or_host(void **state)
     assert_int_equal(total, 0);
     json_decref(shaping_json(b.all, &both, 9, T0, &total));
     assert_int_equal(total, 3);
-    assert_int_equal(
-        shaping_clear(b.all, &(struct shaping_filter){.group = "h", .hosts = "mx.example:25"}, "me", T0), 0);
+    assert_int_equal(shaping_clear(b.all, &(struct shaping_filter){.group = "h", .hosts = "mx.example:25"},
+                                   "me", T0, NULL, NULL),
+                     0);
     assert_int_equal(shaping_clear(b.all,
                                    &(struct shaping_filter){.group = "h", .hosts = "a:25,mx3.example:25"},
-                                   "me", T0),
+                                   "me", T0, NULL, NULL),
                      3);
     assert_false(shaping_host_is(b.all, "192.0.2.1:25", HOST_OUT_OF_STEP));
     assert_int_equal(count_events(&b, T0), 0);
@@ -416,6 +418,132 @@ static void an_event_that_was_kept_goes_on_where_time_has_brought_it(void **stat
     buf_fini(&text);
 }
 
+struct undone {
+    int count;
+    enum shaping_subject kind;
+    char name[64];
+    double full;
+};
+
+static void on_undo(void *arg, enum shaping_subject kind, const char *group, const char *name, double full)
+{
+    struct undone *u = arg;
+
+    assert_string_equal(group, kind == SUBJECT_WARMUP ? "g" : "");
+    u->count++;
+    u->kind = kind;
+    snprintf(u->name, sizeof(u->name), "%s", name);
+    u->full = full;
+}
+
+static void a_warm_up_and_a_campaign_are_events_that_their_owner_takes_back(void **state)
+{
+    struct bench b = begin();
+    struct undone undone = {0};
+    struct subject_change warm = {.group = "g",
+                                  .name = "192.0.2.9",
+                                  .value = 2,
+                                  .full = 3,
+                                  .left_ms = 60000,
+                                  .why = &b.why,
+                                  .detail = "9 of 10 refused",
+                                  .policy_version = 7};
+    const struct subject_change campaign = {.group = "", .name = "spring", .why = &b.why, .detail = "bad"};
+    struct buf out = {0};
+    double full;
+    size_t at = 0, total;
+    (void)state;
+
+    shaping_subject_put(b.all, SUBJECT_WARMUP, &warm, T0);
+    shaping_subject_put(b.all, SUBJECT_CAMPAIGN, &campaign, T0);
+    warm.value = 1;
+    warm.full = 2;
+    warm.why = NULL;
+    shaping_subject_put(b.all, SUBJECT_WARMUP, &warm, T0); /* the same event: where it came from stays */
+    assert_true(shaping_subject_is(b.all, SUBJECT_WARMUP, "g", "192.0.2.9", &full) && full == 3);
+    assert_false(shaping_subject_is(b.all, SUBJECT_WARMUP, "h", "192.0.2.9", &full));
+    assert_false(shaping_subject_is(b.all, SUBJECT_CAMPAIGN, "g", "192.0.2.9", &full));
+
+    json_t *list = events(&b, T0 + 1000);
+    assert_int_equal(json_array_size(list), 2);
+    assert_string_equal(text_of(list, 0, "what"), "campaign_paused");
+    assert_string_equal(text_of(list, 0, "campaign"), "spring");
+    assert_string_equal(text_of(list, 0, "by"), "guard");
+    assert_null(json_object_get(json_array_get(list, 0), "until_unix"));
+    assert_string_equal(text_of(list, 1, "what"), "warmup_step");
+    assert_string_equal(text_of(list, 1, "source"), "192.0.2.9");
+    assert_string_equal(text_of(list, 1, "detail"), "9 of 10 refused");
+    assert_string_equal(text_of(list, 1, "text"), b.why.text);
+    assert_int_equal(number_of(list, 1, "value"), 1);
+    assert_int_equal(number_of(list, 1, "returns_to"), 3);
+    assert_int_equal(number_of(list, 1, "seconds_left"), 59);
+    json_decref(list);
+    list = events(&b, T0 + 60001); /* something goes again; the step is still the lower one */
+    assert_null(json_object_get(json_array_get(list, 1), "until_unix"));
+    json_decref(list);
+
+    const struct shaping_filter set = {.group = "g", .hosts = "a:25", .same_set = true},
+                                hosts = {.group = "g", .hosts = "a:25"}, other = {.group = "h"};
+    json_decref(shaping_json(b.all, &set, 9, T0, &total));
+    assert_int_equal(total, 1);
+    json_decref(shaping_json(b.all, &hosts, 9, T0, &total));
+    assert_int_equal(total, 0);
+    json_decref(shaping_json(b.all, &other, 9, T0, &total));
+    assert_int_equal(total, 0);
+    shaping_metrics(b.all, T0, &out);
+    assert_non_null(strstr(buf_str(&out), "in_force{group=\"g\",what=\"warmup_step\"} 1\n"));
+    assert_non_null(strstr(buf_str(&out), "begun_total{what=\"campaign_paused\",by=\"adaptive\"} 1\n"));
+    buf_fini(&out);
+
+    char *name = shaping_subject_next(b.all, SUBJECT_CAMPAIGN, &at);
+    assert_string_equal(name, "spring");
+    mem_free(name);
+    assert_null(shaping_subject_next(b.all, SUBJECT_CAMPAIGN, &at));
+    assert_int_equal(shaping_clear(b.all, &(struct shaping_filter){.id = 1}, "me", T0, on_undo, &undone), 1);
+    assert_int_equal(undone.kind, SUBJECT_WARMUP);
+    assert_string_equal(undone.name, "192.0.2.9");
+    assert_true(undone.full == 3 && undone.count == 1);
+    assert_int_equal(shaping_clear(b.all, &everything, "me", T0, on_undo, &undone), 1);
+    assert_string_equal(undone.name, "spring");
+    assert_int_equal(undone.count, 2);
+    shaping_subject_put(b.all, SUBJECT_CAMPAIGN, &campaign, T0);
+    shaping_subject_end(b.all, SUBJECT_CAMPAIGN, "", "spring", "resumed");
+    shaping_subject_end(b.all, SUBJECT_CAMPAIGN, "", "spring", "there is none");
+    assert_int_equal(count_events(&b, T0), 0);
+    end(&b, 0, T0);
+}
+
+static void a_warm_up_that_was_kept_ends_by_its_owner_and_not_by_the_clock(void **state)
+{
+    const struct event_kept warm = {.event = {.since_unix = 1000, .value = 2, .full = 3, .code = 450},
+                                    .what = SHAPED_WHATS + SHAPED_HOST_WHATS + SUBJECT_WARMUP,
+                                    .group = "g",
+                                    .name = "192.0.2.9",
+                                    .detail = "9 of 10",
+                                    .until_unix_ms = 2000000};
+    static const struct {
+        int64_t now_unix_ms;
+        uint64_t left_ms;
+    } rows[] = {{1990000, 10000}, {2000000, 0}, {9000000, 0}};
+    struct buf text = {0};
+    struct event_kept k;
+    uint64_t left;
+    (void)state;
+
+    event_kept_put(&text, &warm);
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        json_t *json = event_kept_parse(buf_bytes(&text), 9, &k);
+        assert_non_null(json);
+        assert_string_equal(k.name, "192.0.2.9");
+        assert_string_equal(k.detail, "9 of 10");
+        assert_true(event_kept_resume(&k, rows[i].now_unix_ms, &left));
+        assert_int_equal(left, rows[i].left_ms);
+        assert_true(k.event.value == 2 && k.event.full == 3);
+        json_decref(json);
+    }
+    buf_fini(&text);
+}
+
 static void what_is_no_event_is_not_taken_for_one(void **state)
 {
 #define REST                                                                                                 \
@@ -435,6 +563,9 @@ static void what_is_no_event_is_not_taken_for_one(void **state)
         {"{\"what\":\"limited\",\"until\":5,\"value\":2," REST "}", false}, /* no hosts */
         {"{\"what\":\"other\",\"hosts\":\"a:25\",\"until\":5,\"value\":2," REST "}", false},
         {"{\"what\":\"limited\",\"hosts\":\"a:25\",\"until\":\"5\",\"value\":2," REST "}", false},
+        {"{\"what\":\"campaign\",\"name\":\"c\",\"detail\":\"\",\"value\":0," REST "}", true},
+        {"{\"what\":\"campaign\",\"name\":\"\",\"detail\":\"\",\"value\":0," REST "}", false},
+        {"{\"what\":\"warmup\",\"name\":\"192.0.2.9\",\"value\":2," REST "}", false}, /* no detail */
         {"[]", false},
         {"{", false},
         {"", false},
@@ -501,8 +632,9 @@ static void a_limit_holds_for_all_threads_while_others_look_and_change(void **st
         buf_clear(&out);
         shaping_metrics(b.all, T0 + 1, &out);
         assert_int_equal(slow_replies(&b, 3, 9, &no_load, T0), 0);
-        assert_int_equal(shaping_clear(b.all, &(struct shaping_filter){.id = (uint64_t)i + 2}, "me", T0 + 1),
-                         1);
+        assert_int_equal(
+            shaping_clear(b.all, &(struct shaping_filter){.id = (uint64_t)i + 2}, "me", T0 + 1, NULL, NULL),
+            1);
     }
     atomic_store(&c.stop, true);
     for (unsigned i = 0; i < COUNT_OF(threads); i++)
@@ -531,6 +663,8 @@ int main(void)
         cmocka_unit_test(refused_connections_leave_those_that_stand),
         cmocka_unit_test(events_are_cleared_by_number_group_or_host),
         cmocka_unit_test(an_event_that_was_kept_goes_on_where_time_has_brought_it),
+        cmocka_unit_test(a_warm_up_and_a_campaign_are_events_that_their_owner_takes_back),
+        cmocka_unit_test(a_warm_up_that_was_kept_ends_by_its_owner_and_not_by_the_clock),
         cmocka_unit_test(what_is_no_event_is_not_taken_for_one),
         cmocka_unit_test(a_limit_holds_for_all_threads_while_others_look_and_change),
     };

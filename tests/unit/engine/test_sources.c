@@ -9,7 +9,9 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
+#include "engine/shaping.h"
 #include "engine/sources_priv.h"
 
 #define THREADS 4
@@ -37,7 +39,7 @@ static struct bench *begin(const char *addresses, const char *limits)
              addresses, limits);
     assert_int_equal(policy_parse("doc", buf_bytes(&text), 1, &b->policy, &errors), OK);
     yaml_errors_fini(&errors);
-    b->all = sources_create();
+    b->all = sources_create(NULL);
     b->limits = limits_create();
     b->group = policy_group_by_name(b->policy, "default");
     b->messages = SOURCE_QUANTUM;
@@ -185,6 +187,99 @@ static void an_address_ends_its_connection_when_the_others_are_far_behind(void *
     end(b);
 }
 
+static struct outcome reply_of(enum outcome_stage stage, uint16_t code, const char *text)
+{
+    struct outcome o;
+
+    outcome_from_reply(&o, stage, code, bytes_of(text));
+    return o;
+}
+
+/* The one event of the register, or NULL. */
+static json_t *event_of(struct shaping *shaping)
+{
+    json_t *list = shaping_json(shaping, &(struct shaping_filter){0}, 9, clock_now_ms(), NULL);
+    json_t *one = json_incref(json_array_get(list, 0));
+
+    assert_in_range(json_array_size(list), 0, 1);
+    json_decref(list);
+    return one;
+}
+
+static void undo(void *arg, enum shaping_subject kind, const char *group, const char *name, double full)
+{
+    struct bench *b = arg;
+
+    assert_int_equal(kind, SUBJECT_WARMUP);
+    sources_undo(b->all, b->policy, group, name, (uint32_t)full);
+}
+
+static void a_ladder_that_goes_back_is_an_event_until_it_is_there_again(void **state)
+{
+    struct bench *b = begin("{address: 127.0.0.2, warmup: {steps: [10, 20, 30], per: 1h, on_refused: back, "
+                            "min_attempts: 4}}",
+                            "connections: 5");
+    const struct source_address *a = &b->group->pool->addresses[0];
+    struct shaping *shaping = b->all->shaping = shaping_create();
+    const struct outcome good = reply_of(STAGE_DOT, 250, "2.0.0 ok"),
+                         bad = reply_of(STAGE_RCPT, 450, "4.7.1 too much");
+    struct source_use *use = b->uses[0];
+    (void)state;
+
+    use->warm.step = 1;
+    warmup_take(&use->warm, 10, clock_unix_ms());
+    for (int i = 0; i < 4; i++) {
+        assert_null(event_of(shaping));
+        source_note(use, a->warmup, &bad, 7);
+    }
+    json_t *e = event_of(shaping);
+    assert_int_equal(json_integer_value(json_object_get(e, "value")), 1);
+    assert_int_equal(json_integer_value(json_object_get(e, "returns_to")), 2);
+    assert_int_equal(json_integer_value(json_object_get(e, "policy_version")), 7);
+    assert_in_range(json_integer_value(json_object_get(e, "seconds_left")), 3590, 3600);
+    assert_string_equal(json_string_value(json_object_get(e, "text")), "too much");
+    assert_non_null(strstr(json_string_value(json_object_get(e, "detail")), "4 of 4 refused"));
+    json_decref(e);
+    assert_true(use->warm.stopped && use->warm.step == 0);
+
+    assert_int_equal(
+        shaping_clear(shaping, &(struct shaping_filter){.group = "default"}, "me", clock_now_ms(), undo, b),
+        1);
+    assert_true(!use->warm.stopped && use->warm.step == 1 && use->warm.taken == 10); /* taken is taken */
+    for (int i = 0; i < 4; i++)
+        source_note(use, a->warmup, &bad, 7); /* what brought it about may bring it about again */
+    assert_true(use->warm.stopped && use->warm.step == 0);
+    json_decref(e = event_of(shaping));
+    assert_non_null(e);
+    use->warm.since_ms -= 3600 * 1000; /* an hour later, and a good one */
+    assert_int_equal(source_warmup_wait_ms(use, a->warmup, clock_unix_ms()), 0);
+    json_decref(e = event_of(shaping));
+    assert_non_null(e);
+    warmup_take(&use->warm, 10, clock_unix_ms());
+    for (int i = 0; i < 10; i++)
+        source_note(use, a->warmup, &good, 7);
+    use->warm.since_ms -= 3600 * 1000;
+    (void)source_warmup_wait_ms(use, a->warmup, clock_unix_ms());
+    assert_int_equal(use->warm.step, 1);
+    assert_null(event_of(shaping));
+
+    /* A document without the ladder has no event of it. */
+    warmup_take(&use->warm, 10, clock_unix_ms());
+    for (int i = 0; i < 4; i++)
+        source_note(use, a->warmup, &bad, 7);
+    json_decref(e = event_of(shaping));
+    assert_non_null(e);
+    sources_check(b->all, b->policy);
+    json_decref(e = event_of(shaping));
+    assert_non_null(e);
+    struct bench *other = begin("127.0.0.2", "connections: 5");
+    sources_check(b->all, other->policy);
+    assert_null(event_of(shaping));
+    end(other);
+    end(b);
+    shaping_destroy(shaping);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -192,6 +287,7 @@ int main(void)
         cmocka_unit_test(what_a_connection_did_not_carry_is_made_up_for_by_others_of_its_address),
         cmocka_unit_test(an_address_that_is_gone_is_left_out_and_has_its_turn_again_when_it_is_back),
         cmocka_unit_test(connections_by_source_are_never_more_and_the_limit_is_told),
+        cmocka_unit_test(a_ladder_that_goes_back_is_an_event_until_it_is_there_again),
         cmocka_unit_test(an_address_ends_its_connection_when_the_others_are_far_behind),
     };
 
