@@ -531,10 +531,8 @@ static void connect_done(struct conn *c)
     c->events.on_connected(c->arg, OK, "");
 }
 
-static void on_poll(uv_poll_t *handle, int status, int events)
+static void on_event(struct conn *c, int events)
 {
-    struct conn *c = handle->data;
-
     if (c->state == CONN_CONNECTING) {
         connect_done(c);
         return;
@@ -543,8 +541,6 @@ static void on_poll(uv_poll_t *handle, int status, int events)
         handshake(c);
         return;
     }
-    if (status < 0)
-        events |= UV_READABLE; /* recv says what is wrong */
     if (c->lost) {
         enum err e = c->lost;
         if (events & UV_READABLE && !c->paused && c->state == CONN_OPEN)
@@ -557,6 +553,21 @@ static void on_poll(uv_poll_t *handle, int status, int events)
         conn_flush(c);
     if (events & UV_READABLE && c->state == CONN_OPEN && !c->paused)
         read_some(c);
+}
+
+static void on_poll(uv_poll_t *handle, int status, int events)
+{
+    struct conn *c = handle->data;
+
+    if (status >= 0) {
+        on_event(c, events);
+        return;
+    }
+    /* The socket has an error, and libuv has stopped to look at it.  recv and send say which, but only behind
+     * the octets that lie before it: so it is looked at again. */
+    c->poll_mask = 0;
+    on_event(c, UV_READABLE | UV_WRITABLE);
+    update_poll(c);
 }
 
 void conn_pause(struct conn *c)

@@ -135,6 +135,10 @@ class Daemon:
     def pid(self):
         return self.process.pid
 
+    def rss(self):
+        """Octets of memory that it has now."""
+        return int(pathlib.Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
     def stop(self, expect=0, seconds=20):
         """SIGTERM, and the exit status that a clean end has."""
         if self.process is None or self.process.poll() is not None:
