@@ -135,7 +135,7 @@ const struct conf_key conf_keys[] = {
      "0", "10000000", CONF_LIVE, .help = "New connections in a minute from one address. 0: no limit."},
     {"submission.messages_per_minute_per_address", CONF_INT, AT(submission.messages_per_minute_per_address),
      "0", "0", "100000000", CONF_LIVE,
-     .help = "Messages in a minute from one address; beyond it 451. 0: no limit."},
+     .help = "Messages in a minute from one address; beyond it 450. 0: no limit."},
     {"submission.messages_per_connection", CONF_INT, AT(submission.messages_per_connection), "0", "0",
      "100000000", CONF_LIVE, .help = "Messages on one connection, then 421. 0: no limit."},
     {"submission.errors_per_connection", CONF_INT, AT(submission.errors_per_connection), "20", "1", "10000",
@@ -144,7 +144,8 @@ const struct conf_key conf_keys[] = {
      .help = "Received headers in a message that are taken for a loop: 554 (RFC 5321 section 6.3)."},
     {"submission.command_timeout", CONF_DURATION, AT(submission.command_timeout_ms), "5m", "1s", "1h",
      CONF_LIVE,
-     .help = "Wait for the next command (RFC 5321 section 4.5.3.2.7 asks for 5 minutes or more)."},
+     .help = "Wait for the next command (RFC 5321 section 4.5.3.2.7 asks for 5 minutes or more). A TLS handshake has "
+             "as long, and a minute at most."},
     {"submission.data_timeout", CONF_DURATION, AT(submission.data_timeout_ms), "3m", "1s", "1h", CONF_LIVE,
      .help = "Wait for the next part of a message (RFC 5321 section 4.5.3.2.5)."},
     {"submission.data_rate_min", CONF_INT, AT(submission.data_rate_min), "100", "0", "1000000000",

@@ -32,6 +32,7 @@ struct conn {
     int poll_mask;
     uint64_t deadline_ms, armed_ms;
     struct outq *out;     /* borrowed: the session's */
+    size_t out_max;       /* 0: no limit */
     struct outq rest;     /* owned: what conn_finish still sends */
     gnutls_session_t tls; /* owned */
     size_t tls_unsent;    /* octets that GnuTLS took and has not written: to be consumed once it has */
@@ -105,13 +106,24 @@ static void lose(struct conn *c, enum err e, const char *why)
     }
 }
 
+static bool may_read(const struct conn *c)
+{
+    return !c->paused && !(c->out_max && c->out && c->out->len >= c->out_max);
+}
+
+/* What GnuTLS or pull() holds wakes no poll. */
+static bool holds_input(const struct conn *c)
+{
+    return c->tls && (c->raw_at < c->raw_left.len || gnutls_record_check_pending(c->tls));
+}
+
 static void update_poll(struct conn *c)
 {
     int mask = 0;
 
     if (c->state == CONN_CLOSED || c->open_handles < 2)
         return;
-    if (!c->paused && c->state != CONN_CONNECTING && c->state != CONN_FINISHING)
+    if (may_read(c) && c->state != CONN_CONNECTING && c->state != CONN_FINISHING)
         mask |= UV_READABLE;
     if (c->want_write || c->state == CONN_CONNECTING)
         mask |= UV_WRITABLE;
@@ -209,6 +221,11 @@ bool conn_source_for(const struct ip *to, uint16_t port, struct ip *source)
 void conn_set_output(struct conn *c, struct outq *out)
 {
     c->out = out;
+}
+
+void conn_set_output_max(struct conn *c, size_t bytes)
+{
+    c->out_max = bytes;
 }
 
 gnutls_session_t conn_tls(const struct conn *c)
@@ -321,6 +338,7 @@ void conn_flush(struct conn *c)
 
     if (c->in_flush || c->lost || !q || (c->state != CONN_OPEN && c->state != CONN_FINISHING))
         return;
+    bool was_held = c->out_max && !may_read(c);
     c->in_flush = true;
     c->want_write = false;
     while (!outq_is_empty(q)) {
@@ -335,6 +353,8 @@ void conn_flush(struct conn *c)
         }
     }
     c->in_flush = false;
+    if (was_held && may_read(c) && holds_input(c))
+        c->want_write = true; /* so that the loop comes to read it */
     if (c->state == CONN_FINISHING && (outq_is_empty(q) || c->lost))
         conn_close(c);
     else
@@ -436,13 +456,11 @@ static bool read_tls(struct conn *c)
 
 static void read_some(struct conn *c)
 {
-    for (int i = 0; c->state == CONN_OPEN && !c->paused; i++) {
+    for (int i = 0; c->state == CONN_OPEN && may_read(c); i++) {
         bool tls = c->tls != NULL; /* on_data may start TLS: then nothing more is read in clear */
         if (!(tls ? read_tls(c) : read_clear(c)))
             return;
-        /* What GnuTLS or pull() holds wakes no poll: it must be read now. */
-        if (i >= READS_PER_WAKE &&
-            !(tls && (c->raw_at < c->raw_left.len || gnutls_record_check_pending(c->tls))))
+        if (i >= READS_PER_WAKE && !holds_input(c))
             return;
     }
 }
@@ -476,7 +494,7 @@ static void handshake(struct conn *c)
         }
         update_poll(c);
         c->events.on_handshake(c->arg, OK, "");
-        if (c->state == CONN_OPEN && !c->paused && c->tls)
+        if (c->state == CONN_OPEN && may_read(c) && c->tls)
             read_some(c); /* application data may lie behind the Finished already */
         return;
     }
@@ -551,7 +569,7 @@ static void on_event(struct conn *c, int events)
     }
     if (events & UV_WRITABLE)
         conn_flush(c);
-    if (events & UV_READABLE && c->state == CONN_OPEN && !c->paused)
+    if (c->state == CONN_OPEN && may_read(c) && (events & UV_READABLE || holds_input(c)))
         read_some(c);
 }
 
@@ -582,8 +600,7 @@ void conn_resume(struct conn *c)
         return;
     c->paused = false;
     update_poll(c);
-    if (c->tls && c->state == CONN_OPEN &&
-        (c->raw_at < c->raw_left.len || gnutls_record_check_pending(c->tls)))
+    if (c->state == CONN_OPEN && may_read(c) && holds_input(c))
         read_some(c);
 }
 

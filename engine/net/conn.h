@@ -50,6 +50,11 @@ MUST_CHECK enum err conn_connect(struct conn *c, const struct ip *to, uint16_t p
  * there. */
 bool conn_source_for(const struct ip *to, uint16_t port, struct ip *source);
 void conn_set_output(struct conn *c, struct outq *out); /* borrowed until replaced or closed */
+/*
+ * Reads nothing while this much output waits, so that a peer who asks and never reads costs no memory.  For
+ * servers: a client must go on reading while it writes (RFC 2920 §3.1).  0, the preset: no limit.
+ */
+void conn_set_output_max(struct conn *c, size_t bytes);
 
 /* Handshakes on the session, which is theirs now (tls_session_end when closed).  Output that waits is sent in
  * clear first. */

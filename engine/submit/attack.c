@@ -51,7 +51,7 @@ void attack_report(struct submission *c, const char *what, const char *detail)
 /* A client that will have no TLS with us (our certificate, its version), or that went away, means no harm. */
 static bool is_harmless(const char *why)
 {
-    return strncmp(why, "TLS alert", 9) == 0 ||
+    return strncmp(why, "TLS alert", 9) == 0 || strcmp(why, HANDSHAKE_TOO_SLOW) == 0 ||
            strstr(why, gnutls_strerror(GNUTLS_E_PREMATURE_TERMINATION)) ||
            strstr(why, gnutls_strerror(GNUTLS_E_PULL_ERROR));
 }

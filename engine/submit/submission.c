@@ -9,7 +9,8 @@
 #include "engine/dkim/dkim.h"
 #include "engine/submit/reports.h"
 
-#define HANDSHAKE_LIMIT_MS 60000
+#define HANDSHAKE_LIMIT_MS 60000 /* or submission.command_timeout, where that is less */
+#define OUTPUT_MAX         (64 * 1024)
 
 static const struct conn_events conn_events;
 static const struct smtp_server_events server_events;
@@ -58,7 +59,7 @@ static void pass_on(struct submission *c)
         return;
     conn_flush(c->conn);
     if (!c->dead)
-        conn_set_deadline(c->conn, smtp_server_deadline_ms(c->server));
+        conn_set_deadline(c->conn, c->handshake_until_ms ?: smtp_server_deadline_ms(c->server));
 }
 
 void submission_leave(struct submission *c)
@@ -125,7 +126,10 @@ static void start_tls(struct submission *c)
 {
     struct tls_server *tls = listener_tls(c->listener);
 
-    conn_set_deadline(c->conn, worker_now_ms(c->submit->w) + HANDSHAKE_LIMIT_MS);
+    uint32_t limit_ms = MIN_OF(listener_rules(c->listener)->command_timeout_ms, (uint32_t)HANDSHAKE_LIMIT_MS);
+
+    c->handshake_until_ms =
+        worker_now_ms(c->submit->w) + limit_ms; /* for the whole, whatever comes meanwhile */
     conn_start_tls(c->conn, tls_server_session(tls));
     tls_server_unref(tls);
 }
@@ -191,6 +195,7 @@ void submission_open(struct submit *s, struct listener *l, int fd, const struct 
     submission_enter(c);
     c->server = smtp_server_create(&config, worker_now_ms(w));
     conn_set_output(c->conn, smtp_server_output(c->server));
+    conn_set_output_max(c->conn, OUTPUT_MAX);
     if (listener_rules(l)->implicit_tls) {
         start_tls(c);
     } else {
@@ -229,6 +234,7 @@ static void on_handshake(void *arg, enum err e, const char *why)
     struct submission *c = arg;
 
     submission_enter(c);
+    c->handshake_until_ms = 0;
     if (e == OK && !client_certificate_admits(c, &why)) {
         gnutls_alert_send(conn_tls(c->conn), GNUTLS_AL_FATAL, GNUTLS_A_BAD_CERTIFICATE);
         e = ERR_DENIED;
@@ -274,11 +280,13 @@ static void on_deadline(void *arg)
     struct submission *c = arg;
 
     submission_enter(c);
-    if (conn_tls(c->conn) == NULL || !listener_rules(c->listener)->implicit_tls ||
-        smtp_server_deadline_ms(c->server))
+    if (c->handshake_until_ms) { /* nothing can be said in the middle of it */
+        COUNT(c->submit->w, tls_in_failures);
+        attack_report_handshake(c, HANDSHAKE_TOO_SLOW);
+        submission_close(c);
+    } else {
         smtp_server_on_deadline(c->server, worker_now_ms(c->submit->w));
-    else
-        submission_close(c); /* the handshake took too long */
+    }
     submission_leave(c);
 }
 

@@ -39,6 +39,7 @@ struct submission {
     char *account_key;                   /* owned: "account:NAME" once its connection is counted, or NULL */
     struct accounts *accounts;           /* counted: what find_account last borrowed from */
     struct tls_peer tls_peer;            /* the client's certificate, if it was asked for and shown */
+    uint64_t handshake_until_ms;         /* 0: none is under way */
     unsigned depth;
     bool dead, finishing, counted;
     struct password_work *work;     /* under way, or NULL */
@@ -67,6 +68,8 @@ bool client_certificate_is_known(struct submission *c);
 const struct account *client_certificate_account(struct submission *c, const char *user);
 /* After the handshake: reads the certificate; false where one is required and this one is not good enough. */
 bool client_certificate_admits(struct submission *c, const char **why);
+
+#define HANDSHAKE_TOO_SLOW "TLS handshake: not finished in time"
 
 /* attack.c.  `what` is static; detail may be foreign. */
 void attack_report(struct submission *c, const char *what, const char *detail);

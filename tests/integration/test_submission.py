@@ -505,20 +505,6 @@ def test_a_client_that_is_quicker_than_our_handshake_is_served(inbox):
         tracer.wait()
 
 
-def test_an_early_talker_is_not_served(world):
-    """Whoever sends commands before the greeting is a machine that does not listen."""
-    daemon = world.daemon()
-    with Raw(*daemon.open, greet=False) as raw:
-        raw.send(b"EHLO a.example\r\nMAIL FROM:<a@origin.example>\r\nRCPT TO:<b@inbox.test>\r\nDATA\r\n")
-        codes = []
-        while True:
-            code, _ = raw.reply()
-            codes.append(code)
-            if code in (0, 354, 554) or len(codes) > 6:
-                break
-        assert 354 not in codes[:1]
-
-
 @pytest.mark.parametrize("line", [
     "MAIL FROM:<a@b.example>\0", "MAIL FROM:<a b@c.example>", "MAIL FROM: no brackets", "RCPT TO:<a@b.example>",
     "MAIL FROM:<a@b.example> FOO=BAR", "EHLO", "HELO", "RCPT", "BDAT", "VRFY", "AUTH", "X" * 600])
