@@ -43,7 +43,7 @@ struct attempt {
     struct outcome outcome;
     uint16_t attempts;    /* including this one */
     int64_t at_unix_ms;   /* end of the attempt */
-    uint32_t duration_ms; /* from being taken up to the result */
+    uint32_t duration_ms; /* from being taken up, or the way to a host begun, to the result */
     /* how it travelled */
     enum tls_level tls_wanted, tls_effective;
     enum tls_why tls_why;

@@ -79,7 +79,8 @@ bool view_put_domain(struct request *r, struct browse *b, const char *domain, st
     return true;
 }
 
-enum err view_put_attempts(const char *dir, const struct report_which *which, bool cut, struct buf *out)
+enum err view_put_attempts(const char *dir, const struct report_which *which, bool cut, struct buf *out,
+                           size_t *count)
 {
     struct report_which w = *which;
     struct report_attempts found = {0};
@@ -98,6 +99,8 @@ enum err view_put_attempts(const char *dir, const struct report_which *which, bo
     json_end(out, ']');
     if (cut)
         json_put_bool(out, "attempts_cut", found.cut_short || (w.newest && found.count == w.newest));
+    if (count)
+        *count = found.count;
     report_attempts_fini(&found);
     return OK;
 }

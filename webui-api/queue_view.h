@@ -15,5 +15,7 @@ void view_put_rcpt(struct buf *out, const struct browse_row *row);
 void view_put_totals(struct buf *out, const char *key, const struct browse_totals *t);
 /* Recipients of one domain by state: "queue": {waiting, …}; a reply on failure. */
 bool view_put_domain(struct request *r, struct browse *b, const char *domain, struct buf *out);
-/* "attempts": […], and "attempts_cut" when `cut`; newest `which->newest`, oldest first. */
-enum err view_put_attempts(const char *dir, const struct report_which *which, bool cut, struct buf *out);
+/* "attempts": […], and "attempts_cut" when `cut`; newest `which->newest`, oldest first.  `count` may be NULL.
+ */
+enum err view_put_attempts(const char *dir, const struct report_which *which, bool cut, struct buf *out,
+                           size_t *count);

@@ -125,7 +125,7 @@ void get_queue_message(struct request *r)
         e = put_from_history(r, id);
     if (!e) {
         const struct report_which which = {.message_id = id, .newest = ATTEMPTS_MAX};
-        e = view_put_attempts(view_data_dir(r), &which, true, out);
+        e = view_put_attempts(view_data_dir(r), &which, true, out, NULL);
     }
     if (e == ERR_NOT_FOUND) {
         reply_error(r, 404, "not_found", "neither the queue nor history knows message %s", text);

@@ -97,7 +97,7 @@ void get_audit(struct request *r)
     json_begin(out, NULL, '{');
     if (!e) {
         put_reconciliation(out, &sum);
-        e = view_put_attempts(view_data_dir(r), &doubt, true, out);
+        e = view_put_attempts(view_data_dir(r), &doubt, true, out, NULL);
     }
     if (!e) {
         json_begin(out, "unclean_ends", '[');

@@ -52,6 +52,23 @@ void get_status(struct request *r)
     reply_ok(r, TYPE_JSON);
 }
 
+/* Those of the address that was asked about; before its first, those of its domain. */
+static enum err put_last_attempts(struct request *r, const char *domain, const char *address)
+{
+    struct report_which which = {.domain = domain, .address = address, .newest = EXPLAIN_ATTEMPTS};
+    struct buf *out = &r->reply.body;
+    size_t before = out->len, found = 0;
+    enum err e = view_put_attempts(view_data_dir(r), &which, false, out, &found);
+
+    if (!e && address && !found) {
+        out->len = before;
+        which.address = address = NULL;
+        e = view_put_attempts(view_data_dir(r), &which, false, out, &found);
+    }
+    json_put_text(out, "attempts_of", address ? "address" : "domain");
+    return e;
+}
+
 void get_explain(struct request *r)
 {
     struct buf *out = &r->reply.body;
@@ -69,8 +86,7 @@ void get_explain(struct request *r)
     begin_with(out, facts);
     if (!view_put_domain(r, b, domain, out))
         return;
-    const struct report_which which = {.domain = domain, .newest = EXPLAIN_ATTEMPTS};
-    enum err e = view_put_attempts(view_data_dir(r), &which, false, out);
+    enum err e = put_last_attempts(r, domain, json_string_value(json_object_get(facts, "address")));
     if (e) {
         reply_err(r, e, "the history of this domain");
         return;

@@ -105,10 +105,10 @@ void found_destroy(struct found *f); /* NULL is fine */
 /* dest.c, for discover.c: takes over `security`. */
 void dest_bind(struct dest *dest, const struct policy_match *match, const struct site_host *hosts,
                size_t count, bool implicit_mx, uint32_t ttl_s, struct security *security);
-/* Every job in memory, or those for which `only` says so, gets this outcome. */
+/* Every job in memory, or those for which `only` says so, gets this outcome of an attempt that began then. */
 typedef bool (*job_filter_fn)(const struct job *job, void *arg);
-void dest_settle_all(struct dest *dest, const struct outcome *o, struct link *link, job_filter_fn only,
-                     void *arg);
+void dest_settle_all(struct dest *dest, const struct outcome *o, struct link *link, uint64_t started_ms,
+                     job_filter_fn only, void *arg);
 void dest_return_campaign(struct dest *dest, const char *campaign); /* all of this campaign */
 void dest_return_jobs(struct dest *dest); /* all jobs in memory back to the store, which keeps them on disk */
 void dest_suspend(struct dest *dest, const struct outcome *why); /* and its mail stays on disk meanwhile */
@@ -302,6 +302,7 @@ struct link {
     /* the walk: host by host, address by address */
     enum job_class class;
     bool clear_ok;       /* later_is_due of the job it was opened for */
+    uint64_t opened_ms;  /* the walk began */
     char *domain;        /* owned: the destination it was opened for */
     uint64_t watched[8]; /* serials of destinations whose downgrades were looked at here; direct-mapped */
     /* This failure, and the one remembered, concerns `domain` alone: a downgrade, or a certificate without its name. */

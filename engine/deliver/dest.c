@@ -259,10 +259,9 @@ const struct group *dest_group(struct dest *dest)
 }
 
 static void settle_strand(struct strand *strand, const struct outcome *o, struct link *link,
-                          job_filter_fn only, void *arg)
+                          uint64_t started_ms, job_filter_fn only, void *arg)
 {
     struct dest *dest = strand->all->dest;
-    uint64_t now = worker_now_ms(dest->d->w);
 
     for (int class = 0; class < JOB_CLASSES; class ++) {
         LIST_FOREACH_SAFE (node, &strand->jobs[class]) {
@@ -272,20 +271,20 @@ static void settle_strand(struct strand *strand, const struct outcome *o, struct
             unlink_job(strand, job);
             for (uint32_t i = 0; i < job->rcpt_count; i++) {
                 struct outcome copy = *o;
-                record_attempt(dest, link, job, &job->rcpts[i], &copy, now, false);
+                record_attempt(dest, link, job, &job->rcpts[i], &copy, started_ms, false);
             }
             job_destroy(job);
         }
     }
 }
 
-void dest_settle_all(struct dest *dest, const struct outcome *o, struct link *link, job_filter_fn only,
-                     void *arg)
+void dest_settle_all(struct dest *dest, const struct outcome *o, struct link *link, uint64_t started_ms,
+                     job_filter_fn only, void *arg)
 {
     struct strand *strand;
 
     for (size_t at = 0; (strand = strand_next(&dest->strands, &at));)
-        settle_strand(strand, o, link, only, arg);
+        settle_strand(strand, o, link, started_ms, only, arg);
 }
 
 /* ---- waiting ---- */
@@ -452,7 +451,7 @@ void dest_suspend(struct dest *dest, const struct outcome *o)
 
 static void rest(struct dest *dest, const struct outcome *o)
 {
-    dest_settle_all(dest, o, NULL, NULL, NULL);
+    dest_settle_all(dest, o, NULL, worker_now_ms(dest->d->w), NULL, NULL);
     if (o->kind == OUTCOME_DEFERRED) {
         dest_suspend(dest, o);
     } else {

@@ -94,6 +94,7 @@ struct link *link_open(struct site *s, enum job_class class, const char *domain,
     link->domain = mem_strdup(domain);
     link->clear_ok = clear_ok;
     link->log = s->d->w->log;
+    link->opened_ms = worker_now_ms(s->d->w);
     link->order = host_order(s);
     link->alarm.ring = on_alarm;
     link->walking = s->group->limits.connection_rate.count > 0;

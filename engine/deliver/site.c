@@ -405,7 +405,7 @@ struct deliver_txn *site_take(struct site *s, struct link *link)
         if (link_holds_back(link, dest, &held)) {
             give_turn(link, size_bytes, most);
             struct walk_failure f = {d, link->class, true};
-            dest_settle_all(dest, &held, link, concerns, &f);
+            dest_settle_all(dest, &held, link, worker_now_ms(d->w), concerns, &f);
             dest_kick_soon(dest);
             continue;
         }
@@ -552,7 +552,7 @@ static void settle_one(struct link *link, const struct outcome *o, struct walk_f
 
     if (!dest)
         return;
-    dest_settle_all(dest, o, link, concerns, f);
+    dest_settle_all(dest, o, link, link->opened_ms, concerns, f);
     if (o->kind == OUTCOME_DEFERRED && link->class == CLASS_NORMAL)
         dest_suspend(dest, o);
     dest_kick_soon(dest);
@@ -572,7 +572,7 @@ void site_on_walk_failed(struct site *s, struct link *link, const struct outcome
         return;
     }
     LIST_FOREACH_SAFE (node, &s->dests)
-        dest_settle_all(LIST_ENTRY(node, struct dest, site_node), o, link, concerns, &f);
+        dest_settle_all(LIST_ENTRY(node, struct dest, site_node), o, link, link->opened_ms, concerns, &f);
     /* What is left may go in clear: it is served, or gets a walk of its own, before the site rests. */
     if (o->kind == OUTCOME_DEFERRED && !s->turns.ready && !has_live_link(s, link->class, true) &&
         speaks_for_site(link, o)) {

@@ -183,7 +183,7 @@ class Daemon:
         finally:
             connection.close()
         assert answer.status == 200, f"{method} {path} → {answer.status} {data[:2000]!r}"
-        return json.loads(data) if "json" in answer.getheader("Content-Type", "") else data.decode()
+        return json.loads(data) if answer.getheader("Content-Type", "") == "application/json" else data.decode()
 
     def wait_for_api(self):
         """A daemon that was killed leaves its socket behind: only a connection shows that somebody is there."""

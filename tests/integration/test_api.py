@@ -43,7 +43,9 @@ def test_explain(mail):
     assert (e["domain"], e["group"], e["match"], e["address"]) == ("p.test", "slow", "exact", "a0@p.test")
     assert e["hosts"][0]["host"] == "mx.p.test" and e["hosts"][0]["addresses"]
     assert e["queue"]["waiting"] == 3
-    assert len(e["attempts"]) == 3 and {a["outcome"] for a in e["attempts"]} == {"deferred"}
+    assert [(a["address"], a["outcome"]) for a in e["attempts"]] == [("a0@p.test", "deferred")] and e["attempts_of"] == "address"
+    e = get(mail, f"{V1}/explain/p.test")
+    assert len(e["attempts"]) == 3 and {a["outcome"] for a in e["attempts"]} == {"deferred"} and e["attempts_of"] == "domain"
     refused(mail, "GET", f"{V1}/explain/a%40b%40..", says="neither")
     refused(mail, "GET", f"{V1}/explain/", 404, "not_found")
 

@@ -1,15 +1,17 @@
 """What operators do: rules that change while mail flows, reloads, restarts, drains, and starts that must be refused."""
 
+import json
 import os
 import shutil
 import signal
 import sqlite3
 import subprocess
+import threading
 import time
 
 import pytest
 
-from harness import BUILD, HOURLY, PATIENCE, SENDER, Raw, compose, group, no_check, wait_until
+from harness import BUILD, HOURLY, MX_PORT, PATIENCE, SENDER, Raw, compose, group, no_check, wait_until
 from world import servers
 
 try:
@@ -37,6 +39,37 @@ def test_a_new_policy_applies_to_running_workers_at_once(world):
     daemon.send("b@p.test")
     world.got(2)
     assert [d.tls == "clear" for d in world.seen.deliveries] == [True, False]
+
+
+def test_rules_change_while_mail_flows_and_each_attempt_names_those_it_followed(world):
+    world.receiver("p", "p.test")
+    daemon = world.daemon(group("p", ["p.test"], starttls="off"))
+    done, sent = threading.Event(), []
+
+    def submit():
+        with daemon.client() as client:
+            while not done.is_set():
+                to = f"r{len(sent)}@p.test"
+                client.sendmail(SENDER, [to], compose([to])[1])
+                sent.append(to)
+
+    thread = threading.Thread(target=submit)
+    thread.start()
+    try:
+        for change in (lambda: None, lambda: daemon.apply([group("p", ["p.test"], starttls="require")]),
+                       lambda: daemon.hayauma("policy", "rollback", "1")):
+            change()
+            enough = len(sent) + 20
+            wait_until(lambda: len(world.seen.deliveries) >= enough, 20, "mail by these rules")
+    finally:
+        done.set()
+        thread.join()
+    world.got(len(sent))
+    attempts = wait_until(lambda: (rows := [json.loads(row) for row in daemon.api(
+        "/api/v1/log/follow", limit=10000).splitlines()]) and len(rows) == len(sent) and rows, 10, "a record of each")
+    followed = {(a["policy"], a["tls_wanted"], a["tls_version"] is None, a["outcome"]) for a in attempts}
+    assert followed == {(1, "off", True, "delivered"), (2, "require", False, "delivered"), (3, "off", True, "delivered")}
+    assert sum(a["tls_version"] is None for a in attempts) == sum(d.tls == "clear" for d in world.seen.deliveries)
 
 
 def test_a_policy_with_errors_is_refused_with_all_of_them_and_changes_nothing(world):
@@ -72,6 +105,26 @@ def test_explain_tells_group_rule_and_hosts(world):
     text = daemon.hayauma("explain", "someone@p.test")
     for word in ("careful", "require", "mx.p.test", here):
         assert word in text, text
+    daemon.send("other@p.test")
+    world.got(1)
+    wait_until(lambda: "No attempt for this address is on record" in daemon.hayauma("explain", "someone@p.test"), 5, "the other's attempt")
+    daemon.send("someone@p.test", "third@p.test")
+    world.got(3)
+    wait_until(lambda: [a["address"] for a in daemon.json("explain", "someone@p.test")["attempts"]] == ["someone@p.test"], 5, "its own")
+    text = daemon.hayauma("queue", "show", daemon.json("explain", "someone@p.test")["attempts"][0]["message"])
+    assert "has left the queue" in text and "recipient" not in text.partition("Attempts:")[0], "how many it had is not known any more"
+
+
+def test_explain_says_what_the_answers_of_dns_mean_for_mail(world):
+    here = world.receiver("p")
+    world.dns.mx("null.test", "0 .").a("bare.test", here).mx("dots.test", "0 .", "10 .")
+    world.dns.cname("ring.test", "ring2.test").cname("ring2.test", "ring.test").fail("ill.test", "MX", "SERVFAIL")
+    daemon = world.daemon(group("hub", ["hub.test"], route={"smarthost": [f"{here}:{MX_PORT}"]}))
+    for domain, says in (("hub.test", "not asked for: the route names the hosts"), ("null.test", "bounces (5.1.10)"),
+                         ("none.test", "bounces (5.1.2)"), ("ring.test", "bounces (5.4.4)"),
+                         ("ill.test", "waits (4.4.3)"), ("bare.test", "the addresses of the domain itself"), ("dots.test", "bounces (5.4.4)")):
+        (line,) = [line for line in daemon.hayauma("explain", domain).splitlines() if line.startswith("MX ")]
+        assert says in line and "DNSSEC" not in line, line
 
 
 @pytest.mark.parametrize("how, selector", [("--recipient", "a@p.test"), ("--domain", "p.test"), ("--campaign", "c1"), ("--group", "p")])

@@ -100,8 +100,7 @@ def expected(level, receiver):
     return "clear" if level == "on-now" else "4.7.5"
 
 
-CELLS = [c for c in itertools.product(LEVELS, RECEIVERS)
-         if c != ("on-now", "refused_421")]  # 421 says "closing": whether clear text follows at once is the engine's choice
+CELLS = list(itertools.product(LEVELS, RECEIVERS))
 
 
 def recorded(level, receiver):
@@ -240,6 +239,25 @@ def test_later_goes_clear_only_on_a_later_attempt_and_never_before_five_minutes(
     daemon.send("a@b.test")
     wait_until(lambda: world.seen.commands["broken"]["STARTTLS"] >= 3, 20, "three attempts")
     assert not world.seen.deliveries
+
+
+def test_later_saves_what_failed_in_tls_on_the_next_attempt_and_nothing_else(world):
+    """All of the handshake's failures go in clear then; a host that closes with 421 has said nothing about TLS."""
+    broken = ["garbage", "closes", "silent", "alert", "extra", "tls10", "tls11", "anonymous", "accepted_250"]
+    for kind in [*broken, "refused_421"]:
+        world.receiver(kind, f"{kind.replace('_', '-')}.test", **RECEIVERS[kind])
+    daemon = world.daemon(
+        group("default", starttls="on", clear_after_tls_failure="later", timeouts={"ehlo": f"{int(PATIENCE)}s"},
+              retry={"schedule": ["1s"], "jitter": "0%", "lifetime": "1d"}), delivery={"clear_fallback_after": "100ms"})
+    daemon.send(*[f"a@{kind.replace('_', '-')}.test" for kind in [*broken, "refused_421"]])
+    world.got(len(broken), 20)
+    closing = wait_until(lambda: [r for r in daemon.queued() if r["attempts"] >= 3], 20, "a third attempt")
+    assert [r["recipient"] for r in closing] == ["a@refused-421.test"]
+    assert world.seen.commands["refused_421"]["MAIL"] == 0
+    for kind in broken:
+        first, second = daemon.json("explain", f"{kind.replace('_', '-')}.test")["attempts"]
+        assert (first["outcome"], first["enhanced"], first["fallback"]) == ("deferred", "4.7.5", False), first
+        assert (second["outcome"], second["tls_version"], second["fallback"]) == ("delivered", None, True), second
 
 
 def test_a_tls_session_is_resumed_on_the_next_connection(world):

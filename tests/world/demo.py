@@ -40,7 +40,7 @@ class Domain:
 # The receivers by name: a personality, or one of the real servers.
 DOMAINS = [
     Domain("docomo.example", "off", "modern", 3000, "clear", "offers STARTTLS, but the rule is off"),
-    Domain("ezweb.example", "off", "plain", 1200, "clear", "knows no STARTTLS"),
+    Domain("ezweb.example", "on", "plain", 1200, "clear", "knows no STARTTLS"),
     Domain("gmail.test", "on", "modern", 5000, "tls", "TLS 1.3, good certificate"),
     Domain("yahoo.test", "on", "selfsigned", 2400, "tls", "self-signed certificate"),
     Domain("outlook.test", "on", "expired", 1500, "tls", "expired certificate"),

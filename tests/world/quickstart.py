@@ -139,6 +139,8 @@ class Quickstart:
     def report(self):
         self.say("Delivery report, by domain")
         print(self.hayauma("report", "delivery", "--by", "domain").rstrip())
+        notes = self.json("report", "reconcile")["totals"]["accepted"] - self.totals()["accepted"]
+        print(f"(with {notes:,} delivery status notifications, which tell the sender what bounced)")
         self.say("TLS report, by domain")
         print(self.hayauma("report", "tls", "--by", "domain").rstrip())
         self.say("Who waits, and why: `require` forbids clear text")
@@ -185,13 +187,13 @@ class Quickstart:
                 self.problems.append(f"{name}: {values}")
             return "=" if same else "≠"
 
-        print(f"  accepted by SMTP 250    {len(self.accepted):6,}  {check('accepted', len(self.accepted), t['accepted'])}  "
+        print(f"  accepted by SMTP 250     {len(self.accepted):6,}  {check('accepted', len(self.accepted), t['accepted'])}  "
               f"{t['accepted']:6,} in the daemon's report")
-        print(f"  delivered, say receivers{sum(arrived.values()):6,}  {check('delivered', sum(arrived.values()), t['delivered'])}  "
+        print(f"  delivered, say receivers {sum(arrived.values()):6,}  {check('delivered', sum(arrived.values()), t['delivered'])}  "
               f"{t['delivered']:6,} in the daemon's report  (scripted {len(rows):,}, Postfix and Exim {len(boxes):,})")
-        print(f"  bounced, say the DSNs   {len(bounces):6,}  {check('bounced', len(bounces), t['bounced'])}  "
+        print(f"  bounced, say the DSNs    {len(bounces):6,}  {check('bounced', len(bounces), t['bounced'])}  "
               f"{t['bounced']:6,} in the daemon's report")
-        print(f"  waiting                 {wanted['waits']:6,}  {check('waiting', wanted['waits'], t['waiting'])}  "
+        print(f"  waiting                  {wanted['waits']:6,}  {check('waiting', wanted['waits'], t['waiting'])}  "
               f"{t['waiting']:6,} in the daemon's report")
         total = t["delivered"] + t["bounced"] + t["waiting"] + t.get("cancelled", 0) + t.get("expired", 0)
         print(f"  accepted {t['accepted']:,} = delivered {t['delivered']:,} + bounced {t['bounced']:,} + waiting {t['waiting']:,}"

@@ -129,6 +129,42 @@ static void put_host_remarks(struct buf *out, const struct cli *cli, const json_
     }
 }
 
+/* What DNS says of the domain, and what that means for its mail. */
+static void put_mx(struct buf *out, const struct cli *cli, const json_t *e)
+{
+    static const struct {
+        const char *status, *means;
+    } rows[] = {
+        {"ok", ""},
+        {"implicit", ": none, so mail goes to the addresses of the domain itself"},
+        {"null-mx", ": it takes no mail; what is sent there bounces (5.1.10)"},
+        {"nxdomain", ": there is no such domain; mail bounces (5.1.2)"},
+        {"nodata", ": there is no host for its mail, which bounces (5.4.4)"},
+        {"bad-name", ": there is no host for its mail, which bounces (5.4.4)"},
+        {"cname-loop", ": its names lead in a circle; mail bounces (5.4.4)"},
+        {"servfail", ": DNS is in trouble; mail waits (4.4.3)"},
+        {"timeout", ": DNS does not answer; mail waits (4.4.3)"},
+    };
+    const char *status = field_text(e, "mx_status");
+
+    put_label(out, cli, "MX");
+    if (strcmp(field_text(e, "route"), "smarthost") == 0) {
+        buf_puts(out, "not asked for: the route names the hosts\n");
+        return;
+    }
+    format_safe(out, bytes_of(status));
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
+        if (strcmp(status, rows[i].status) == 0)
+            buf_puts(out, rows[i].means);
+    if (field_count(e, "mx_ttl")) {
+        buf_puts(out, ", known for another ");
+        format_span(out, field_int(e, "mx_ttl"));
+    }
+    if (json_is_true(json_object_get(e, "mx_secure")))
+        buf_puts(out, ", signed with DNSSEC");
+    buf_putc(out, '\n');
+}
+
 static void put_hosts(struct buf *out, const struct cli *cli, const json_t *e)
 {
     static const struct column columns[] = {{"HOST", COLUMN_LEFT},  {"PREFERENCE", COLUMN_RIGHT},
@@ -139,15 +175,7 @@ static void put_hosts(struct buf *out, const struct cli *cli, const json_t *e)
     struct table t;
     size_t i, k;
 
-    put_label(out, cli, "MX");
-    format_safe(out, bytes_of(field_text(e, "mx_status")));
-    if (field_count(e, "mx_ttl")) {
-        buf_puts(out, ", known for another ");
-        format_span(out, field_int(e, "mx_ttl"));
-    }
-    if (json_is_true(json_object_get(e, "mx_secure")))
-        buf_puts(out, ", signed with DNSSEC");
-    buf_putc(out, '\n');
+    put_mx(out, cli, e);
     put_mta_sts(out, cli, json_object_get(e, "mta_sts"));
     if (!json_array_size(hosts))
         return;
@@ -335,7 +363,9 @@ int cmd_explain(struct cli *cli)
     put_queue(&out, cli, e);
     put_settings(&out, cli, e);
     if (json_array_size(json_object_get(e, "attempts"))) {
-        buf_puts(&out, "\nLast attempts:\n");
+        bool of_others = field_known(e, "address") && strcmp(field_text(e, "attempts_of"), "address") != 0;
+        buf_puts(&out, of_others ? "\nNo attempt for this address is on record; the last for its domain:\n"
+                                 : "\nLast attempts:\n");
         attempt_table(&out, cli, json_object_get(e, "attempts"));
     }
     return cli_write(buf_bytes(&out));

@@ -44,8 +44,10 @@ static void put_envelope(struct buf *out, const struct cli *cli, const json_t *m
     if (field_known(m, "size")) {
         put_label(out, cli, "size");
         format_size(out, field_count(m, "size"));
-        buf_puts(out, ", ");
-        put_plural(out, field_count(m, "recipients_total"), "recipient", "recipients");
+        if (field_known(m, "recipients_total")) {
+            buf_puts(out, ", ");
+            put_plural(out, field_count(m, "recipients_total"), "recipient", "recipients");
+        }
         json_array_foreach(json_object_get(m, "flags"), i, flag)
         {
             buf_puts(out, ", ");
