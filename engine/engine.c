@@ -330,6 +330,7 @@ void engine_destroy(struct engine *e)
     mem_free(e->beats_seen);
     mem_free(e->beats_missed);
     mem_free(e->policy_file_text);
+    mem_free(e->includes_seen);
     free_confs(e);
     pthread_mutex_destroy(&e->lock);
     mem_free(e);

@@ -201,6 +201,7 @@ enum err engine_policy_apply(struct engine *e, struct bytes text, const char *au
             if (e->workers[i]->thread)
                 worker_call(e->workers[i], take_policy, p);
         policy_unref(old);
+        engine_includes_remember(e);
         log_info(NULL, "policy.applied", LOG_INT("version", *version), LOG_STR("author", author),
                  LOG_STR("comment", comment ? comment : ""));
     }
@@ -229,7 +230,7 @@ static enum err read_file(const char *path, struct buf *out, char **why)
     return OK;
 }
 
-static char *join_errors(const struct yaml_errors *errors, const char *intro)
+char *engine_policy_complaint(const struct yaml_errors *errors, const char *intro)
 {
     struct buf text = {0};
 
@@ -255,7 +256,7 @@ static enum err compile(struct engine *e, const char *name, struct bytes text, u
                 log_error(NULL, "policy.file", LOG_STR("text", errors.items[i].text));
 
     if (err)
-        *why = join_errors(&errors, intro);
+        *why = engine_policy_complaint(&errors, intro);
     for (size_t i = 0; i < errors.count; i++)
         if (errors.items[i].is_notice)
             log_warn(NULL, "policy.notice", LOG_STR("text", errors.items[i].text));
@@ -272,7 +273,7 @@ static enum err begin_with(struct engine *e, const char *name, struct bytes text
     enum err err = engine_policy_complete(e, text, &whole, &errors);
 
     if (err)
-        *why = join_errors(&errors, "the policy file has errors:");
+        *why = engine_policy_complaint(&errors, "the policy file has errors:");
     else
         err = compile(e, name, buf_bytes(&whole), 1, false, "the policy file has errors:", why);
     if (!err)
@@ -311,8 +312,10 @@ enum err engine_load_policy(struct engine *e, char **why)
             *why = text_format("cannot read the stored policy: %s", err_text(err));
         }
     }
-    if (!err)
+    if (!err) {
         sources_check(e->shared.sources, e->policy);
+        engine_includes_remember(e);
+    }
     mem_free(text);
     browse_close(b);
     arena_fini(&arena);
@@ -320,7 +323,8 @@ enum err engine_load_policy(struct engine *e, char **why)
     return err;
 }
 
-/* SIGHUP: an edited file is a new version; an untouched one undoes nothing that was applied since. */
+/* SIGHUP: an edited file is a new version; an untouched one undoes nothing that was applied since.  So it is
+ * with the files that it includes. */
 enum err engine_reload_policy_file(struct engine *e, struct buf *notes)
 {
     const struct conf *conf = engine_conf(e);
@@ -330,22 +334,24 @@ enum err engine_reload_policy_file(struct engine *e, struct buf *notes)
     char *why = NULL;
 
     if (!conf->policy_file)
-        return OK;
+        return engine_includes_reload(e, notes);
     enum err err = read_file(conf->policy_file, &file, &why);
     if (err) {
         buf_puts(notes, why);
     } else if (!e->policy_file_text || strcmp(e->policy_file_text, buf_str(&file)) != 0) {
         err = engine_policy_apply(e, buf_bytes(&file), "SIGHUP", conf->policy_file, 0, &version, &errors);
         if (err) {
-            why = errors.errors
-                      ? join_errors(&errors, "the policy file has errors, the policy stays as it was:")
-                      : text_format("the policy could not be stored: %s", err_text(err));
+            why = errors.errors ? engine_policy_complaint(
+                                      &errors, "the policy file has errors, the policy stays as it was:")
+                                : text_format("the policy could not be stored: %s", err_text(err));
             buf_puts(notes, why);
         } else {
             mem_free(e->policy_file_text);
             e->policy_file_text = mem_strdup(buf_str(&file));
             buf_putf(notes, "policy version %llu applied; ", (unsigned long long)version);
         }
+    } else {
+        err = engine_includes_reload(e, notes);
     }
     mem_free(why);
     yaml_errors_fini(&errors);

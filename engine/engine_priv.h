@@ -26,11 +26,13 @@ struct engine {
     struct worker **workers;
     struct inbox **inboxes; /* of the workers, for the store */
     unsigned worker_count;
-    pthread_mutex_t lock;                   /* of policy and of changes to it */
-    struct policy *policy;                  /* counted */
-    struct shadow *shadow;                  /* counted; NULL: no shadow rules; under the same lock */
-    uint64_t shadow_version;                /* the last that was given out */
-    char *policy_file_text;                 /* what policy_file held when it was last applied or first seen */
+    pthread_mutex_t lock;    /* of policy and of changes to it */
+    struct policy *policy;   /* counted */
+    struct shadow *shadow;   /* counted; NULL: no shadow rules; under the same lock */
+    uint64_t shadow_version; /* the last that was given out */
+    char *policy_file_text;  /* what policy_file held when it was last applied or first seen */
+    char *includes_seen;     /* what the files that the policy includes held then: engine_include.c; under the
+                                lock */
     struct certificate_watch *certificates; /* owned; main's thread: engine_certificates.c */
     int64_t started_unix;
     _Atomic(bool) draining;
@@ -47,6 +49,13 @@ struct engine_wait {
 void engine_wait_begin(struct engine_wait *wait, struct store_request *req);
 void engine_wait_end(struct engine_wait *wait);
 
+/* `intro`, and a line for each error. */
+char *engine_policy_complaint(const struct yaml_errors *errors, const char *intro);
+/* ---- engine_include.c ---- */
+/* Under the lock, when a policy has come into force: an edit of its included files is one from here on. */
+void engine_includes_remember(struct engine *e);
+/* SIGHUP: an included file that was edited since makes a new version of what is in force.  `notes` tells. */
+enum err engine_includes_reload(struct engine *e, struct buf *notes);
 enum err engine_load_policy(struct engine *e,
                             char **why); /* at start: the newest version, or makes version 1 */
 /* ---- engine_campaigns.c ---- */
@@ -66,7 +75,8 @@ void engine_dnssec_metrics(struct engine *e, struct buf *out);
 
 /* ---- engine_shaping.c ---- */
 void engine_watch_shaping(struct engine *e); /* once a second, main's thread */
-json_t *engine_shaping_json(struct engine *e, json_t *groups); /* for status: sums; each group's own go into `groups` */
+json_t *engine_shaping_json(struct engine *e,
+                            json_t *groups); /* for status: sums; each group's own go into `groups` */
 
 /* ---- engine_shadow.c ---- */
 json_t *engine_shadow_json(struct engine *e); /* for status: null without shadow rules */

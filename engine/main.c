@@ -28,7 +28,8 @@ static const char usage[] =
     "  --reference   prints the reference of the configuration as Markdown\n"
     "  --schema      prints a JSON Schema of the configuration\n"
     "  --version     prints versions of the program and its libraries\n"
-    "SIGHUP reloads configuration, certificates and policy file; SIGTERM drains and ends.\n";
+    "SIGHUP reloads configuration, certificates, policy file and what it includes; SIGTERM drains and "
+    "ends.\n";
 
 static void print_version(void)
 {

@@ -235,9 +235,11 @@ bool shaped_take_connection(struct shaped *s, const void *who, uint64_t now_ms)
     bool taken = !s->cap || (s->links < s->cap && !is_kept_for_another(s, who, now_ms));
     if (taken) {
         s->links++;
+        s->opened++;
         if (s->wanted_by == who)
             s->wanted_by = NULL;
     } else if (!is_kept_for_another(s, who, now_ms)) {
+        s->yielded &= s->wanted_by == who;
         s->wanted_by = who;
         s->wanted_until_ms = now_ms + WANTED_MS;
     }
@@ -277,6 +279,31 @@ bool shaped_is_wanted(struct shaped *s, const void *but, uint64_t now_ms)
     bool wanted = s->cap && is_kept_for_another(s, but, now_ms);
     pthread_mutex_unlock(&s->lock);
     return wanted;
+}
+
+bool shaped_yield(struct shaped *s, const void *but, uint64_t now_ms)
+{
+    if (!begin_look(s, now_ms))
+        return false;
+    bool yield = s->cap && is_kept_for_another(s, but, now_ms) && !s->yielded;
+    s->yielded |= yield;
+    pthread_mutex_unlock(&s->lock);
+    return yield;
+}
+
+void shaped_session_stands(struct shaped *s)
+{
+    atomic_fetch_add_explicit(&s->sessions, 1, memory_order_relaxed);
+}
+
+void shaped_session_ended(struct shaped *s)
+{
+    atomic_fetch_sub_explicit(&s->sessions, 1, memory_order_relaxed);
+}
+
+bool shaped_has_sessions(const struct shaped *s)
+{
+    return atomic_load_explicit(&s->sessions, memory_order_relaxed) > 0;
 }
 
 static uint32_t pace_left_ms(const struct shaped *s, uint64_t now_ms)

@@ -61,7 +61,11 @@ bool shaped_apply(struct shaped *s, const struct reply_rule *rule, const struct 
  */
 bool shaped_slow_reply(struct shaped *s, const struct group_adaptive *a, uint32_t seen,
                        const struct shaped_load *load, const struct outcome *why, uint64_t now_ms);
-/* A connection came to nothing while others stand: no more than those. */
+/*
+ * A connection came to nothing while others stand, here or at another worker: no more than those.  When a
+ * `storm_share` of those that were opened within `storm_window` came to nothing, two at least, that is a
+ * storm: a step back as well.
+ */
 bool shaped_refused(struct shaped *s, const struct group_adaptive *a, const struct shaped_load *load,
                     const struct outcome *why, uint64_t now_ms);
 /*
@@ -88,6 +92,13 @@ void shaped_give_connection(struct shaped *s);
 bool shaped_is_capped(struct shaped *s, uint64_t now_ms);                  /* connections are limited */
 bool shaped_has_too_many(struct shaped *s, uint64_t now_ms);               /* more than are allowed now */
 bool shaped_is_wanted(struct shaped *s, const void *but, uint64_t now_ms); /* somebody else waits for one */
+/* Shall `but`, who has work for ever, end one of its connections for somebody who waits?  One asker has one.
+ */
+bool shaped_yield(struct shaped *s, const void *but, uint64_t now_ms);
+/* Sessions that stand, over all workers: the hosts take mail, if not more connections. */
+void shaped_session_stands(struct shaped *s);
+void shaped_session_ended(struct shaped *s);
+bool shaped_has_sessions(const struct shaped *s);
 /* 0: send one message; else how many milliseconds to wait first. */
 uint32_t shaped_take_message(struct shaped *s, uint64_t now_ms);
 uint32_t shaped_message_wait(struct shaped *s, uint64_t now_ms); /* the same, and takes nothing */

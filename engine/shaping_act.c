@@ -12,6 +12,7 @@
 
 #define SAME_STORM_MS 5000 /* refusals of so long are one: they make one step */
 #define RENEW_MS      1000
+#define REFUSALS_MIN  2 /* a single connection that came to nothing is no storm */
 
 /* One event as it is about to be, and who asks for it. */
 struct imposition {
@@ -233,6 +234,21 @@ bool shaped_slow_reply(struct shaped *s, const struct group_adaptive *a, uint32_
     return news;
 }
 
+/* With what was being opened when the first of them came to nothing. */
+static bool is_storm_of_refusals(struct shaped *s, const struct group_adaptive *a, uint64_t now_ms)
+{
+    if (!s->refusals_since_ms || s->refusals_since_ms + a->storm_window_s * UINT64_C(1000) < now_ms) {
+        uint32_t stand = MIN_OF((uint32_t)atomic_load(&s->sessions), s->links);
+        s->refusals_since_ms = now_ms;
+        s->refusals = 0;
+        s->refusals_base = s->cap ? MIN_OF(s->cap, s->links) : s->links;
+        s->opened_before = s->opened - MAX_OF(s->links - stand, 1U);
+    }
+    s->refusals++;
+    return s->refusals >= REFUSALS_MIN && now_ms >= s->stepped_ms + SAME_STORM_MS &&
+           s->refusals * UINT64_C(100) >= (uint64_t)(s->opened - s->opened_before) * a->storm_share;
+}
+
 bool shaped_refused(struct shaped *s, const struct group_adaptive *a, const struct shaped_load *load,
                     const struct outcome *why, uint64_t now_ms)
 {
@@ -240,7 +256,13 @@ bool shaped_refused(struct shaped *s, const struct group_adaptive *a, const stru
     const struct steps steps = steps_of(a);
 
     lock(s, now_ms);
-    uint32_t others = s->links > 0 ? s->links - 1 : 0, most = MAX_OF(others, a->min_connections);
+    uint32_t most = s->links > 0 ? s->links - 1 : 0;
+    if (is_storm_of_refusals(s, a, now_ms)) {
+        most = MIN_OF(most, s->refusals_base * steps.keep / 100);
+        s->stepped_ms = now_ms;
+        s->refusals_since_ms = 0;
+    }
+    most = MAX_OF(most, a->min_connections);
     bool news = !s->cap || most < s->cap;
     if (news)
         set_step(&i, SHAPED_FEWER, &steps, most, s->links);
@@ -295,7 +317,7 @@ size_t shaped_clear(struct shaped *s, bool adaptive_only, const char *why)
             shaped_note_end(s, (enum shaped_what)what, why);
             ended++;
         }
-    s->storm_since_ms = 0;
+    s->storm_since_ms = s->refusals_since_ms = 0;
     shaped_recount(s);
     pthread_mutex_unlock(&s->lock);
     shaped_drop_if_unused(s); /* it has a user: the caller */

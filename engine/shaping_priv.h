@@ -73,8 +73,13 @@ struct shaped {
     uint64_t stepped_ms;          /* last step back */
     uint64_t storm_since_ms;
     uint32_t storm_slow, storm_seen;
+    atomic_uint sessions;             /* that stand */
+    uint64_t refusals_since_ms;       /* a window in which connections came to nothing; 0: none */
+    uint32_t refusals, refusals_base; /* in it; connections at its beginning */
+    uint32_t opened, opened_before; /* connections ever; of these, before those that were being opened then */
     const void *wanted_by;
     uint64_t wanted_until_ms;
+    bool yielded; /* one is about to end for it */
 };
 
 struct shaped_host {

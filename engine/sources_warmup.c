@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "engine/shaping.h"
 #include "engine/sources_priv.h"
+#include "policy/classify.h"
 #include "queue/keep.h"
 
 #define KIND      "warmup"
@@ -289,7 +290,7 @@ void source_give(struct source_use *use, uint32_t n)
 void source_note(struct source_use *use, const struct warmup_ladder *l, const struct outcome *o,
                  uint64_t policy_version)
 {
-    bool refused = warmup_is_refusal(o);
+    bool refused = outcome_refuses_us(o);
 
     pthread_mutex_lock(&use->group->lock);
     const struct warmup_state before = use->warm;

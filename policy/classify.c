@@ -231,6 +231,33 @@ enum outcome_class classify_outcome(const struct outcome *o)
     return classify_reply(o->stage, o->code, o->enhanced, bytes_of(o->text)).class;
 }
 
+bool outcome_refuses_us(const struct outcome *o)
+{
+    if (!o->remote || o->kind == OUTCOME_DELIVERED)
+        return false;
+    if (o->code == 421)
+        return true;
+    switch (classify_outcome(o)) {
+    case CLASS_DELIVERED:
+    case CLASS_MAILBOX_UNKNOWN:
+    case CLASS_MAILBOX_FULL:
+    case CLASS_MAILBOX_DISABLED:
+    case CLASS_DOMAIN_UNKNOWN:
+    case CLASS_GREYLISTED:
+    case CLASS_TOO_MANY_RECIPIENTS:
+    case CLASS_AUTH_REQUIRED:
+    case CLASS_TLS_REQUIRED:
+    case CLASS_TLS_FAILED:
+    case CLASS_MESSAGE_TOO_BIG:
+    case CLASS_CONTENT:
+    case CLASS_LOOP:
+    case CLASS_DNS:
+    case CLASS_EXPIRED:
+    case CLASS_CANCELLED: return false;
+    default: return true;
+    }
+}
+
 static const char *const class_names[CLASS_COUNT_] = {
     [CLASS_DELIVERED] = "delivered",
     [CLASS_MAILBOX_UNKNOWN] = "mailbox-unknown",

@@ -54,4 +54,10 @@ struct classification classify_reply(enum outcome_stage stage, uint16_t code, co
                                      struct bytes text);
 /* The class of any outcome, ours or the peer's. */
 enum outcome_class classify_outcome(const struct outcome *o);
+/*
+ * The receiver refused us, for now or for good: not the mailbox or the message, nor what passes by itself
+ * (greylisting).  421 ends the session, whatever it says.  Warm-up counts these, and of the temporary ones a
+ * storm is made.
+ */
+bool outcome_refuses_us(const struct outcome *o);
 const char *outcome_class_name(enum outcome_class class); /* "mailbox-unknown", "rate-limited", … */

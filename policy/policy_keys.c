@@ -293,18 +293,20 @@ const struct policy_key policy_keys[] = {
      .offset = AT(g.adaptive.mode),
      .preset = "on",
      .words = adaptive_words,
-     .help = "What is done without a rule when the hosts of a domain do not keep up.  `on`: a storm of "
-             "replies that ask to "
-             "slow down (421, and 4yz but for greylisting and what concerns one mailbox or message) is "
-             "answered by a step back: half of "
-             "the connections; "
-             "where only one is left, or a rate is in force, half of the messages a second.  Connections "
-             "that are refused, "
-             "reset or time out while others stand leave no more than those.  What was taken comes back in "
-             "steps.  It "
-             "concerns these hosts alone, not the group; `hayauma shaping list` shows it, `hayauma shaping "
-             "clear` takes "
-             "it back.  A map of the keys below turns it on.  `off`: only rules (see `replies`) slow down."},
+     .help =
+         "What is done without a rule when the hosts of a domain do not keep up.  `on`: a storm of "
+         "replies that ask to "
+         "slow down (421, and 4yz but for greylisting and what concerns one mailbox or message) is "
+         "answered by a step back: half of "
+         "the connections; "
+         "where only one is left, or a rate is in force, half of the messages a second.  A connection "
+         "that is refused, reset or times out while others stand leaves no more than those; when as large "
+         "a share (`storm_share`, and two at least) of those opened within `storm_window` comes to nothing, "
+         "that is a storm, too.  When none stands, and none is to be had, nothing is sent for a while, "
+         "longer each time (`retry.schedule`).  What was taken comes back in steps.  It "
+         "concerns these hosts alone, not the group; `hayauma shaping list` shows it, `hayauma shaping "
+         "clear` takes "
+         "it back.  A map of the keys below turns it on.  `off`: only rules (see `replies`) slow down."},
     {.name = "adaptive.storm_replies",
      .type = KEY_COUNT,
      .offset = AT(g.adaptive.storm_replies),
@@ -319,8 +321,7 @@ const struct policy_key policy_keys[] = {
      .min = 0,
      .max = 100,
      .help = "Share of all replies to mail that they have to be, because a large receiver says so now and "
-             "then of "
-             "single mailboxes."},
+             "then of single mailboxes; of connections, the share that comes to nothing."},
     {.name = "adaptive.storm_window",
      .type = KEY_SECONDS,
      .offset = AT(g.adaptive.storm_window_s),

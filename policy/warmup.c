@@ -1,7 +1,6 @@
 #include "policy/warmup.h"
 
 #include "base/macros.h"
-#include "policy/classify.h"
 
 #define CLOCK_SLACK_MS 1000
 
@@ -133,29 +132,4 @@ enum warmup_event warmup_note(struct warmup_state *s, const struct warmup_ladder
     s->stopped = true;
     step_back(s, l);
     return WARMUP_BACK;
-}
-
-bool warmup_is_refusal(const struct outcome *o)
-{
-    if (!o->remote || o->kind == OUTCOME_DELIVERED)
-        return false;
-    switch (classify_outcome(o)) {
-    case CLASS_DELIVERED:
-    case CLASS_MAILBOX_UNKNOWN:
-    case CLASS_MAILBOX_FULL:
-    case CLASS_MAILBOX_DISABLED:
-    case CLASS_DOMAIN_UNKNOWN:
-    case CLASS_GREYLISTED:
-    case CLASS_TOO_MANY_RECIPIENTS:
-    case CLASS_AUTH_REQUIRED:
-    case CLASS_TLS_REQUIRED:
-    case CLASS_TLS_FAILED:
-    case CLASS_MESSAGE_TOO_BIG:
-    case CLASS_CONTENT:
-    case CLASS_LOOP:
-    case CLASS_DNS:
-    case CLASS_EXPIRED:
-    case CLASS_CANCELLED: return false;
-    default: return true;
-    }
 }

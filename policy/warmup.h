@@ -53,6 +53,3 @@ void warmup_give(struct warmup_state *s, uint32_t n);                 /* they di
 enum warmup_event warmup_note(struct warmup_state *s, const struct warmup_ladder *l, bool refused);
 /* The step's number of recipients. */
 uint32_t warmup_step_size(const struct warmup_state *s, const struct warmup_ladder *l);
-
-/* The receiver refused us, not the mailbox, the message, or what passes by itself (greylisting). */
-bool warmup_is_refusal(const struct outcome *o);

@@ -31,7 +31,7 @@ struct deliver {
     size_t queued;   /* recipients in the jobs of all destinations */
     uint64_t serial; /* of the last destination made */
     bool draining, closed;
-    bool stalled; /* history holds up results: nothing new is sent */
+    bool stalled;                 /* history holds up results: nothing new is sent */
     uint64_t descriptors_said_ms; /* when their want was logged last */
 };
 bool deliver_is_stalled(struct deliver *d);
@@ -53,8 +53,8 @@ struct found;
 /* ---- dest.c: one destination domain ---- */
 struct dest {
     struct deliver *d;
-    char *domain;                  /* owned; its key */
-    struct strands strands;        /* jobs that are not in flight */
+    char *domain;           /* owned; its key */
+    struct strands strands; /* jobs that are not in flight */
     uint32_t queued_jobs[JOB_CLASSES];
     uint32_t queued; /* recipients in jobs */
     uint32_t flying; /* recipients in open transactions */
@@ -73,10 +73,10 @@ struct dest {
     uint64_t bound_until_ms;
     struct dns_query *query;
     struct sts_query *sts_query;
-    struct found *found;     /* what DNS said, while MTA-STS is asked; else NULL */
-    uint64_t sts_changed_ms; /* a recheck brought another policy then */
-    uint64_t serial;         /* unique in this worker */
-    struct tls_dest *tls;    /* what TLS it had: engine/tlswatch.h */
+    struct found *found;       /* what DNS said, while MTA-STS is asked; else NULL */
+    uint64_t sts_changed_ms;   /* a recheck brought another policy then */
+    uint64_t serial;           /* unique in this worker */
+    struct tls_dest *tls;      /* what TLS it had: engine/tlswatch.h */
     bool tls_known, tls_asked; /* the last answer was good; there was one */
 };
 
@@ -140,16 +140,16 @@ struct site {
     struct permit_waiter waiter, global_waiter;
     bool waits_for_permit; /* in one of the queues */
     struct suspension rest;
-    struct site_quiet *quiet;          /* owned; NULL: the group has no quiet hours */
-    struct shaped *shaped;       /* counted: what we imposed on it, over all workers */
-    uint64_t window_since_ms;    /* replies to this worker's mail are counted from here for a while */
-    bool reply_counted;          /* of this transaction: what is said of all its recipients is one reply */
+    struct site_quiet *quiet; /* owned; NULL: the group has no quiet hours */
+    struct shaped *shaped;    /* counted: what we imposed on it, over all workers */
+    uint64_t window_since_ms; /* replies to this worker's mail are counted from here for a while */
+    bool reply_counted;       /* of this transaction: what is said of all its recipients is one reply */
     uint32_t window_replies, window_told; /* all; those that `shaped` heard of */
-    struct pace *messages, *connects;   /* borrowed, as the pools */
-    struct pace_rule rules[PACE_RULES]; /* of messages */
-    bool is_paced;                      /* one of them is a limit */
-    uint64_t paced_until_ms;            /* no message before */
-    uint64_t open_after_ms;             /* no connection before: all hosts, or source addresses, were full */
+    struct pace *messages, *connects;     /* borrowed, as the pools */
+    struct pace_rule rules[PACE_RULES];   /* of messages */
+    bool is_paced;                        /* one of them is a limit */
+    uint64_t paced_until_ms;              /* no message before */
+    uint64_t open_after_ms;  /* no connection before: all hosts, or source addresses, were full */
     uint32_t walkers;        /* links that look for their first connection under a connection_rate */
     const char *bound_by;    /* static: the limit that was met last, until … */
     uint64_t bound_until_ms; /* 0: as long as it waits for a permit */
@@ -161,7 +161,7 @@ struct site {
     uint64_t spent_until_ms; /* nothing may leave from any of them before: warm-up, or rates */
     bool rests_for_source;   /* `rest`: none can be used */
     struct alarm alarm;      /* end of suspension or wait */
-    char *auth_password; /* owned, wiped; read when first needed */
+    char *auth_password;     /* owned, wiped; read when first needed */
 };
 
 /* Takes over what `security` holds. */
@@ -180,7 +180,7 @@ void site_on_alive(struct site *s);
 /* The next transaction for this link, or NULL: none, or not yet. */
 struct deliver_txn *site_take(struct site *s, struct link *link);
 bool site_is_resting(const struct site *s);
-uint64_t site_rest_until_ms(const struct site *s); /* may lie in the past */
+uint64_t site_rest_until_ms(const struct site *s);   /* may lie in the past */
 void site_set_alarm(struct site *s, uint64_t at_ms); /* unless it rings earlier anyhow */
 /* May it use clear_after_tls_failure: later? */
 bool job_clear_ok(const struct deliver *d, const struct job *job);
@@ -251,10 +251,13 @@ int64_t quiet_due(const struct dest *dest, const struct group *group,
 /* ---- replies.c: what replies and refusals impose ---- */
 void replies_init(struct site *s);
 void replies_fini(struct site *s);
-/* Every outcome of a conversation comes here; that of a refused recipient may change.  Seconds to wait for the next attempt; 0: by the schedule. */
+/* Every outcome of a conversation comes here; that of a refused recipient may change.  Seconds to wait for
+ * the next attempt; 0: by the schedule. */
 uint32_t replies_judge(const struct link *link, struct outcome *o);
 /* A host refused before any recipient: only what concerns the site. */
 void replies_on_failed_host(struct link *link, const struct outcome *o);
+/* Do its hosts serve us at another worker, so that a connection that came to nothing is one too many? */
+bool replies_have_sessions(const struct link *link, const struct outcome *o);
 /* A connection came to nothing, while others of the site stand. */
 void replies_on_refused(struct site *s, const struct outcome *o);
 void replies_on_rest(struct site *s, const struct outcome *o); /* s->rest has begun */
@@ -263,8 +266,8 @@ bool replies_may_send(struct site *s); /* false: the alarm is set */
 bool replies_are_too_many(const struct site *s);
 bool replies_want_it_closed(const struct site *s); /* an idle link */
 void replies_on_alarm(struct site *s);
-void replies_rest(struct site *s);  /* it rests: to be woken at the end */
-void replies_clear(struct site *s); /* by hand */
+void replies_rest(struct site *s);       /* it rests: to be woken at the end */
+void replies_clear(struct site *s);      /* by hand */
 void replies_look_again(struct site *s); /* another worker may have imposed something */
 
 /* ---- link.c, link_session.c, link_tls.c: one connection and its way there ---- */
@@ -305,12 +308,13 @@ struct link {
     uint64_t opened_ms;  /* the walk began */
     char *domain;        /* owned: the destination it was opened for */
     uint64_t watched[8]; /* serials of destinations whose downgrades were looked at here; direct-mapped */
-    /* This failure, and the one remembered, concerns `domain` alone: a downgrade, or a certificate without its name. */
+    /* This failure, and the one remembered, concerns `domain` alone: a downgrade, or a certificate without
+     * its name. */
     bool holding, held;
-    bool reached; /* some host of the walk answered */
-    bool only_domain;   /* the certificate was good for that one's name: no other may use it */
-    uint32_t *order;    /* owned: host indexes */
-    size_t host_at;     /* next */
+    bool reached;     /* some host of the walk answered */
+    bool only_domain; /* the certificate was good for that one's name: no other may use it */
+    uint32_t *order;  /* owned: host indexes */
+    size_t host_at;   /* next */
     struct dns_query *query;
     struct dns_address *addresses; /* owned */
     size_t address_count, address_at;
@@ -347,7 +351,7 @@ struct link {
     bool session_pending; /* stands, and is not counted yet: it could still fail before its first MAIL */
     struct travel tls;
     struct list txns;
-    uint32_t messages; /* submitted so far */
+    uint32_t messages;         /* submitted so far */
     uint64_t idle_deadline_ms; /* looked at then, if it is still idle */
     uint64_t turn_since_ms;    /* others who wait for its permit were last looked for */
     bool turn_over;            /* there are some: it ends after what it carries */

@@ -180,7 +180,9 @@ void link_close(struct link *link)
         give_back(link, LIST_ENTRY(node, struct deliver_txn, node));
     drop_session(link);
     alarm_clear(&link->d->clock, &link->alarm);
-    if (!link->ready)
+    if (link->ready)
+        shaped_session_ended(s->shaped);
+    else
         s->opening[link->class]--;
     s->walkers -= link->walking;
     s->link_count--;

@@ -139,7 +139,8 @@ static bool turn_is_over(struct link *link)
     if (link->turn_over || now_ms - link->turn_since_ms < TURN_MS)
         return link->turn_over;
     link->turn_since_ms = now_ms;
-    link->turn_over = permit_yield(s->pool, &s->waiter) || permit_yield(s->global, &s->global_waiter);
+    link->turn_over = permit_yield(s->pool, &s->waiter) || permit_yield(s->global, &s->global_waiter) ||
+                      shaped_yield(s->shaped, s, now_ms);
     return link->turn_over;
 }
 
@@ -246,6 +247,7 @@ static void on_ready(void *arg)
     link_enter(link);
     if (!link->ready) {
         link->ready = true;
+        shaped_session_stands(link->site->shaped);
         link->turn_since_ms = worker_now_ms(link->d->w);
         link->host_down = false;
         failed_host_forget(link->d, link->host->name, link->host->port);
@@ -327,6 +329,7 @@ static void on_over(void *arg, const struct outcome *why)
         o.kind = OUTCOME_DEFERRED; /* the host failed, no recipient was judged */
         if (link->ready) {
             link->ready = false;
+            shaped_session_ended(link->site->shaped);
             link->site->opening[link->class]++;
             list_remove(&link->idle_node);
         }

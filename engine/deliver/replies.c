@@ -68,27 +68,9 @@ void replies_on_failed_host(struct link *link, const struct outcome *o)
         apply(s, rule, o);
 }
 
-/* "Later", but neither for want of patience with strangers nor about one mailbox or message alone. */
 static bool asks_to_slow_down(const struct outcome *o)
 {
-    if (o->kind != OUTCOME_DEFERRED || !o->remote || o->code / 100 != 4)
-        return false;
-    if (o->code == 421)
-        return true;
-    switch (classify_outcome(o)) {
-    case CLASS_MAILBOX_UNKNOWN:
-    case CLASS_MAILBOX_FULL:
-    case CLASS_MAILBOX_DISABLED:
-    case CLASS_DOMAIN_UNKNOWN:
-    case CLASS_GREYLISTED:
-    case CLASS_TOO_MANY_RECIPIENTS:
-    case CLASS_AUTH_REQUIRED:
-    case CLASS_TLS_REQUIRED:
-    case CLASS_TLS_FAILED:
-    case CLASS_MESSAGE_TOO_BIG:
-    case CLASS_CONTENT: return false;
-    default: return true;
-    }
+    return o->kind == OUTCOME_DEFERRED && o->code / 100 == 4 && outcome_refuses_us(o);
 }
 
 /* Without a rule: when most of what a receiver says within a while is "later", we step back. */
@@ -114,6 +96,14 @@ void replies_on_refused(struct site *s, const struct outcome *o)
         (void)shaped_refused(s->shaped, &s->group->adaptive, &load, o, now_ms);
     s->open_after_ms = now_ms + REFUSED_MS;
     site_set_alarm(s, s->open_after_ms);
+}
+
+bool replies_have_sessions(const struct link *link, const struct outcome *o)
+{
+    const struct site *s = link->site;
+
+    return s->group->adaptive.mode == ADAPTIVE_ON && o->stage >= STAGE_CONNECT && o->stage <= STAGE_EHLO &&
+           !(o->remote && o->code >= 500) && !s->rests_for_source && shaped_has_sessions(s->shaped);
 }
 
 void replies_on_rest(struct site *s, const struct outcome *o)

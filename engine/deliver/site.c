@@ -566,8 +566,8 @@ void site_on_walk_failed(struct site *s, struct link *link, const struct outcome
         settle_one(link, o, &f);
         return;
     }
-    if (has_live_link(s, link->class,
-                      link->clear_ok)) { /* others work: the receiver wants no more of us just now */
+    /* Others work, here or at another worker: the receiver wants no more of us just now. */
+    if (has_live_link(s, link->class, link->clear_ok) || replies_have_sessions(link, o)) {
         replies_on_refused(s, o);
         return;
     }

@@ -98,6 +98,42 @@ def test_a_version_holds_what_it_included_whatever_becomes_of_the_file(world, sh
     assert daemon.api("/api/v1/policy")["version"] == 5
 
 
+def test_sighup_picks_up_an_edited_included_file_and_undoes_nothing_else(world, shelf):
+    mine = shelf / "mine.yaml"
+    daemon = world.daemon(policy_include_dir=str(shelf))
+    applied = daemon.folder / "new.yaml"
+    applied.write_text(document(["mine"]))
+    daemon.hayauma("policy", "apply", str(applied))
+    version = lambda: daemon.api("/api/v1/policy")["version"]
+    limit = lambda: daemon.json("status")["groups"]["big"]["connections_limit"]
+    reloads = []
+
+    def reload(ends="reload.done"):
+        reloads.append(ends)
+        daemon.reload()
+        wait_until(lambda: daemon.log().count(f" {ends} ") == reloads.count(ends), what="the end of the reload")
+
+    reload()
+    assert (version(), limit()) == (2, 3), "nothing was edited"
+    good = mine.read_text()
+    mine.write_text(good.replace("connections: 3", "connections: 8"))
+    reload()
+    assert (version(), limit()) == (3, 8)
+    assert daemon.api("/api/v1/policy")["author"] == "SIGHUP"
+    daemon.hayauma("policy", "rollback", "2")
+    reload()
+    assert (version(), limit()) == (4, 3), "what was rolled back stays so"
+    mine.write_text(good.replace("connections: 3", "connections: many"))
+    reload("reload.refused")
+    assert f"{mine}:5:25: expected a whole number" in daemon.log() and (version(), limit()) == (4, 3)
+    mine.unlink()
+    reload("reload.refused")
+    assert f"cannot read {mine}" in daemon.log() and (version(), limit()) == (4, 3)
+    mine.write_text(good.replace("connections: 3", "connections: 9"))
+    reload()
+    assert (version(), limit()) == (5, 9)
+
+
 def test_what_is_wrong_in_an_included_file_is_told_with_its_line(world, shelf):
     path = shelf / "own.yaml"
     path.write_text("groups:\n- name: a\n  match: [a.test]\n  limits: {conections: 1}\n- name: p\n  match: [p.test]\n"

@@ -334,6 +334,83 @@ static void refused_connections_leave_those_that_stand(void **state)
     end(&b, 8, T0 + 200000);
 }
 
+/* Sixteen stand; of those that are opened then, all are refused. */
+static void a_storm_of_refused_connections_halves_and_a_single_one_does_not(void **state)
+{
+    struct bench b = begin();
+
+    assert_int_equal(take_all(b.s, 16, T0), 16);
+    for (int i = 0; i < 16; i++)
+        shaped_session_stands(b.s);
+    assert_int_equal(take_all(b.s, 1, T0 + 20000), 1);
+    assert_true(shaped_refused(b.s, &adaptive, &no_load, &b.why, T0 + 20000));
+    shaped_give_connection(b.s);
+    json_t *list = events(&b, T0 + 20000);
+    assert_int_equal(number_of(list, 0, "value"), 16);
+    json_decref(list);
+    for (int i = 0; i < 2; i++) { /* two ended meanwhile */
+        shaped_session_ended(b.s);
+        shaped_give_connection(b.s);
+    }
+    assert_int_equal(take_all(b.s, 16, T0 + 21000), 2);
+    assert_true(shaped_refused(b.s, &adaptive, &no_load, &b.why, T0 + 21000));
+    shaped_give_connection(b.s);
+    assert_false(shaped_refused(b.s, &adaptive, &no_load, &b.why, T0 + 21000)); /* of the same storm */
+    shaped_give_connection(b.s);
+    list = events(&b, T0 + 21000);
+    assert_int_equal(json_array_size(list), 1);
+    assert_int_equal(number_of(list, 0, "value"), 8);
+    json_decref(list);
+    assert_true(shaped_has_too_many(b.s, T0 + 21000));
+    list = events(&b, T0 + 81000); /* a minute without another */
+    assert_int_equal(json_array_size(list), 1);
+    assert_int_equal(number_of(list, 0, "value"), 16);
+    json_decref(list);
+    assert_int_equal(count_events(&b, T0 + 141000), 0);
+    end(&b, 14, T0 + 200000);
+}
+
+static void few_refusals_among_many_connections_are_no_storm(void **state)
+{
+    struct bench b = begin();
+
+    assert_int_equal(take_all(b.s, 20, T0), 20);
+    for (int i = 0; i < 15; i++)
+        shaped_session_stands(b.s);
+    for (int i = 0; i < 2; i++) {
+        assert_true(shaped_refused(b.s, &adaptive, &no_load, &b.why, T0 + 10));
+        shaped_give_connection(b.s);
+    }
+    json_t *list = events(&b, T0 + 10);
+    assert_int_equal(number_of(list, 0, "value"), 18);
+    json_decref(list);
+    assert_true(shaped_refused(b.s, &adaptive, &no_load, &b.why, T0 + 11)); /* three of five */
+    list = events(&b, T0 + 11);
+    assert_int_equal(number_of(list, 0, "value"), 10);
+    json_decref(list);
+    end(&b, 18, T0 + 200000);
+}
+
+/* One asker makes one holder give way, once. */
+static void who_is_limited_and_has_work_for_ever_gives_way_to_who_waits(void **state)
+{
+    struct bench b = begin();
+    const struct reply_rule rule = {.limit_connections = 2, .for_s = 60};
+
+    (void)shaped_apply(b.s, &rule, &no_load, &b.why, T0);
+    assert_int_equal(take_all(b.s, 5, T0), 2);
+    assert_false(shaped_yield(b.s, "me", T0 + 3000)); /* nobody waits but itself */
+    assert_false(shaped_take_connection(b.s, "you", T0 + 3000));
+    assert_true(shaped_yield(b.s, "me", T0 + 3010));
+    assert_false(shaped_yield(b.s, "me", T0 + 3010));
+    shaped_give_connection(b.s);
+    assert_false(shaped_take_connection(b.s, "me", T0 + 3020));
+    assert_true(shaped_take_connection(b.s, "you", T0 + 3030));
+    assert_false(shaped_take_connection(b.s, "me", T0 + 3040));
+    assert_true(shaped_yield(b.s, "you", T0 + 3050)); /* and back */
+    end(&b, 2, T0 + 200000);
+}
+
 static void events_are_cleared_by_number_group_or_host(void **state)
 {
     struct bench b = begin();
@@ -661,6 +738,9 @@ int main(void)
         cmocka_unit_test(a_storm_that_goes_on_at_one_connection_slows_the_messages),
         cmocka_unit_test(where_a_rate_is_in_force_a_storm_slows_it_too),
         cmocka_unit_test(refused_connections_leave_those_that_stand),
+        cmocka_unit_test(a_storm_of_refused_connections_halves_and_a_single_one_does_not),
+        cmocka_unit_test(few_refusals_among_many_connections_are_no_storm),
+        cmocka_unit_test(who_is_limited_and_has_work_for_ever_gives_way_to_who_waits),
         cmocka_unit_test(events_are_cleared_by_number_group_or_host),
         cmocka_unit_test(an_event_that_was_kept_goes_on_where_time_has_brought_it),
         cmocka_unit_test(a_warm_up_and_a_campaign_are_events_that_their_owner_takes_back),

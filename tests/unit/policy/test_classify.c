@@ -153,6 +153,27 @@ static void no_word_of_a_peer_overrules_its_code(void **state)
             }
 }
 
+static void a_refusal_is_what_is_said_against_us(void **state)
+{
+    static const struct {
+        const char *text;
+        uint16_t code;
+        bool refusal;
+    } rows[] = {{"4.7.28 rate limited", 421, true},          {"5.7.1 blocked, see spamhaus", 550, true},
+                {"5.1.1 no such user", 550, false},          {"4.2.2 mailbox full", 452, false},
+                {"4.7.1 greylisted, try later", 450, false}, {"2.0.0 ok", 250, false},
+                {"4.2.2 mailbox busy", 421, true},           {"4.3.2 not now", 451, true},
+                {"4.4.6 too many hops", 451, false},         {"4.4.3 no name server answers", 451, false}};
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct outcome o;
+        outcome_from_reply(&o, rows[i].code == 250 ? STAGE_DOT : STAGE_RCPT, rows[i].code,
+                           bytes_of(rows[i].text));
+        if (outcome_refuses_us(&o) != rows[i].refusal)
+            fail_msg("row %zu", i);
+    }
+}
+
 static void every_class_has_a_name_of_its_own(void **state)
 {
     for (int i = 0; i < CLASS_COUNT_; i++) {
@@ -170,6 +191,7 @@ int main(void)
         cmocka_unit_test(replies_fall_into_the_class_that_an_operator_would_name),
         cmocka_unit_test(our_own_outcomes_are_classed_by_where_they_failed),
         cmocka_unit_test(no_word_of_a_peer_overrules_its_code),
+        cmocka_unit_test(a_refusal_is_what_is_said_against_us),
         cmocka_unit_test(every_class_has_a_name_of_its_own),
     };
 

@@ -124,26 +124,6 @@ static void nothing_goes_before_the_day_of_the_start_and_a_shorter_ladder_ends_a
     assert_int_equal(warmup_left(&s, &later, T0 + 60000), 10);
 }
 
-static void a_refusal_is_what_is_said_against_us(void **state)
-{
-    static const struct {
-        const char *text;
-        uint16_t code;
-        bool refusal;
-    } rows[] = {{"4.7.28 rate limited", 421, true},          {"5.7.1 blocked, see spamhaus", 550, true},
-                {"5.1.1 no such user", 550, false},          {"4.2.2 mailbox full", 452, false},
-                {"4.7.1 greylisted, try later", 450, false}, {"2.0.0 ok", 250, false}};
-    (void)state;
-
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        struct outcome o;
-        outcome_from_reply(&o, rows[i].code == 250 ? STAGE_DOT : STAGE_RCPT, rows[i].code,
-                           bytes_of(rows[i].text));
-        if (warmup_is_refusal(&o) != rows[i].refusal)
-            fail_msg("row %zu", i);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -153,7 +133,6 @@ int main(void)
         cmocka_unit_test(with_back_the_step_falls_at_once_and_the_period_is_over_for_sending),
         cmocka_unit_test(what_is_given_back_may_go_and_a_clock_that_was_set_back_ends_no_period_late),
         cmocka_unit_test(nothing_goes_before_the_day_of_the_start_and_a_shorter_ladder_ends_at_its_last_step),
-        cmocka_unit_test(a_refusal_is_what_is_said_against_us),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
