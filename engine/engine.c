@@ -291,6 +291,8 @@ void engine_destroy(struct engine *e)
 {
     if (!e)
         return;
+    if (e->shared.store)
+        store_expect_end(e->shared.store);
     for (unsigned i = 0; e->workers && i < e->worker_count; i++)
         if (e->workers[i]->thread)
             worker_post_stop(e->workers[i]);

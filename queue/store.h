@@ -74,6 +74,11 @@ struct store_config {
 MUST_CHECK enum err store_open(const struct store_config *config, struct store **out, char **why);
 /* Begins sending wakes, once the workers run. */
 void store_start(struct store *s);
+/*
+ * The process is about to end, and jobs will come back by the ten thousand: from now on those that have rows which
+ * wait are only let go, as if the process had been killed; the next start finds them.  Pages are empty.  Any thread.
+ */
+void store_expect_end(struct store *s);
 /* Commits what was posted, checkpoints, ends the thread, unlocks. */
 void store_close(struct store *s);
 struct spool *store_spool(struct store *s);

@@ -167,11 +167,26 @@ static enum err serve(struct store *s, struct store_page *p, uint64_t order, str
     return OK;
 }
 
+/* The process ends: nobody would send what is on them, and a hundred thousand destinations may have asked. */
+static void answer_empty(struct store *s)
+{
+    for (struct list *node; (node = list_pop(&s->pages));) {
+        struct waiting *w = LIST_ENTRY(node, struct waiting, node);
+        struct store_page *p = CONTAINER_OF(w->req, struct store_page, req);
+        p->more = true; /* what there is stays on disk */
+        p->next_due_unix = 0;
+        mem_free(w);
+        store_reply(&p->req, OK);
+    }
+}
+
 void store_serve_pages(struct store *s)
 {
     struct page_row *rows = NULL;
     uint32_t room = 0, served = 0;
 
+    if (atomic_load_explicit(&s->ending, memory_order_relaxed))
+        answer_empty(s);
     if (list_is_empty(&s->pages))
         return;
     enum err begun = sql_run(s->st[ST_BEGIN_READ]); /* one snapshot and one lock for all pages */

@@ -161,7 +161,7 @@ struct store {
     bool thread_runs;
     struct inbox inbox;
     struct doorbell bell;
-    atomic_bool stop, started;
+    atomic_bool stop, started, ending;
     atomic_size_t results_waiting; /* attempts that were posted and are not committed */
 
     int64_t now_unix;       /* store_now: never goes back, unless the wall clock is set */

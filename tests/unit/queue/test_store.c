@@ -281,6 +281,42 @@ static void jobs_given_back_are_paged_again(void **state)
     expect_page("g.example", 10, 0, false);
 }
 
+static void before_an_end_jobs_are_let_go_pages_are_empty_and_the_next_start_has_all(void **state)
+{
+    uint64_t changed = 0;
+    int64_t due;
+
+    (void)state;
+    store_post_cold(w.store, "e.example");
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(world_accept(&w, "a@e.example", "e.example", NULL), OK);
+    world_sync(&w);
+    world_forget_jobs(&w);
+    struct store_page *p = world_page(&w, "e.example", 2);
+    assert_int_equal(world_job_count(&p->jobs), 2);
+    assert_int_equal(world_accept(&w, "b@f.example", "f.example", NULL), OK); /* to a worker at once */
+    assert_int_equal(world_job_count(&w.jobs), 1);
+    uint64_t held = LIST_ENTRY(list_first(&p->jobs), struct job, node)->message->id;
+    assert_int_equal(world_op(&w, QUEUE_HOLD, (struct queue_selector){.message_id = held}, &changed), OK);
+    assert_int_equal(changed, 1); /* it counts when the job comes back */
+
+    store_expect_end(w.store);
+    world_give_back(&w, &p->jobs);
+    world_give_back(&w, &w.jobs);
+    store_page_destroy(p);
+    p = world_page(&w, "e.example", 10);
+    assert_true(list_is_empty(&p->jobs) && p->more);
+    store_page_destroy(p);
+    world_close(&w);
+    world_must_open(&w);
+    world_sync(&w);
+    assert_int_equal(world_stats(&w).waiting, 3);
+    assert_int_equal(world_stats(&w).held, 1);
+    expect_page("e.example", 10, 2, false);
+    assert_true(world_woken(&w, "f.example", &due));
+    expect_page("f.example", 10, 1, false);
+}
+
 static void an_operator_holds_and_releases(void **state)
 {
     uint64_t id = 0, changed = 0;
@@ -671,6 +707,7 @@ int main(void)
         ROW(neighbours_delivered_together_all_go),
         ROW(a_dsn_settles_what_it_reports_in_its_own_transaction),
         ROW(jobs_given_back_are_paged_again),
+        ROW(before_an_end_jobs_are_let_go_pages_are_empty_and_the_next_start_has_all),
         ROW(an_operator_holds_and_releases),
         ROW(a_cancel_meets_a_row_in_flight),
         ROW(a_restart_keeps_everything_and_leases_nothing),
