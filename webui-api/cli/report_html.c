@@ -8,7 +8,7 @@
 #include <time.h>
 
 #include "base/mem.h"
-#include "webui-api/cli/report.h"
+#include "webui-api/cli/report_chart.h"
 
 static const char style[] =
     ":root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;--soft:#5c6670;--line:#d9dee3;--card:#f6f8fa;"
@@ -50,38 +50,6 @@ static const char style[] =
     ".two h3{font-size:15px;margin:14px 0 4px}footer{margin-top:40px;border-top:1px solid "
     "var(--line);padding-top:12px;"
     "color:var(--soft);font-size:13px}";
-
-/* How a delivery travelled: the parts that make the whole, in the order in which bars show them. */
-static const struct {
-    const char *class, *name;
-} kinds[] = {
-    {"auth", "encrypted and authenticated"}, {"enc", "encrypted, peer not authenticated"},
-    {"choice", "clear text by choice"},      {"lack", "clear text by lack of STARTTLS"},
-    {"fall", "clear text after failed TLS"},
-};
-#define KINDS COUNT_OF(kinds)
-
-struct shares {
-    uint64_t n[KINDS], whole;
-};
-
-static struct shares shares_of(const json_t *row)
-{
-    uint64_t encrypted =
-        field_count(row, "tls13") + field_count(row, "tls12") + field_count(row, "tls_older");
-    uint64_t verified = MIN_OF(field_count(row, "verified"), encrypted);
-
-    return (struct shares){{verified, encrypted - verified, field_count(row, "clear_by_choice"),
-                            field_count(row, "clear_by_lack"), field_count(row, "clear_by_fallback")},
-                           field_count(row, "delivered")};
-}
-
-static void shares_add(struct shares *to, const struct shares *more)
-{
-    for (size_t i = 0; i < KINDS; i++)
-        to->n[i] += more->n[i];
-    to->whole += more->whole;
-}
 
 /* ---- text ---- */
 
@@ -140,18 +108,6 @@ static void put_percent_cell(struct buf *out, uint64_t part, uint64_t whole)
     buf_puts(out, "</td>");
 }
 
-/* UTC, whoever reads it where. */
-static void put_time(struct buf *out, int64_t unix_seconds, const char *format)
-{
-    time_t t = (time_t)unix_seconds;
-    char text[40] = "";
-    struct tm tm;
-
-    if (gmtime_r(&t, &tm))
-        strftime(text, sizeof(text), format, &tm);
-    buf_puts(out, text);
-}
-
 static void put_head_row(struct buf *out, const char *const *names, size_t count, size_t first_number)
 {
     buf_puts(out, "<div class=wide><table><thead><tr>");
@@ -174,177 +130,6 @@ static void end_table(struct buf *out, const json_t *report)
     buf_putc(out, '\n');
 }
 
-/* ---- charts ---- */
-
-/* A bar of width `units` made of the five parts. */
-static void put_bar(struct buf *out, const struct shares *s, double x, double y, double units, double height)
-{
-    for (size_t i = 0; i < KINDS && s->whole; i++) {
-        double width = units * (double)s->n[i] / (double)s->whole;
-        if (!s->n[i])
-            continue;
-        buf_putf(out,
-                 "<rect class=%s x='%.2f' y='%.2f' width='%.2f' height='%.2f'><title>%s: ", kinds[i].class, x,
-                 y, width, height, kinds[i].name);
-        format_count(out, s->n[i]);
-        buf_puts(out, "</title></rect>");
-        x += width;
-    }
-}
-
-static void put_bar_cell(struct buf *out, const struct shares *s)
-{
-    buf_puts(out, "<td class=bar><svg viewBox='0 0 300 14' role=img preserveAspectRatio=none "
-                  "style='height:14px'>");
-    put_bar(out, s, 0, 0, 300, 14);
-    buf_puts(out, "</svg></td>");
-}
-
-static void put_legend(struct buf *out)
-{
-    static const char *const colours[KINDS] = {"auth", "enc", "choice", "lack", "fall"};
-
-    buf_puts(out, "<div class=key>");
-    for (size_t i = 0; i < KINDS; i++)
-        buf_putf(out, "<span><i style='background:var(--%s)'></i>%s</span>", colours[i], kinds[i].name);
-    buf_puts(out, "</div>");
-}
-
-#define BUCKETS_MAX 96
-struct series {
-    int64_t first_unix, bucket_s;
-    size_t count;
-    struct shares at[BUCKETS_MAX + 2]; /* the first and the last may be cut off by the span */
-    uint64_t top;
-};
-
-static int64_t bucket_for(int64_t span_s)
-{
-    static const int64_t hours[] = {1, 2, 3, 6, 12, 24, 48, 168, 336, 720, 2160};
-
-    for (size_t i = 0; i < COUNT_OF(hours); i++)
-        if (span_s <= hours[i] * 3600 * BUCKETS_MAX)
-            return hours[i] * 3600;
-    return (span_s / BUCKETS_MAX / 3600 + 1) * 3600;
-}
-
-static void series_of(const json_t *rows, struct series *s)
-{
-    int64_t first = INT64_MAX, last = INT64_MIN;
-    json_t *row;
-    size_t i;
-
-    *s = (struct series){0};
-    json_array_foreach((json_t *)(uintptr_t)rows, i, row)
-    {
-        first = MIN_OF(first, field_int(row, "hour_unix"));
-        last = MAX_OF(last, field_int(row, "hour_unix"));
-    }
-    if (first > last)
-        return;
-    s->bucket_s = bucket_for(last - first + 3600);
-    first -= first % s->bucket_s; /* whole days begin at midnight */
-    s->first_unix = first;
-    json_array_foreach((json_t *)(uintptr_t)rows, i, row)
-    {
-        size_t at = (size_t)((field_int(row, "hour_unix") - first) / s->bucket_s);
-        struct shares one = shares_of(row);
-        if (at >= COUNT_OF(s->at))
-            continue; /* an hour that is none */
-        shares_add(&s->at[at], &one);
-        s->count = MAX_OF(s->count, at + 1);
-        s->top = MAX_OF(s->top, s->at[at].whole);
-    }
-}
-
-/* The top of the scale: little above n, and of a kind that four steps divide well. */
-static uint64_t round_up(uint64_t n)
-{
-    static const uint64_t tens[] = {10, 12, 16, 20, 24, 32, 40, 60, 80};
-
-    if (n <= 8)
-        return n <= 4 ? 4 : 8;
-    for (uint64_t scale = 1;; scale *= 10)
-        for (size_t i = 0; i < COUNT_OF(tens); i++)
-            if (tens[i] * scale >= n || scale > UINT64_MAX / 1000)
-                return tens[i] * scale;
-}
-
-static void put_column(struct buf *out, const struct series *s, size_t i, double x, double width,
-                       uint64_t top, double base, double height)
-{
-    double y = base;
-
-    for (size_t k = 0; k < KINDS; k++) {
-        double part = height * (double)s->at[i].n[k] / (double)top;
-        if (!s->at[i].n[k])
-            continue;
-        y -= part;
-        buf_putf(out, "<rect class=%s x='%.2f' y='%.2f' width='%.2f' height='%.2f'><title>", kinds[k].class,
-                 x, y, width, part);
-        put_time(out, s->first_unix + (int64_t)i * s->bucket_s, "%Y-%m-%d %H:%M");
-        buf_putf(out, ", %s: ", kinds[k].name);
-        format_count(out, s->at[i].n[k]);
-        buf_puts(out, "</title></rect>");
-    }
-}
-
-/* Some eight labels: of days where there are several, else of hours; none that would be cut off. */
-static void put_time_axis(struct buf *out, const struct series *s, double left, double step, double base)
-{
-    int64_t span_s = (int64_t)s->count * s->bucket_s;
-    bool days = span_s > 3 * 86400, whole = days && s->bucket_s < 86400;
-    size_t unit_s = whole ? 86400 : (size_t)s->bucket_s;
-    size_t every = MAX_OF(((size_t)span_s / unit_s + 7) / 8, (size_t)1), seen = 0;
-
-    for (size_t i = 0; i < s->count; i++) {
-        int64_t at = s->first_unix + (int64_t)i * s->bucket_s;
-        double x = left + step * (double)i;
-        if ((whole && at % 86400) || seen++ % every || x > 920)
-            continue;
-        buf_putf(out, "<text x='%.2f' y='%.2f'>", x, base + 18);
-        put_time(out, at, days ? "%d %b %Y" : "%d %b %H:%M");
-        buf_puts(out, "</text>");
-    }
-}
-
-static void put_over_time(struct buf *out, const json_t *by_hour)
-{
-    const double left = 70, width = 1000, top_y = 10, height = 220, base = top_y + height;
-    struct series *s = MEM_NEW(struct series);
-
-    buf_puts(out, "<section><h2>Over time</h2>");
-    series_of(json_object_get(by_hour, "rows"), s);
-    if (!s->top) {
-        buf_puts(out, "<p>Nothing was delivered in this span.</p></section>\n");
-        mem_free(s);
-        return;
-    }
-    uint64_t top = round_up(s->top);
-    double step = (width - left) / (double)s->count;
-    put_legend(out);
-    buf_puts(
-        out,
-        "<figure><svg viewBox='0 0 1000 256' role=img aria-label='Recipients delivered over time, by how the "
-        "mail travelled'>");
-    for (int i = 0; i <= 4; i++) {
-        double y = base - height * i / 4;
-        buf_putf(out, "<line class=grid x1='%.0f' x2='%.0f' y1='%.2f' y2='%.2f'/>", left, width, y, y);
-        if (top * (uint64_t)i % 4)
-            continue;
-        buf_putf(out, "<text x='%.0f' y='%.2f' text-anchor=end>", left - 8, y + 4);
-        format_count(out, top * (uint64_t)i / 4);
-        buf_puts(out, "</text>");
-    }
-    for (size_t i = 0; i < s->count; i++)
-        put_column(out, s, i, left + step * (double)i, step > 3 ? step * 0.86 : step, top, base, height);
-    put_time_axis(out, s, left, step, base);
-    buf_puts(out, "</svg><figcaption class=soft>Recipients delivered per ");
-    format_span(out, s->bucket_s);
-    buf_puts(out, "; times are UTC.</figcaption></figure></section>\n");
-    mem_free(s);
-}
-
 /* ---- sections ---- */
 
 static void put_tile(struct buf *out, const char *name, uint64_t part, uint64_t whole, bool percent)
@@ -359,7 +144,7 @@ static void put_tile(struct buf *out, const char *name, uint64_t part, uint64_t 
 
 static void put_summary(struct buf *out, const json_t *totals)
 {
-    struct shares s = shares_of(totals);
+    struct shares s = chart_shares_of(totals);
     uint64_t clear = field_count(totals, "clear");
 
     buf_puts(out, "<div class=tiles>");
@@ -383,10 +168,10 @@ static void put_groups(struct buf *out, const json_t *report)
     put_head_row(out, names, COUNT_OF(names), 2);
     json_array_foreach(json_object_get(report, "rows"), i, row)
     {
-        struct shares s = shares_of(row);
+        struct shares s = chart_shares_of(row);
         buf_puts(out, "<tr>");
         put_cell(out, field_text(row, "group"));
-        put_bar_cell(out, &s);
+        chart_put_bar_cell(out, &s);
         put_number(out, s.whole);
         put_percent_cell(out, s.n[0], s.whole);
         put_percent_cell(out, s.n[0] + s.n[1], s.whole);
@@ -494,7 +279,7 @@ static void put_session_tally(struct buf *out, const json_t *totals, uint64_t en
 
 static void put_details(struct buf *out, const json_t *totals)
 {
-    struct shares s = shares_of(totals);
+    struct shares s = chart_shares_of(totals);
     uint64_t encrypted = s.n[0] + s.n[1];
 
     buf_puts(out, "<section><h2>Versions, ciphers, certificates</h2><p class=soft>Versions, key exchange, "
@@ -577,7 +362,7 @@ static void put_certificates(struct buf *out, const json_t *report)
     size_t i;
 
     buf_puts(out, "<section><h2>Receivers' certificates that end before ");
-    put_time(out, field_int(report, "before_unix"), "%Y-%m-%d");
+    chart_put_time(out, field_int(report, "before_unix"), "%Y-%m-%d");
     buf_puts(out, "</h2>");
     if (!json_array_size(json_object_get(report, "rows"))) {
         buf_puts(out, "<p>None that was seen.</p></section>\n");
@@ -590,11 +375,11 @@ static void put_certificates(struct buf *out, const json_t *report)
         buf_puts(out, "<tr>");
         put_cell(out, field_text(row, "mx"));
         buf_putf(out, "<td%s>", left < 0 ? " class=bad" : left < 7 * 86400 ? " class=warn" : "");
-        put_time(out, field_int(row, "expires_unix"), "%Y-%m-%d %H:%M");
+        chart_put_time(out, field_int(row, "expires_unix"), "%Y-%m-%d %H:%M");
         buf_puts(out, left < 0 ? " (over)</td>" : "</td>");
         put_cell(out, field_text(row, "verify"));
         buf_puts(out, "<td>");
-        put_time(out, field_int(row, "seen_unix"), "%Y-%m-%d %H:%M");
+        chart_put_time(out, field_int(row, "seen_unix"), "%Y-%m-%d %H:%M");
         buf_puts(out, "</td>");
         put_number(out, field_count(row, "sessions"));
         put_number(out, field_count(row, "domains"));
@@ -634,9 +419,9 @@ static void put_downgrades(struct buf *out, const json_t *register_)
             put_html(out, field_text(row, "approved_by"));
         }
         buf_puts(out, "</td><td>");
-        put_time(out, field_int(row, "first_unix"), "%Y-%m-%d %H:%M");
+        chart_put_time(out, field_int(row, "first_unix"), "%Y-%m-%d %H:%M");
         buf_puts(out, "</td><td>");
-        put_time(out, field_int(row, "last_unix"), "%Y-%m-%d %H:%M");
+        chart_put_time(out, field_int(row, "last_unix"), "%Y-%m-%d %H:%M");
         buf_puts(out, "</td>");
         put_cell(out, field_text(row, "evidence"));
         put_number(out, field_count(row, "count"));
@@ -656,11 +441,11 @@ static void put_span_text(struct buf *out, const json_t *report)
     }
     if (since) {
         buf_puts(out, "from ");
-        put_time(out, since, "%Y-%m-%d %H:%M");
+        chart_put_time(out, since, "%Y-%m-%d %H:%M");
     }
     buf_puts(out, since ? " to " : "up to ");
     if (until)
-        put_time(out, until, "%Y-%m-%d %H:%M");
+        chart_put_time(out, until, "%Y-%m-%d %H:%M");
     else
         buf_puts(out, "the time of the report");
 }
@@ -712,7 +497,7 @@ void report_html(const struct report_pages *p, struct buf *out)
     buf_putf(out, "</title><style>%s</style></head><body>\n", style);
     put_title(out, p);
     put_summary(out, totals);
-    put_over_time(out, p->by_hour);
+    chart_put_over_time(out, p->by_hour);
     put_groups(out, p->by_group);
     put_details(out, totals);
     put_clear(out, p->clear);
