@@ -128,7 +128,8 @@ const struct conf_key conf_keys[] = {
      .help = "Recipients of one message; beyond it RCPT is answered with 452 (RFC 5321 section 4.5.3.1.8 "
              "asks for 100 or more)."},
     {"submission.connections", CONF_INT, AT(submission.connections), "2000", "1", "1000000", CONF_LIVE,
-     .help = "Client connections at once, over all listeners; beyond it 421."},
+     .help = "Client connections at once, over all listeners. Beyond it the client that has been there longest without "
+             "having authenticated or sent a message makes room, unless its network is trusted; when there is none, 421."},
     {"submission.connections_per_address", CONF_INT, AT(submission.connections_per_address), "500", "0",
      "1000000", CONF_LIVE, .help = "Client connections at once from one address. 0: no limit."},
     {"submission.connection_rate_per_address", CONF_INT, AT(submission.connection_rate_per_address), "6000",
@@ -154,7 +155,8 @@ const struct conf_key conf_keys[] = {
              "minimum."},
     {"submission.auth_failures_per_minute", CONF_INT, AT(submission.auth_failures_per_minute), "20", "1",
      "100000", CONF_LIVE,
-     .help = "Failed authentications in a minute, per address and per user, until further ones are refused."},
+     .help = "Failed authentications in a minute, per address (of IPv6: per /64) and per user, until further ones get 454. "
+             "A user who is being guessed at is refused only where somebody has failed already."},
     {"submission.convert_8bit", CONF_BOOL, AT(submission.convert_8bit), "false", .reload = CONF_LIVE,
      .help = "true: 8-bit parts of messages up to 1 MiB become quoted-printable or base64 before they are "
              "signed, so that they may go to receivers without 8BITMIME. Larger ones, and all with false, "

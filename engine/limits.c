@@ -1,6 +1,7 @@
 #include "engine/limits.h"
 
 #include <pthread.h>
+#include <stdio.h>
 
 #include "base/hash.h"
 #include "base/mem.h"
@@ -325,6 +326,18 @@ void pace_give(struct pace *p, const struct pace_rule *rules, const double *unit
 
 /* ---- clients ---- */
 
+char *client_key_of(const struct ip *ip, char out[CLIENT_KEY_BYTES])
+{
+    struct ip_net net = {.base = *ip, .prefix = 64};
+    char text[IP_TEXT_BYTES];
+
+    if (ip->family == 6)
+        memset(net.base.octets + 8, 0, 8);
+    snprintf(out, CLIENT_KEY_BYTES, "ip:%s",
+             ip->family == 6 ? ip_net_format(&net, text) : ip_format(ip, text));
+    return out;
+}
+
 static void turn_window(struct client *c, uint64_t now_ms)
 {
     uint64_t age = now_ms - c->window_start_ms;
@@ -381,7 +394,7 @@ static uint32_t limit_of(const struct client_limits *limits, enum client_event e
     switch (event) {
     case CLIENT_CONNECT: return limits->connections_per_minute;
     case CLIENT_MESSAGE: return limits->messages_per_minute;
-    case CLIENT_AUTH_FAILURE: return limits->auth_failures_per_minute;
+    case CLIENT_AUTH_FAILURE: break; /* client_may_authenticate */
     }
     return 0;
 }
@@ -397,22 +410,49 @@ bool client_may(struct limits *l, const char *key, const struct client_limits *l
         may = false;
     if (may && event == CLIENT_CONNECT)
         c->connections++;
-    if (may || event == CLIENT_AUTH_FAILURE)
+    if (may)
         c->counts[event]++;
     pthread_mutex_unlock(&l->lock);
     return may;
 }
 
-bool client_auth_blocked(struct limits *l, const char *key, const struct client_limits *limits,
-                         uint64_t now_ms)
+/* Users are counted in so many classes: names come from outside, and most are guessed. */
+#define USER_CLASSES 4096
+
+static char *user_key(const char *user, char out[CLIENT_KEY_BYTES])
 {
-    if (!limits->auth_failures_per_minute)
-        return false;
+    snprintf(out, CLIENT_KEY_BYTES, "user:%u", (unsigned)(hash_bytes(bytes_of(user)) % USER_CLASSES));
+    return out;
+}
+
+static uint32_t auth_failures(struct limits *l, const char *key, uint64_t now_ms)
+{
+    return recent(client_of(l, key, now_ms), CLIENT_AUTH_FAILURE, now_ms);
+}
+
+bool client_may_authenticate(struct limits *l, const char *key, const char *user,
+                             const struct client_limits *limits, uint64_t now_ms)
+{
+    uint32_t most = limits->auth_failures_per_minute;
+    char text[CLIENT_KEY_BYTES];
+
+    if (!most)
+        return true;
     pthread_mutex_lock(&l->lock);
-    struct client *c = client_of(l, key, now_ms);
-    bool blocked = recent(c, CLIENT_AUTH_FAILURE, now_ms) >= limits->auth_failures_per_minute;
+    uint32_t failed = auth_failures(l, key, now_ms);
+    bool may = failed < most && (!user || !failed || auth_failures(l, user_key(user, text), now_ms) < most);
     pthread_mutex_unlock(&l->lock);
-    return blocked;
+    return may;
+}
+
+void client_auth_failed(struct limits *l, const char *key, const char *user, uint64_t now_ms)
+{
+    char text[CLIENT_KEY_BYTES];
+
+    pthread_mutex_lock(&l->lock);
+    client_of(l, key, now_ms)->counts[CLIENT_AUTH_FAILURE]++;
+    client_of(l, user_key(user, text), now_ms)->counts[CLIENT_AUTH_FAILURE]++;
+    pthread_mutex_unlock(&l->lock);
 }
 
 void client_gone(struct limits *l, const char *key, uint64_t now_ms)

@@ -47,7 +47,8 @@ void permit_heard(struct permit_pool *p, struct permit_waiter *w);
  * returns whether one is on its way. */
 bool permit_cancel(struct permit_pool *p, struct permit_waiter *w);
 bool permit_has_waiters(struct permit_pool *p);
-/* Shall a holder of one give it up for somebody who waits, `but` excepted?  No more holders are told so than others wait. */
+/* Shall a holder of one give it up for somebody who waits, `but` excepted?  No more holders are told so than
+ * others wait. */
 bool permit_yield(struct permit_pool *p, const struct permit_waiter *but);
 /* Was a take without a waiter refused since a permit was last given back? */
 bool permit_is_wanted(struct permit_pool *p);
@@ -100,11 +101,20 @@ struct client_limits {
     uint32_t auth_failures_per_minute;
 };
 enum client_event { CLIENT_CONNECT, CLIENT_MESSAGE, CLIENT_AUTH_FAILURE };
-/* Keys are "ip:192.0.2.1" or "account:NAME".  May this happen now?  A CONNECT that may is counted until
+/* The key of an address: "ip:192.0.2.1", and of IPv6 the /64, because whoever has one of its addresses has
+ * all. */
+#define CLIENT_KEY_BYTES (IP_TEXT_BYTES + 8)
+char *client_key_of(const struct ip *ip, char out[CLIENT_KEY_BYTES]);
+/* Keys are those of addresses, or "account:NAME".  May this happen now?  A CONNECT that may is counted until
  * client_gone. */
 bool client_may(struct limits *l, const char *key, const struct client_limits *limits,
                 enum client_event event, uint64_t now_ms);
-/* Has it used up its authentication failures?  Asks without counting. */
-bool client_auth_blocked(struct limits *l, const char *key, const struct client_limits *limits,
-                         uint64_t now_ms);
+/*
+ * May this address try to authenticate, as `user` unless that is NULL?  Not when it has used up its failures.
+ * Nor when the user's are used up, from whatever addresses, and one of them was from here: so many addresses
+ * guess no more than one does, and nobody is locked out of his account who has not failed himself.
+ */
+bool client_may_authenticate(struct limits *l, const char *key, const char *user,
+                             const struct client_limits *limits, uint64_t now_ms);
+void client_auth_failed(struct limits *l, const char *key, const char *user, uint64_t now_ms);
 void client_gone(struct limits *l, const char *key, uint64_t now_ms);

@@ -498,6 +498,15 @@ void smtp_server_drain(struct smtp_server *s, uint64_t now_ms)
     work_on(s);
 }
 
+void smtp_server_turn_out(struct smtp_server *s, uint64_t now_ms)
+{
+    s->now_ms = now_ms;
+    if (s->state == SERVER_OVER)
+        return;
+    go(s, server_bye(s, 421, "4.7.0", "Others wait for a connection, and nothing came over this one"));
+    work(s, (struct bytes){0});
+}
+
 bool smtp_server_is_idle(const struct smtp_server *s)
 {
     return s->state <= SERVER_READY || s->state >= SERVER_AUTH;

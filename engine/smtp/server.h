@@ -91,6 +91,8 @@ struct smtp_server_events {
     /* The client did what no program does by mistake: the owner counts it and logs it, at a bounded rate.
      * `what` is a word. */
     void (*on_attack)(void *arg, const char *what);
+    /* May this client try to authenticate, as `user` once that is known (before: NULL)?  false: 454 4.7.0. */
+    bool (*may_authenticate)(void *arg, const char *user);
 };
 
 struct smtp_server_config {
@@ -126,11 +128,13 @@ void smtp_server_auth_done(struct smtp_server *s, const struct account *account 
  * should be, and must not be sent.
  */
 struct dkim_signing *smtp_server_take_signing(struct smtp_server *s);
-/* OK: 250 2.0.0 with the message id.  ERR_NOSPACE: 452 4.3.1.  ERR_PROTOCOL (no TLS report, at the address that takes
- * them): 554 5.6.0.  Others: 451 4.3.0. */
+/* OK: 250 2.0.0 with the message id.  ERR_NOSPACE: 452 4.3.1.  ERR_PROTOCOL (no TLS report, at the address
+ * that takes them): 554 5.6.0.  Others: 451 4.3.0. */
 void smtp_server_accept_done(struct smtp_server *s, enum err e, uint64_t now_ms);
 /* Shutdown: 421 4.3.2 now if between transactions, else after the one in work. */
 void smtp_server_drain(struct smtp_server *s, uint64_t now_ms);
+/* Between transactions: the owner needs the place for somebody else.  421 4.7.0, on_close. */
+void smtp_server_turn_out(struct smtp_server *s, uint64_t now_ms);
 bool smtp_server_is_idle(const struct smtp_server *s);        /* no transaction open */
 const char *smtp_server_account(const struct smtp_server *s); /* or NULL */
 /* How it was proved: "plain", "login", "scram-sha-256", "external", "certificate" (without AUTH), or "none";

@@ -36,9 +36,26 @@ static bool may_come_from_here(const struct smtp_server *s, const struct account
     return listed && !account->disabled;
 }
 
+static bool may_try(const struct smtp_server *s, const char *user)
+{
+    const struct smtp_server_events *e = &s->config.events;
+
+    return !e->may_authenticate || e->may_authenticate(s->config.arg, user);
+}
+
+/* Neither right nor wrong: whoever has the right password learns that he may come again. */
+static enum server_state not_now(struct smtp_server *s)
+{
+    return server_auth_refuse(s, 454, "4.7.0", "Too many attempts have failed; try again in a minute");
+}
+
 static const struct account *find_account(void *server, const char *user)
 {
     struct smtp_server *s = server;
+
+    s->auth_not_now = !may_try(s, user);
+    if (s->auth_not_now)
+        return NULL;
     const struct account *account = s->config.events.find_account(s->config.arg, user);
 
     return account && may_come_from_here(s, account) ? account : NULL;
@@ -114,16 +131,22 @@ static enum server_state hear(struct smtp_server *s, struct bytes text)
     BUF_LOCAL(challenge);
     enum server_state next = SERVER_READY;
 
+    s->auth_not_now = false;
     if (!base64_decode(text, &response))
         return server_auth_refuse(s, 501, "5.5.2", "That is not base64");
     if (s->auth.mechanism == AUTH_EXTERNAL)
         return hear_external(s, buf_bytes(&response));
     switch (auth_hear(&s->auth, buf_bytes(&response), find_account, s, &challenge)) {
     case AUTH_SAY:
+        if (s->auth_not_now)
+            break;
         challenge_with(s, buf_bytes(&challenge));
         next = SERVER_AUTH;
         break;
     case AUTH_CHECK:
+        s->auth_not_now = !may_try(s, s->auth.user);
+        if (s->auth_not_now)
+            break;
         s->event = SERVER_EVENT_CHECK;
         next = SERVER_CHECK;
         break;
@@ -138,7 +161,7 @@ static enum server_state hear(struct smtp_server *s, struct bytes text)
     }
     if (response.len)
         explicit_bzero(response.at, response.len);
-    return next;
+    return s->auth_not_now ? not_now(s) : next;
 }
 
 enum server_state server_on_auth(struct smtp_server *s, struct bytes arg)
@@ -161,6 +184,8 @@ enum server_state server_on_auth(struct smtp_server *s, struct bytes arg)
     if (mechanism == AUTH_EXTERNAL && !server_may_auth_external(s))
         return server_mistake(s, 504, "5.5.4",
                               "EXTERNAL needs a client certificate that belongs to an account");
+    if (!may_try(s, NULL))
+        return not_now(s);
     auth_begin(&s->auth, mechanism);
     if (bytes_eq(initial, BYTES("="))) /* §4: an initial response that is empty */
         return hear(s, (struct bytes){0});

@@ -86,6 +86,7 @@ struct smtp_server {
     struct account account;        /* name NULL: nobody has authenticated */
     enum auth_mechanism proved_by; /* AUTH_NONE with an account: its certificate, without AUTH */
     struct auth auth;
+    bool auth_not_now; /* the owner will not have another try for this user */
     struct server_txn txn;
     uint32_t errors, messages;
     char date[48]; /* of the last Received */

@@ -24,27 +24,25 @@ struct attack_kind *attack_kind_of(struct submit *s, const char *what)
     return others;
 }
 
-/* May this one of the kind be logged? */
-static bool is_worth_a_line(struct submission *c, const char *what)
+bool attack_is_worth_a_line(struct submit *s, const char *what, unsigned most)
 {
-    struct worker *w = c->submit->w;
-    struct attack_kind *k = attack_kind_of(c->submit, what);
+    struct worker *w = s->w;
+    struct attack_kind *k = attack_kind_of(s, what);
     uint64_t now = worker_now_ms(w);
 
     if (now >= k->until_ms) {
-        if (k->count > LOGGED_A_MINUTE)
-            log_warn(&w->log, "not_logged", LOG_STR("what", what),
-                     LOG_INT("times", k->count - LOGGED_A_MINUTE));
+        if (k->count > most)
+            log_warn(&w->log, "not_logged", LOG_STR("what", what), LOG_INT("times", k->count - most));
         k->until_ms = now + MINUTE_MS;
         k->count = 0;
     }
-    return ++k->count <= LOGGED_A_MINUTE;
+    return ++k->count <= most;
 }
 
 void attack_report(struct submission *c, const char *what, const char *detail)
 {
     COUNT(c->submit->w, attacks_in);
-    if (is_worth_a_line(c, what))
+    if (attack_is_worth_a_line(c->submit, what, LOGGED_A_MINUTE))
         log_warn(&c->log, "attack", LOG_STR("what", what), LOG_STR("detail", detail));
 }
 
@@ -60,6 +58,6 @@ void attack_report_handshake(struct submission *c, const char *why)
 {
     if (!is_harmless(why))
         attack_report(c, "tls-handshake", why);
-    else if (is_worth_a_line(c, "tls.failed"))
+    else if (attack_is_worth_a_line(c->submit, "tls.failed", LOGGED_A_MINUTE))
         log_info(&c->log, "tls.failed", LOG_STR("why", why));
 }

@@ -11,6 +11,9 @@
 
 #define HANDSHAKE_LIMIT_MS 60000 /* or submission.command_timeout, where that is less */
 #define OUTPUT_MAX         (64 * 1024)
+/* Lines a minute and worker; each failure is wanted by who bans addresses, up to what a log can bear. */
+#define AUTH_FAILED_LOGGED  300
+#define AUTH_LIMITED_LOGGED 10
 
 static const struct conn_events conn_events;
 static const struct smtp_server_events server_events;
@@ -27,18 +30,6 @@ struct pending_accept {
     struct smtp_tls_facts tls_facts;
     const char *auth;
 };
-
-struct client_limits client_limits_of(const struct worker *w)
-{
-    const struct conf *conf = worker_conf(w);
-
-    return (struct client_limits){
-        .connections = (uint32_t)conf->submission.connections_per_address,
-        .connections_per_minute = (uint32_t)conf->submission.connection_rate_per_address,
-        .messages_per_minute = (uint32_t)conf->submission.messages_per_minute_per_address,
-        .auth_failures_per_minute = (uint32_t)conf->submission.auth_failures_per_minute,
-    };
-}
 
 /* ---- life ---- */
 
@@ -89,10 +80,9 @@ void submission_close(struct submission *c)
         c->pending->client = NULL; /* the message is committed or not; the client will not hear of it */
     conn_close(c->conn);
     smtp_server_destroy(c->server);
-    if (c->counted) {
-        client_gone(w->shared->limits, c->address_key, clock_now_ms());
-        permit_give(permit_pool(w->shared->limits, "in", (uint32_t)worker_conf(w)->submission.connections));
-    }
+    admission_known(c);
+    if (c->counted)
+        admission_give(c->submit, c->address_key);
     if (c->account_key)
         client_gone(w->shared->limits, c->account_key, clock_now_ms());
     mem_free(c->account_key);
@@ -137,33 +127,14 @@ static void start_tls(struct submission *c)
 void submission_open(struct submit *s, struct listener *l, int fd, const struct ip *ip, uint16_t port)
 {
     struct worker *w = s->w;
-    struct client_limits limits = client_limits_of(w);
-    char text[IP_TEXT_BYTES], key[IP_TEXT_BYTES + 8];
+    char text[IP_TEXT_BYTES], key[CLIENT_KEY_BYTES];
+    const char *why;
 
     COUNT(w, connections_in);
-    snprintf(key, sizeof(key), "ip:%s", ip_format(ip, text));
+    client_key_of(ip, key);
     bool trusted = is_trusted(l, ip);
-    if (trusted) /* the operator's own injectors: only the total counts */
-        limits.connections = limits.connections_per_minute = 0;
-    if (s->draining) {
-        turn_away(s, fd, "421 4.3.2 the server is shutting down\r\n");
-        return;
-    }
-    if (fd >= s->fd_limit) {
-        log_warn(&w->log, "client.limited", LOG_STR("why", "too few file descriptors are left"));
-        turn_away(s, fd, "421 4.3.1 too many connections, try again later\r\n");
-        return;
-    }
-    struct permit_pool *all =
-        permit_pool(w->shared->limits, "in", (uint32_t)worker_conf(w)->submission.connections);
-    if (!permit_take(all, NULL)) {
-        turn_away(s, fd, "421 4.7.0 too many connections, try again later\r\n");
-        return;
-    }
-    if (!client_may(w->shared->limits, key, &limits, CLIENT_CONNECT, clock_now_ms())) {
-        permit_give(all);
-        log_warn(&w->log, "client.limited", LOG_STR("address", text));
-        turn_away(s, fd, "421 4.7.0 too many connections from your address, try again later\r\n");
+    if (!admission_take(s, key, trusted, fd, &why)) {
+        turn_away(s, fd, why);
         return;
     }
     struct submission *c = MEM_NEW(struct submission);
@@ -172,8 +143,9 @@ void submission_open(struct submit *s, struct listener *l, int fd, const struct 
     c->counted = true;
     c->peer = (struct smtp_peer){.ip = *ip, .port = port, .trusted = trusted};
     memcpy(c->address_key, key, sizeof(key));
-    log_context(&c->log, "worker=%u client=%.40s", w->index, text);
+    log_context(&c->log, "worker=%u client=%.40s", w->index, ip_format(ip, text));
     list_push_back(&s->clients, &c->node);
+    admission_begin(c);
     s->client_count++;
     COUNT(w, connections_in_open);
     c->conn = conn_create(w->pool, &conn_events, c);
@@ -317,12 +289,8 @@ const struct account *submission_find_account(struct submission *c, const char *
 {
     struct worker *w = c->submit->w;
 
-    struct client_limits limits = client_limits_of(w);
-
     accounts_unref(c->accounts);
     c->accounts = accounts_ref(w->accounts);
-    if (client_auth_blocked(w->shared->limits, c->address_key, &limits, clock_now_ms()))
-        return NULL; /* whatever the mechanism: this address has guessed enough for now */
     const struct account *a = accounts_find(c->accounts, bytes_of(user));
     if (!a || a->disabled || !a->iterations) /* without a password: certificates only */
         return NULL;
@@ -337,18 +305,32 @@ static const struct account *find_account(void *arg, const char *user)
     return submission_find_account(arg, user);
 }
 
-static void on_auth_result(void *arg, const char *user, bool ok)
+static bool may_authenticate(void *arg, const char *user)
 {
     struct submission *c = arg;
     struct worker *w = c->submit->w;
     struct client_limits limits = client_limits_of(w);
 
+    if (client_may_authenticate(w->shared->limits, c->address_key, user, &limits, clock_now_ms()))
+        return true;
+    if (attack_is_worth_a_line(c->submit, "auth.limited", AUTH_LIMITED_LOGGED))
+        log_warn(&c->log, "auth.limited", LOG_STR("account", user ? user : ""));
+    return false;
+}
+
+static void on_auth_result(void *arg, const char *user, bool ok)
+{
+    struct submission *c = arg;
+    struct worker *w = c->submit->w;
+
     if (!ok) {
         COUNT(w, auth_failures);
-        client_may(w->shared->limits, c->address_key, &limits, CLIENT_AUTH_FAILURE, clock_now_ms());
-        log_warn(&c->log, "auth.failed", LOG_STR("account", user));
+        client_auth_failed(w->shared->limits, c->address_key, user, clock_now_ms());
+        if (attack_is_worth_a_line(c->submit, "auth.failed", AUTH_FAILED_LOGGED))
+            log_warn(&c->log, "auth.failed", LOG_STR("account", user));
         return;
     }
+    admission_known(c);
     log_info(&c->log, "auth.ok", LOG_STR("account", user),
              LOG_STR("by", smtp_server_auth_mechanism(c->server)));
 }
@@ -445,6 +427,8 @@ static void on_accepted(struct note *note, void *owner)
 
     if (!e) {
         COUNT(w, messages_in);
+        if (c)
+            admission_known(c);
         count_intake(w->shared->intake, p);
         atomic_fetch_add_explicit(&w->counters.bytes_in, p->accept.message->body->size_bytes,
                                   memory_order_relaxed);
@@ -544,11 +528,7 @@ static bool has_certificate(void *arg)
 static const struct account *find_by_certificate(void *arg, const char *user)
 {
     struct submission *c = arg;
-    struct worker *w = c->submit->w;
-    struct client_limits limits = client_limits_of(w);
 
-    if (client_auth_blocked(w->shared->limits, c->address_key, &limits, clock_now_ms()))
-        return NULL;
     return client_certificate_account(c, user);
 }
 
@@ -575,4 +555,5 @@ static const struct smtp_server_events server_events = {
     .has_certificate = has_certificate,
     .find_by_certificate = find_by_certificate,
     .on_attack = on_attack,
+    .may_authenticate = may_authenticate,
 };

@@ -91,6 +91,7 @@ struct submit *submit_create(struct worker *w)
     s->fd_limit = fd_limit();
     list_init(&s->ears);
     list_init(&s->clients);
+    list_init(&s->strangers);
     if (gnutls_rnd(GNUTLS_RND_KEY, s->cache_secret, sizeof(s->cache_secret)) < 0)
         log_error(&w->log, "random.failed");
     return s;

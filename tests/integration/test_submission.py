@@ -154,22 +154,6 @@ def test_mail_before_auth_is_refused(world):
         assert code == 530 and "5.7.0" in text
 
 
-@pytest.mark.parametrize("line, code", [
-    ("AUTH PLAIN !!!notbase64", (501,)), ("AUTH PLAIN =", (501, 535)), ("AUTH NTLM", (504,)), ("AUTH", (501,))])
-def test_broken_auth_gets_the_code_of_rfc_4954(world, line, code):
-    daemon = world.daemon()
-    daemon.account()
-    with Raw(*daemon.submission) as raw:
-        raw.ok("EHLO client.example")
-        raw.starttls()
-        raw.ok("EHLO client.example")
-        assert raw.cmd(line)[0] in code
-        raw.ok("AUTH PLAIN", 334)
-        assert raw.cmd("*")[0] == 501
-        assert raw.cmd("AUTH PLAIN AGFwcABjb3JyZWN0IGhvcnNl")[0] == 235, "nothing of the failures stays"
-        assert raw.cmd("AUTH PLAIN AGFwcABjb3JyZWN0IGhvcnNl")[0] == 503
-
-
 def test_an_account_sends_only_from_its_domains(inbox):
     daemon = inbox.daemon()
     daemon.account("shop", "top secret", sender_domains=["shop.example"])
@@ -285,30 +269,6 @@ def test_bdat_in_chunks_of_every_kind_arrives_whole(world, chunking):
     assert body_of(world, message_id).partition(b"\r\n\r\n")[2] == body
 
 
-def test_bdat_and_data_do_not_mix_and_bad_sizes_are_refused(world):
-    daemon = world.daemon()
-    with Raw(*daemon.open) as raw:
-        raw.begin("a@inbox.test")
-        raw.send(b"BDAT 5\r\nhello")
-        assert raw.reply()[0] == 250
-        assert raw.cmd("DATA")[0] == 503
-        raw.ok("RSET")
-    for size in ("-1", "+5", "18446744073709551616", "99999999999999999999", "0x10", ""):
-        with Raw(*daemon.open) as raw:
-            raw.begin("a@inbox.test")
-            code, _ = raw.cmd(f"BDAT {size} LAST")
-            assert code in (501, 552, 0), size
-
-
-def test_an_announced_chunk_is_eaten_even_when_refused(world):
-    daemon = world.daemon()
-    with Raw(*daemon.open) as raw:
-        raw.ok("EHLO client.example")
-        raw.send(b"BDAT 21 LAST\r\nMAIL FROM:<x@y.z>\r\n\r\nNOOP\r\n")
-        assert raw.reply()[0] == 503
-        assert raw.reply()[0] == 250, "NOOP, not the octets of the chunk, is the next command"
-
-
 def test_received_says_how_it_came_in(inbox):
     daemon = inbox.daemon()
     user, password = daemon.account()
@@ -405,7 +365,7 @@ def test_smtputf8_addresses_pass_to_a_server_that_knows_them(inbox):
     wait_until(lambda: inbox.seen.to("jürgen@inbox.test"), what="the delivery")
 
 
-# ---- smuggling and injection ----
+# ---- what is no good (test_hostile_clients.py and test_hostile_floods.py have the rest) ----
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r"])
 def test_a_bare_newline_is_refused(inbox, newline):
@@ -417,66 +377,6 @@ def test_a_bare_newline_is_refused(inbox, newline):
         code, text = raw.reply()
         assert code == 550 and "5.5.2" in text
         raw.ok("NOOP")
-
-
-SMUGGLES = [b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r", b"\r\n.\n", b"\r\n\0.\r\n", b"\r\n.\0\r\n", b"\n\n.\r\n",
-            b"\r\r\n.\r\r\n", b"\n.\r", b"\r.\n", b"\r\n.\r\n\0"]
-
-
-@pytest.mark.parametrize("mode", ["reject", "normalize"])
-@pytest.mark.parametrize("end", SMUGGLES, ids=lambda e: e.hex())
-def test_no_form_of_smuggling_makes_two_messages(inbox, end, mode):
-    daemon = inbox.daemon(start=False)
-    for listener in daemon.config["listeners"]:
-        listener["bare_newline"] = mode
-    daemon.start()
-    evil = (b"MAIL FROM:<evil@origin.example>\r\nRCPT TO:<evil@inbox.test>\r\nDATA\r\n"
-            b"Subject: smuggled\r\n\r\nowned\r\n.\r\n")
-    with Raw(*daemon.open) as raw:
-        raw.begin("good@inbox.test")
-        raw.ok("DATA", 354)
-        raw.send(b"Subject: outer\r\n\r\nbody" + end + evil)
-        raw.reply()
-        raw.send(b"QUIT\r\n")
-        while raw.reply()[0]:
-            pass
-    daemon.send("after@inbox.test")
-    wait_until(lambda: inbox.seen.to("after@inbox.test"), what="the next message")
-    time.sleep(0.2)
-    if end == b"\r\n.\r\n\0":
-        return  # the proper end: what follows is the client's next command, with a NUL in it
-    assert not inbox.seen.to("evil@inbox.test")
-    assert len(inbox.seen.to("good@inbox.test")) <= 1
-    for body in inbox.seen.bodies.values():
-        assert b"\0" not in body and b"\n" not in body.replace(b"\r\n", b"") and b"\r" not in body.replace(b"\r\n", b"")
-
-
-def test_commands_behind_starttls_in_clear_are_dropped(world):
-    daemon = world.daemon()
-    with Raw(*daemon.open) as raw:
-        raw.ok("EHLO client.example")
-        raw.send(b"STARTTLS\r\nMAIL FROM:<injected@origin.example>\r\n")
-        code, _ = raw.reply()
-        if code == 220:
-            try:
-                raw.wrap()
-            except (ssl.SSLError, ConnectionError):
-                return
-            raw.ok("EHLO client.example")
-            assert raw.cmd("RCPT TO:<a@inbox.test>")[0] == 503, "no MAIL from before TLS is known"
-
-
-def test_starttls_has_its_place(world):
-    daemon = world.daemon()
-    with Raw(*daemon.open) as raw:
-        raw.ok("EHLO client.example")
-        assert raw.cmd("STARTTLS now")[0] == 501
-        raw.ok(f"MAIL FROM:<{SENDER}>")
-        assert raw.cmd("STARTTLS")[0] == 503
-        raw.ok("RSET")
-        raw.starttls()
-        assert "STARTTLS" not in raw.ok("EHLO client.example")
-        assert raw.cmd("STARTTLS")[0] in (502, 503)
 
 
 @pytest.mark.skipif(SANITIZED, reason="strace and sanitizers do not go together")

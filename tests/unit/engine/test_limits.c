@@ -257,6 +257,58 @@ static void no_more_holders_yield_than_others_wait(void **state)
     limits_destroy(l);
 }
 
+/* ---- clients ---- */
+
+static void an_address_of_ipv6_is_known_by_its_network(void **state)
+{
+    static const struct {
+        const char *address, *key;
+    } rows[] = {
+        {"192.0.2.7", "ip:192.0.2.7"},
+        {"2001:db8:1:2:3:4:5:6", "ip:2001:db8:1:2::/64"},
+        {"2001:db8:1:2::1", "ip:2001:db8:1:2::/64"},
+        {"::1", "ip:::/64"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char key[CLIENT_KEY_BYTES];
+        struct ip ip;
+        assert_true(ip_parse(bytes_of(rows[i].address), &ip));
+        assert_string_equal(client_key_of(&ip, key), rows[i].key);
+    }
+}
+
+/* T31 */
+static void who_guesses_is_stopped_and_nobody_else_is_locked_out(void **state)
+{
+    const struct client_limits limits = {.auth_failures_per_minute = 3}, none = {0};
+    struct limits *l = limits_create();
+    uint64_t now = 1000000;
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        assert_true(client_may_authenticate(l, "ip:a", "shop", &limits, now));
+        client_auth_failed(l, "ip:a", "shop", now);
+    }
+    assert_false(client_may_authenticate(l, "ip:a", NULL, &limits, now));
+    assert_false(client_may_authenticate(l, "ip:a", "other", &limits, now));
+    assert_true(client_may_authenticate(l, "ip:a", "shop", &none, now));
+    /* Another address has one try at a name that is being guessed at, and as many as ever at others. */
+    assert_true(client_may_authenticate(l, "ip:b", NULL, &limits, now));
+    assert_true(client_may_authenticate(l, "ip:b", "shop", &limits, now));
+    client_auth_failed(l, "ip:b", "shop", now);
+    assert_true(client_may_authenticate(l, "ip:b", NULL, &limits, now));
+    assert_false(client_may_authenticate(l, "ip:b", "shop", &limits, now));
+    assert_true(client_may_authenticate(l, "ip:b", "other", &limits, now));
+    assert_true(client_may_authenticate(l, "ip:c", "shop", &limits, now));
+    /* Names are counted whether or not there is such an account, and a minute heals. */
+    now += 120000;
+    assert_true(client_may_authenticate(l, "ip:a", "shop", &limits, now));
+    assert_true(client_may_authenticate(l, "ip:b", "shop", &limits, now));
+    limits_destroy(l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -270,6 +322,8 @@ int main(void)
         cmocka_unit_test(many_threads_never_hold_more_than_the_pool_has),
         cmocka_unit_test(a_permit_refused_without_a_place_in_the_queue_is_wanted),
         cmocka_unit_test(no_more_holders_yield_than_others_wait),
+        cmocka_unit_test(an_address_of_ipv6_is_known_by_its_network),
+        cmocka_unit_test(who_guesses_is_stopped_and_nobody_else_is_locked_out),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -141,6 +141,13 @@ void play_prepare(struct play *p)
     log_set_level(LOG_LEVEL_ERROR);
 }
 
+static bool may_authenticate(void *arg, const char *user)
+{
+    const struct play *p = arg;
+
+    return !p->guessed || (*p->guessed && (!user || strcmp(user, p->guessed) != 0));
+}
+
 static void create(struct play *p)
 {
     struct smtp_server_config config = {
@@ -149,7 +156,7 @@ static void create(struct play *p)
         .peer = p->peer,
         .log = &p->log,
         .events = {on_starttls, on_check_password, find_account, on_auth_result, may_send, on_message,
-                   on_close, has_certificate, find_by_certificate, on_attack},
+                   on_close, has_certificate, find_by_certificate, on_attack, may_authenticate},
         .arg = p,
     };
 

@@ -29,6 +29,7 @@ struct play {
     bool backend_down, destroy_in_close;
     enum err commit_result;
     const char *may_send_refusal;
+    const char *guessed; /* this user is being guessed at: no more tries; "": nor for any other from here */
     uint64_t now_ms;
 };
 

@@ -157,6 +157,22 @@ static int digit(char c)
     return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
+/* T24 */
+static void a_hundred_thousand_parts_take_linear_time(void **state)
+{
+    BUF_LOCAL(body);
+    BUF_LOCAL(fields_out);
+    BUF_LOCAL(body_out);
+
+    (void)state;
+    for (unsigned i = 0; i < 100000; i++) /* quadratic code would take minutes here */
+        buf_puts(&body, i % 2 ? "--b\r\n\r\n\xc3\xa4\r\n"
+                              : "--b\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n--c\r\n");
+    assert_true(mime_to_7bit(BYTES("MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n"),
+                             buf_bytes(&body), &fields_out, &body_out));
+    assert_true(body_out.len > body.len && body_out.len < 10 * body.len);
+}
+
 static void decode_quoted_printable(struct bytes in, struct buf *out)
 {
     for (size_t i = 0; i < in.len; i++) {
@@ -238,6 +254,7 @@ int main(void)
         cmocka_unit_test(eight_bit_leaves_become_seven_bit_and_nothing_else_changes),
         cmocka_unit_test(what_stays_8bit_within_a_tree_is_said_so),
         cmocka_unit_test(a_tree_too_deep_is_left_alone),
+        cmocka_unit_test(a_hundred_thousand_parts_take_linear_time),
         cmocka_unit_test(random_text_comes_back_from_quoted_printable),
         cmocka_unit_test(base64_has_lines_of_76),
     };

@@ -95,6 +95,14 @@ static void backend_down(struct play *p)
 {
     p->backend_down = true;
 }
+static void guessed_at(struct play *p)
+{
+    p->guessed = "alice";
+}
+static void guessing(struct play *p)
+{
+    p->guessed = "";
+}
 static void not_now(struct play *p)
 {
     p->may_send_refusal = "450 4.7.1 Too much at once";
@@ -347,6 +355,11 @@ static const struct scene scenes[] = {
       {"BDAT 0 LAST\r\n", "503 5.5.1"}},
      3,
      false},
+    {"a chunk behind a MAIL that was refused",
+     NULL,
+     {EHLO, {"MAIL FROM:<a@b@c>\r\nBDAT 6 LAST\r\nQUIT\r\nNOOP\r\n", "501 5.1.7|503 5.5.1|250 2.0.0"}},
+     0,
+     false},
     {"a chunk without a number",
      NULL,
      {EHLO, {ENVELOPE "BDAT -1 LAST\r\nQUIT\r\n", "250 2.1.0|250 2.1.5|501 5.5.4"}},
@@ -442,6 +455,24 @@ static const struct scene scenes[] = {
     {"AUTH after HELO", NULL, {{"HELO c.example\r\n", "250"}, {AUTH_PLAIN, "503 5.5.1"}}, 0, false},
     {"AUTH from elsewhere", other_network, {EHLO, {AUTH_PLAIN, "535 5.7.8"}}, 0, false},
     {"AUTH of a disabled account", disabled_account, {EHLO, {AUTH_PLAIN, "535 5.7.8"}}, 0, false},
+    {"AUTH of a name that is being guessed at",
+     guessed_at,
+     {EHLO,
+      {AUTH_PLAIN, "454 4.7.0"},
+      {"AUTH LOGIN\r\nYWxpY2U=\r\nd29uZGVybGFuZA==\r\n", "334|334|454 4.7.0"},
+      {"AUTH SCRAM-SHA-256 biwsbj1hbGljZSxyPWFiY2RlZmdo\r\nNOOP\r\n",
+       "454 4.7.0|250 2.0.0"},                               /* n,,n=alice,r=… */
+      {"AUTH PLAIN AGJvYgB3b25kZXJsYW5k\r\n", "535 5.7.8"}}, /* bob is wrong as ever */
+     0,
+     false},
+    {"AUTH from where too many have failed",
+     guessing,
+     {EHLO,
+      {"AUTH PLAIN\r\nNOOP\r\n", "454 4.7.0|250 2.0.0"},
+      {AUTH_PLAIN, "454 4.7.0"},
+      {"AUTH LOGIN\r\nAUTH SCRAM-SHA-256\r\n", "454 4.7.0|454 4.7.0"}},
+     0,
+     false},
     {"AUTH when accounts cannot be read",
      backend_down,
      {EHLO, {AUTH_PLAIN AUTH_PLAIN, "454 4.7.0|454 4.7.0"}},

@@ -180,6 +180,7 @@ static void a_session_may_end_anywhere(void **state)
 
 /* ---- time ---- */
 
+/* T20 */
 static void silence_ends_a_session(void **state)
 {
     struct play p;
@@ -209,6 +210,7 @@ static void silence_ends_a_session(void **state)
     play_end(&p);
 }
 
+/* T20 */
 static void a_trickle_of_data_is_not_enough(void **state)
 {
     struct play p;
@@ -297,6 +299,31 @@ static void a_drained_session_ends_between_transactions(void **state)
     play_end(&p);
 }
 
+static void a_session_may_be_turned_out(void **state)
+{
+    struct play p;
+
+    (void)state;
+    for (int late = 0; late < 2; late++) {
+        play_prepare(&p);
+        p.answer_later = true;
+        play_begin(&p);
+        play_says(&p, "EHLO c.example\r\n");
+        if (late)
+            play_says(&p, AUTH_PLAIN); /* the answer comes when nobody waits for it any more */
+        play_hear(&p);
+        smtp_server_turn_out(p.server, p.now_ms);
+        assert_string_equal(play_codes(play_hear(&p)), "421 4.7.0");
+        smtp_server_turn_out(p.server, p.now_ms);
+        if (late)
+            play_answer(&p);
+        play_says(&p, "NOOP\r\n");
+        assert_string_equal(play_hear(&p), "");
+        assert_int_equal(p.close_count, 1);
+        play_end(&p);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -310,6 +337,7 @@ int main(void)
         cmocka_unit_test(silence_ends_a_session),
         cmocka_unit_test(a_trickle_of_data_is_not_enough),
         cmocka_unit_test(who_speaks_first_is_not_served),
+        cmocka_unit_test(a_session_may_be_turned_out),
         cmocka_unit_test(a_drained_session_ends_between_transactions),
     };
 

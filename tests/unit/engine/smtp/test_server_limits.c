@@ -166,6 +166,7 @@ static void a_full_spool_refuses_before_the_content(void **state)
     play_end(&p);
 }
 
+/* T33 */
 static void a_million_chunks_are_refused_and_counted_exactly(void **state)
 {
     struct play p;
@@ -194,6 +195,7 @@ static void a_million_chunks_are_refused_and_counted_exactly(void **state)
     play_end(&p);
 }
 
+/* T36 */
 static void recipients_beyond_the_limit_wait_for_the_next_transaction(void **state)
 {
     struct play p;
@@ -223,6 +225,7 @@ static void recipients_beyond_the_limit_wait_for_the_next_transaction(void **sta
     play_end(&p);
 }
 
+/* T24 */
 static void endless_lines_and_headers_stop_at_their_limits(void **state)
 {
     static char flood[1 << 20];

@@ -1,5 +1,5 @@
-/* Every order of commands up to some length against a model of a few lines (the server's own tables play no
- * part here). */
+/* T34: every order of commands up to some length against a model of a few lines (the server's own tables play
+ * no part here). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
