@@ -294,6 +294,14 @@ const struct conf_key conf_keys[] = {
     {"log.format", CONF_WORD, AT(log.format), "text", .words = log_format_words, .reload = CONF_RESTART,
      .help = "text: key=value. json: one object a line. Lines go to standard error."},
 
+    {"watchdog.stuck_after", CONF_DURATION, AT(watchdog.stuck_after_ms), "10s", "2s", "1h", CONF_LIVE,
+     .help = "Time in which a thread that others rely on (a worker, the store, the history) has not turned its loop until "
+             "it is said to be stuck: in the log, in status, in the metrics and by \"hayauma doctor\". Its listening "
+             "sockets are closed meanwhile, so that clients reach the other workers."},
+    {"watchdog.abort_after", CONF_DURATION, AT(watchdog.abort_after_ms), "0", "0", "1d", CONF_LIVE,
+     .help = "Time after which the process ends because of such a thread, with SIGABRT, for the service manager to start "
+             "it anew; nothing that was accepted is lost. 0: never."},
+
     {"drain_timeout", CONF_DURATION, AT(drain_ms), "30s", "0", "1h", CONF_LIVE,
      .help = "Time that SIGTERM leaves to transactions in work before connections are cut."},
     {"policy_file", CONF_PATH, AT(policy_file), .reload = CONF_LIVE,

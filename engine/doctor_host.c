@@ -252,12 +252,13 @@ static bool find_address(struct doctor *d, const char *where, struct ip *ip, uin
         snprintf(name, sizeof(name), "%.*s", (int)(colon - where), where);
         r.name = name;
     }
-    if (atomic_load(&d->e->beats_missed[0]) >= WATCHDOG_BEATS)
-        return false; /* it would not answer; the worker's own line says so */
     doorbell_init(&r.bell);
-    worker_post(d->e->workers[0], resolve, &r);
-    doorbell_wait(&r.bell, -1); /* DNS answers or times out */
+    bool asked = worker_call(d->e->workers[0], resolve, &r);
+    if (asked)
+        doorbell_wait(&r.bell, -1); /* DNS answers or times out */
     doorbell_fini(&r.bell);
+    if (!asked)
+        return false; /* the worker's own line says so */
     *ip = r.ip;
     if (!r.ip.family)
         doctor_say(d, "outbound", DOCTOR_FAIL, NULL, "%s has no address: %s", r.name,

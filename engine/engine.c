@@ -19,6 +19,8 @@
 #include "engine/zones.h"
 #include "engine/sources.h"
 
+#define LEAVE_MS 5000
+
 static void on_answer(struct note *note, void *owner)
 {
     (void)note;
@@ -138,8 +140,6 @@ static void make_workers(struct engine *e)
 {
     e->workers = mem_zalloc(e->worker_count * sizeof(*e->workers));
     e->inboxes = mem_zalloc(e->worker_count * sizeof(*e->inboxes));
-    e->beats_seen = mem_zalloc(e->worker_count * sizeof(*e->beats_seen));
-    e->beats_missed = mem_zalloc(e->worker_count * sizeof(*e->beats_missed));
     e->shared.workers = e->workers;
     e->shared.worker_count = e->worker_count;
     for (unsigned i = 0; i < e->worker_count; i++) {
@@ -168,6 +168,7 @@ enum err engine_create(struct conf *conf, struct engine **out, char **why)
     pthread_mutex_init(&e->lock, NULL);
     e->started_unix = clock_unix();
     e->shared.host_name = host_name_of(engine_conf(e));
+    e->watchdog = watchdog_create(&e->shared.conf);
     e->shared.limits = limits_create();
     e->shared.shaping = shaping_create();
     e->shared.zones = zones_create();
@@ -221,6 +222,33 @@ enum err engine_create(struct conf *conf, struct engine **out, char **why)
     return OK;
 }
 
+/* Clients should not wait for a worker that does not turn. */
+static void on_worker_pulse(void *arg, size_t worker, bool stuck)
+{
+    struct engine *e = arg;
+
+    for (size_t i = 0; i < e->listener_count; i++)
+        listener_set_deaf(e->listeners[i], (unsigned)worker, stuck);
+}
+
+static enum err start_watchdog(struct engine *e, char **why)
+{
+    char name[24];
+
+    for (unsigned i = 0; i < e->worker_count; i++) {
+        snprintf(name, sizeof(name), "worker-%u", i);
+        watchdog_add(e->watchdog, name, &e->workers[i]->pulse, on_worker_pulse, e);
+    }
+    watchdog_add(e->watchdog, "store", store_pulse(e->shared.store), NULL, NULL);
+    watchdog_add(e->watchdog, "history", history_pulse(e->shared.history), NULL, NULL);
+    watchdog_add(e->watchdog, "intake", intake_pulse(e->shared.intake), NULL, NULL);
+    watchdog_add(e->watchdog, "main", &e->main_pulse, NULL, NULL);
+    enum err err = watchdog_start(e->watchdog);
+    if (err)
+        *why = text_format("cannot start the watchdog's thread: %s", err_text(err));
+    return err;
+}
+
 enum err engine_start(struct engine *e, char **why)
 {
     struct accounts *accounts = store_accounts(e->shared.store);
@@ -239,6 +267,8 @@ enum err engine_start(struct engine *e, char **why)
     if (err)
         *why = text_format("cannot start a worker thread: %s", err_text(err));
     else
+        err = start_watchdog(e, why);
+    if (!err)
         store_start(e->shared.store);
     return err;
 }
@@ -270,12 +300,30 @@ void engine_drain(struct engine *e)
         worker_call(e->workers[i], drain_worker, NULL);
     while (open && clock_now_ms() < until) {
         open = 0;
+        pulse_beat(&e->main_pulse);
         for (unsigned i = 0; i < e->worker_count; i++)
             worker_call(e->workers[i], count_open, &open);
         if (open)
             usleep(20000);
     }
     log_info(NULL, "engine.drained", LOG_INT("left_open", open));
+}
+
+bool engine_is_stuck(struct engine *e)
+{
+    return watchdog_any_stuck(e->watchdog);
+}
+
+bool engine_must_be_left(struct engine *e)
+{
+    uint64_t until = clock_now_ms() + LEAVE_MS;
+
+    if (!engine_is_stuck(e))
+        return false;
+    while (history_backlog(e->shared.history) && clock_now_ms() < until)
+        usleep(20000);
+    (void)store_settle(e->shared.store);
+    return true;
 }
 
 static void free_confs(struct engine *e)
@@ -291,6 +339,7 @@ void engine_destroy(struct engine *e)
 {
     if (!e)
         return;
+    watchdog_stop(e->watchdog);
     if (e->shared.store)
         store_expect_end(e->shared.store);
     for (unsigned i = 0; e->workers && i < e->worker_count; i++)
@@ -314,6 +363,7 @@ void engine_destroy(struct engine *e)
         worker_destroy(e->workers[i]);
     for (size_t i = 0; i < e->listener_count; i++)
         listener_destroy(e->listeners[i]);
+    watchdog_destroy(e->watchdog);
     engine_forget_certificates(e);
     policy_unref(e->policy);
     shadow_unref(e->shadow);
@@ -329,8 +379,6 @@ void engine_destroy(struct engine *e)
     mem_free(e->listeners);
     mem_free(e->workers);
     mem_free(e->inboxes);
-    mem_free(e->beats_seen);
-    mem_free(e->beats_missed);
     mem_free(e->policy_file_text);
     mem_free(e->includes_seen);
     free_confs(e);
@@ -381,17 +429,7 @@ void engine_watch(struct engine *e)
     engine_watch_campaigns(e);
     engine_watch_shaping(e);
     engine_watch_sources(e);
-    for (unsigned i = 0; i < e->worker_count; i++) {
-        unsigned long beats = atomic_load_explicit(&e->workers[i]->counters.loop_beats, memory_order_relaxed);
-        if (beats != e->beats_seen[i]) {
-            unsigned missed = atomic_exchange(&e->beats_missed[i], 0);
-            if (missed >= WATCHDOG_BEATS)
-                log_warn(NULL, "watchdog.back", LOG_INT("worker", i), LOG_INT("seconds", missed));
-        } else if (atomic_fetch_add(&e->beats_missed[i], 1) + 1 == WATCHDOG_BEATS) {
-            log_error(NULL, "watchdog.stuck", LOG_INT("worker", i), LOG_INT("seconds", WATCHDOG_BEATS));
-        }
-        e->beats_seen[i] = beats;
-    }
+    pulse_beat(&e->main_pulse);
 }
 
 enum err engine_browse(struct engine *e, struct browse **out, char **why)

@@ -28,8 +28,14 @@ void engine_destroy(struct engine *e);
 /* SIGHUP: what the new configuration may change live, certificates, policy file.  `notes` tells what
  * needs a restart; on failure what is wrong, and everything stays as it was.  Takes the contents of *conf. */
 MUST_CHECK enum err engine_reload(struct engine *e, struct conf *conf, struct buf *notes);
-/* Once a second, by main: says which worker's loop stands still. */
+/* Once a second, by main: what wants to be looked at in time. */
 void engine_watch(struct engine *e);
+/*
+ * After engine_drain: a thread that others rely on is stuck, and would not end either.  What the others have done is on
+ * stable storage when this returns true, and the process may end at once, as in a crash: nothing that was answered is lost.
+ */
+bool engine_must_be_left(struct engine *e);
+bool engine_is_stuck(struct engine *e); /* any thread; engine/watchdog.h */
 
 struct store *engine_store(struct engine *e);
 /* browse_open() once all that was accepted before has its rows.  Not from a worker: blocks for a commit. */

@@ -215,10 +215,16 @@ static void look_at_store(struct doctor *d)
     else
         doctor_say(d, "store", DOCTOR_OK, NULL, "takes mail; %llu recipients wait",
                    (unsigned long long)s.waiting);
-    for (unsigned i = 0; i < d->e->worker_count; i++)
-        if (atomic_load(&d->e->beats_missed[i]) >= WATCHDOG_BEATS)
-            doctor_say(d, "worker", DOCTOR_FAIL, "keep the log and restart the daemon",
-                       "worker %u stands still", i);
+    json_t *threads = watchdog_json(d->e->watchdog), *one;
+    size_t i;
+    json_array_foreach(threads, i, one)
+    {
+        if (json_is_true(json_object_get(one, "stuck")))
+            doctor_say(d, "thread", DOCTOR_FAIL, "keep the log and restart the daemon",
+                       "%s has stood still for %lld s", json_string_value(json_object_get(one, "thread")),
+                       (long long)json_integer_value(json_object_get(one, "seconds_without_turn")));
+    }
+    json_decref(threads);
 }
 
 json_t *engine_doctor(struct engine *e, const char *connect_to)

@@ -153,8 +153,9 @@ void engine_groups_find(struct engine *e, const char *const *domains, size_t cou
     atomic_init(&seek.open_workers, e->worker_count);
     doorbell_init(&seek.bell);
     for (unsigned i = 0; i < e->worker_count; i++)
-        worker_post(e->workers[i], start_seek, &seek);
-    doorbell_wait(&seek.bell, -1); /* DNS answers or times out */
+        if (!worker_call(e->workers[i], start_seek, &seek) && atomic_fetch_sub(&seek.open_workers, 1) == 1)
+            doorbell_ring(&seek.bell); /* its domains stay without a group */
+    doorbell_wait(&seek.bell, -1);     /* DNS answers or times out */
     doorbell_fini(&seek.bell);
     for (size_t i = 0; i < count; i++)
         if (seek.found[i])

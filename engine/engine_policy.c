@@ -149,6 +149,12 @@ static void take_policy(struct worker *w, void *arg)
     policy_unref(old);
 }
 
+static void take_policy_late(struct worker *w, void *arg)
+{
+    take_policy(w, arg);
+    policy_unref(arg);
+}
+
 /* Relative paths in the document would depend on where the daemon was started: the parser refuses them. */
 static enum err save(struct engine *e, struct bytes text, const char *author, const char *comment,
                      uint64_t expected_version, uint64_t *version)
@@ -199,7 +205,8 @@ enum err engine_policy_apply(struct engine *e, struct bytes text, const char *au
         e->policy = policy_ref(p);
         for (unsigned i = 0; i < e->worker_count; i++)
             if (e->workers[i]->thread)
-                worker_call(e->workers[i], take_policy, p);
+                if (!worker_call(e->workers[i], take_policy, p))
+                    worker_post(e->workers[i], take_policy_late, policy_ref(p));
         policy_unref(old);
         engine_includes_remember(e);
         log_info(NULL, "policy.applied", LOG_INT("version", *version), LOG_STR("author", author),

@@ -8,10 +8,9 @@
 #include "engine/engine.h"
 #include "engine/shadow.h"
 #include "engine/submit/submit.h"
+#include "engine/watchdog.h"
 #include "engine/worker.h"
 #include "queue/browse.h"
-
-#define WATCHDOG_BEATS 10 /* seconds without a turn of a worker's loop before we say so */
 
 struct conf_kept { /* a configuration that somebody may still read */
     struct conf conf;
@@ -36,8 +35,8 @@ struct engine {
     struct certificate_watch *certificates; /* owned; main's thread: engine_certificates.c */
     int64_t started_unix;
     _Atomic(bool) draining;
-    unsigned long *beats_seen; /* watchdog */
-    atomic_uint *beats_missed; /* main counts, whoever shows status reads */
+    struct watchdog *watchdog; /* owned */
+    struct pulse main_pulse;
 };
 
 /* Posts a request of the store and waits for its answer.  Not from a worker. */

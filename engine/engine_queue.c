@@ -170,6 +170,12 @@ static void take_accounts(struct worker *w, void *arg)
     accounts_unref(old);
 }
 
+static void take_accounts_late(struct worker *w, void *arg)
+{
+    take_accounts(w, arg);
+    accounts_unref(arg);
+}
+
 static enum err account_request(struct engine *e, struct store_account *req)
 {
     struct engine_wait wait;
@@ -181,7 +187,8 @@ static enum err account_request(struct engine *e, struct store_account *req)
         return req->req.result;
     struct accounts *now = store_accounts(e->shared.store);
     for (unsigned i = 0; i < e->worker_count; i++)
-        worker_call(e->workers[i], take_accounts, now);
+        if (!worker_call(e->workers[i], take_accounts, now))
+            worker_post(e->workers[i], take_accounts_late, accounts_ref(now));
     accounts_unref(now);
     return OK;
 }

@@ -115,6 +115,12 @@ static void take_shadow(struct worker *w, void *arg)
     worker_shadow_set(&w->shadow, arg);
 }
 
+static void take_shadow_late(struct worker *w, void *arg)
+{
+    take_shadow(w, arg);
+    shadow_unref(arg);
+}
+
 /* The lock is held. */
 static void use(struct engine *e, struct shadow *s, uint64_t version)
 {
@@ -124,7 +130,8 @@ static void use(struct engine *e, struct shadow *s, uint64_t version)
     e->shadow_version = version;
     for (unsigned i = 0; i < e->worker_count; i++)
         if (e->workers[i]->thread)
-            worker_call(e->workers[i], take_shadow, s);
+            if (!worker_call(e->workers[i], take_shadow, s))
+                worker_post(e->workers[i], take_shadow_late, s ? shadow_ref(s) : NULL);
     if (old)
         forget_chunks(e, policy_version(old->policy), chunks_of(policy_text(old->policy).len));
     shadow_unref(old);

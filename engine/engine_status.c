@@ -117,11 +117,6 @@ static void worker_status(struct worker *w, void *arg)
     deliver_status(w->deliver, arg);
 }
 
-static bool is_stuck(struct engine *e, unsigned worker)
-{
-    return atomic_load(&e->beats_missed[worker]) >= WATCHDOG_BEATS;
-}
-
 /* A group's numbers are over all workers; its limit stands beside them. */
 static json_t *groups_json(struct engine *e)
 {
@@ -138,8 +133,7 @@ static json_t *groups_json(struct engine *e)
                                 zones_quiet_json(e->shared.zones, &g->quiet, clock_unix()));
     }
     for (unsigned i = 0; i < e->worker_count; i++)
-        if (!is_stuck(e, i)) /* it would not answer, and status must say so */
-            worker_call(e->workers[i], worker_status, groups);
+        worker_call(e->workers[i], worker_status, groups); /* one that is stuck adds nothing */
     policy_unref(p);
     return groups;
 }
@@ -153,9 +147,9 @@ json_t *engine_status(struct engine *e)
     for (size_t k = 0; k < COUNT_OF(counter_rows); k++)
         json_object_set_new(counters, counter_rows[k].name, json_integer((json_int_t)sum.v[k]));
     for (unsigned i = 0; i < e->worker_count; i++)
-        json_array_append_new(workers,
-                              json_pack("{s:i, s:i, s:b}", "worker", (int)i, "seconds_without_turn",
-                                        (int)atomic_load(&e->beats_missed[i]), "stuck", (int)is_stuck(e, i)));
+        json_array_append_new(workers, json_pack("{s:i, s:i, s:b}", "worker", (int)i, "seconds_without_turn",
+                                                 (int)pulse_seconds(&e->workers[i]->pulse), "stuck",
+                                                 (int)pulse_is_stuck(&e->workers[i]->pulse)));
     getrusage(RUSAGE_SELF, &usage);
     struct policy *p = engine_policy(e);
     json_t *status = json_pack(
@@ -168,6 +162,7 @@ json_t *engine_status(struct engine *e)
         "policy_version", (json_int_t)policy_version(p), "history_backlog",
         (json_int_t)history_backlog(e->shared.history), "counters", counters, "store", store_json(e),
         "groups", groups_json(e), "listeners", listeners_json(e), "workers", workers);
+    json_object_set_new(status, "threads", watchdog_json(e->watchdog));
     json_object_set_new(status, "tls_downgrades_open",
                         json_integer(atomic_load(&e->shared.tls_downgrades_open)));
     json_object_set_new(status, "dkim", dkim_status_json(e->shared.dkim));
@@ -213,9 +208,13 @@ json_t *engine_explain(struct engine *e, const char *address_or_domain)
     if (domain_normalise(part.len ? part : text, domain) != OK)
         return json_pack("{s:s}", "error", "that is neither an address nor a domain");
     doorbell_init(&wait.bell);
-    worker_post(e->workers[store_owner(bytes_of(domain), e->worker_count)], start_explain, &wait);
-    doorbell_wait(&wait.bell, -1); /* DNS answers or times out */
+    unsigned owner = store_owner(bytes_of(domain), e->worker_count);
+    if (worker_call(e->workers[owner], start_explain, &wait))
+        doorbell_wait(&wait.bell, -1); /* DNS answers or times out */
     doorbell_fini(&wait.bell);
+    if (!wait.facts)
+        return json_pack("{s:o}", "error",
+                         json_sprintf("its worker, %u, is stuck: see hayauma status", owner));
     if (part.len)
         json_object_set_new(wait.facts, "address", json_string(address_or_domain));
     return wait.facts;
@@ -262,6 +261,7 @@ void engine_metrics(struct engine *e, struct buf *out)
     metric(out, "cpu_seconds", "CPU time used", false,
            (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
                (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
+    watchdog_metrics(e->watchdog, out);
     engine_certificates_metrics(e, out);
     engine_dnssec_metrics(e, out);
     shaping_metrics(e->shared.shaping, clock_now_ms(), out);

@@ -13,11 +13,6 @@ static struct worker *owner_of(struct engine *e, const char *domain)
     return e->workers[store_owner(bytes_of(domain), e->worker_count)];
 }
 
-static bool is_stuck(struct engine *e, unsigned worker)
-{
-    return atomic_load(&e->beats_missed[worker]) >= WATCHDOG_BEATS;
-}
-
 /* ---- views ---- */
 
 static json_t *time_json(int64_t unix_s)
@@ -80,8 +75,7 @@ json_t *engine_sts_list(struct engine *e, const char *after, size_t max)
     json_t *sorted = json_array();
 
     for (unsigned i = 0; i < e->worker_count; i++)
-        if (!is_stuck(e, i)) /* it would not answer */
-            worker_call(e->workers[i], list_of_worker, &call);
+        worker_call(e->workers[i], list_of_worker, &call); /* one that is stuck shows none */
     size_t count = json_array_size(call.rows);
     const json_t **rows = mem_alloc((count + 1) * sizeof(*rows));
     for (size_t i = 0; i < count; i++)
@@ -151,12 +145,12 @@ static void refresh_and_wait(struct engine *e, struct show_call *call, const _At
     struct worker *w = owner_of(e, call->domain);
 
     doorbell_init(&call->bell);
-    worker_post(w, start_refresh, call);
-    while (!doorbell_wait(&call->bell, LOOK_UP_MS)) {
+    bool asked = worker_call(w, start_refresh, call);
+    while (asked && !doorbell_wait(&call->bell, LOOK_UP_MS)) {
         if (!stopping || !atomic_load(stopping))
             continue;
-        worker_call(w, cancel_refresh, call); /* from now on it will not ring */
-        break;
+        if (worker_call(w, cancel_refresh, call)) /* from now on it will not ring */
+            break;
     }
     doorbell_fini(&call->bell);
 }

@@ -18,6 +18,7 @@
 #include "engine/engine.h"
 #include "webui-api/api.h"
 
+#define EXIT_STUCK   3
 #define DEFAULT_FILE "/etc/hayauma/hayauma.yaml"
 
 static const char usage[] =
@@ -162,6 +163,10 @@ static int serve(const char *file)
     mind_signals(engine, &signals, file);
     log_info(NULL, "stop.draining");
     engine_drain(engine);
+    if (engine_must_be_left(engine)) {
+        log_error(NULL, "stop.left", LOG_STR("why", "a thread is stuck: it is left behind as in a crash"));
+        _exit(EXIT_STUCK);
+    }
     api_stop(api);
     engine_destroy(engine);
     log_info(NULL, "stop");

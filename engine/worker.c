@@ -18,6 +18,7 @@
 #include "engine/tlswatch.h"
 
 #define BEAT_MS 1000
+#define CALL_MS 250 /* so often a caller asks whether the worker is stuck */
 
 static _Thread_local struct worker *current;
 
@@ -66,6 +67,7 @@ static void on_beat(uv_timer_t *timer)
     struct worker *w = timer->data;
 
     COUNT(w, loop_beats);
+    pulse_beat(&w->pulse);
     deliver_on_beat(w->deliver);
     tlsrpt_on_beat(w->tlsrpt);
     tls_watch_beat(w->tls_watch);
@@ -172,6 +174,7 @@ static void *run(void *arg)
     struct worker *w = arg;
 
     current = w;
+    pulse_beat(&w->pulse);
     log_gather(true);
     uv_prepare_start(&w->prepare, on_prepare);
     uv_timer_start(&w->beat, on_beat, BEAT_MS, BEAT_MS);
@@ -196,22 +199,42 @@ enum err worker_start(struct worker *w)
     return OK;
 }
 
+enum call_state { CALL_WAITS, CALL_RUNS, CALL_GIVEN_UP };
+
 struct call {
     struct note note;
     worker_fn fn;
     void *arg;
-    struct doorbell *done; /* NULL: nobody waits, the call frees itself */
+    bool somebody_waits; /* and frees it, unless it was given up */
+    _Atomic(enum call_state) state;
+    struct doorbell done;
 };
+
+static void call_free(struct call *call)
+{
+    if (call->somebody_waits)
+        doorbell_fini(&call->done);
+    mem_free(call);
+}
+
+static bool call_move(struct call *call, enum call_state to)
+{
+    enum call_state from = CALL_WAITS;
+
+    return atomic_compare_exchange_strong(&call->state, &from, to);
+}
 
 static void on_call(struct note *note, void *owner)
 {
     struct call *call = CONTAINER_OF(note, struct call, note);
+    bool runs = call_move(call, CALL_RUNS);
 
-    call->fn(owner, call->arg);
-    if (call->done)
-        doorbell_ring(call->done);
+    if (runs)
+        call->fn(owner, call->arg);
+    if (runs && call->somebody_waits)
+        doorbell_ring(&call->done);
     else
-        mem_free(call);
+        call_free(call);
 }
 
 void worker_post(struct worker *w, worker_fn fn, void *arg)
@@ -222,15 +245,18 @@ void worker_post(struct worker *w, worker_fn fn, void *arg)
     inbox_post(&w->inbox, &call->note);
 }
 
-void worker_call(struct worker *w, worker_fn fn, void *arg)
+bool worker_call(struct worker *w, worker_fn fn, void *arg)
 {
-    struct doorbell done;
-    struct call call = {.note.run = on_call, .fn = fn, .arg = arg, .done = &done};
+    struct call *call = MEM_NEW(struct call);
 
-    doorbell_init(&done);
-    inbox_post(&w->inbox, &call.note);
-    doorbell_wait(&done, -1);
-    doorbell_fini(&done);
+    *call = (struct call){.note.run = on_call, .fn = fn, .arg = arg, .somebody_waits = true};
+    doorbell_init(&call->done);
+    inbox_post(&w->inbox, &call->note);
+    while (!doorbell_wait(&call->done, CALL_MS))
+        if (pulse_is_stuck(&w->pulse) && call_move(call, CALL_GIVEN_UP))
+            return false; /* the worker frees it, if ever it comes to it */
+    call_free(call);
+    return true;
 }
 
 static void close_all(struct worker *w, void *arg)

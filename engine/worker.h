@@ -13,6 +13,7 @@
 #include "base/inbox.h"
 #include "base/list.h"
 #include "base/log.h"
+#include "base/pulse.h"
 #include "engine/conf.h"
 #include "engine/dns/dns.h"
 #include "engine/limits.h"
@@ -68,7 +69,7 @@ struct worker_counters {
     atomic_ulong shadow_judged, shadow_held, shadow_unknown;
     atomic_ulong tls_reports_sent, tls_reports_refused, tls_reports_given_up, tls_reports_in;
     atomic_ulong jobs_in_memory, destinations, sites;
-    atomic_ulong loop_beats; /* the watchdog looks at it */
+    atomic_ulong loop_beats;
 };
 #define COUNT(worker, name)   atomic_fetch_add_explicit(&(worker)->counters.name, 1, memory_order_relaxed)
 #define UNCOUNT(worker, name) atomic_fetch_sub_explicit(&(worker)->counters.name, 1, memory_order_relaxed)
@@ -100,6 +101,7 @@ struct worker {
     struct list probes, host_probes; /* engine/probe/ */
     bool draining;
     struct worker_counters counters;
+    struct pulse pulse;
 };
 
 struct worker *worker_create(struct shared *shared, unsigned index);
@@ -130,8 +132,8 @@ uint32_t worker_random(void);
 
 /*
  * Runs fn(worker, arg) on the worker's thread.  post: and returns.  call: and waits until it has run (never
- * from a worker).
+ * from a worker); false: the worker is stuck (engine/watchdog.h), and fn has not run and will not.
  */
 typedef void (*worker_fn)(struct worker *w, void *arg);
 void worker_post(struct worker *w, worker_fn fn, void *arg);
-void worker_call(struct worker *w, worker_fn fn, void *arg);
+bool worker_call(struct worker *w, worker_fn fn, void *arg);

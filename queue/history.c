@@ -361,10 +361,12 @@ static void *history_run(void *arg)
 {
     struct history *h = arg;
 
+    pthread_setname_np(pthread_self(), "history");
     finish_old_days(h);
     for (;;) {
         bool stopping =
             atomic_load(&h->stopping); /* before collect: what was posted before the stop is in it */
+        pulse_beat(&h->pulse);
         collect(h);
         uint64_t now = history_clock.steady_ms();
         if (h->waiting && now >= h->retry_at_ms) {
@@ -496,6 +498,11 @@ void history_post(struct history *h, struct attempt_batch *batch)
 {
     atomic_fetch_add(&h->backlog, batch->count + batch->session_count);
     inbox_post(&h->inbox, &batch->note);
+}
+
+struct pulse *history_pulse(struct history *h)
+{
+    return &h->pulse;
 }
 
 size_t history_backlog(const struct history *h)

@@ -9,6 +9,7 @@
 
 #include "base/arena.h"
 #include "base/inbox.h"
+#include "base/pulse.h"
 #include "policy/outcome.h"
 #include "policy/policy.h"
 
@@ -120,6 +121,7 @@ void history_attach(struct history *h, struct store *store); /* before the first
 /* Any thread.  The batch is theirs now.  A disk that is full delays it; nothing is lost. */
 void history_post(struct history *h, struct attempt_batch *batch);
 /* Attempts and sessions posted and not yet safe: a worker stops taking up new mail while this is above its cap. */
+struct pulse *history_pulse(struct history *h); /* of its thread, for the watchdog */
 size_t history_backlog(const struct history *h);
 /* Ends after all posted batches are safe and handed on or, if the disk takes nothing, after timeout_ms. */
 void history_close(struct history *h, uint32_t timeout_ms);

@@ -14,6 +14,7 @@ struct history {
     struct inbox inbox;
     struct doorbell bell;
     pthread_t thread;
+    struct pulse pulse;
     struct log log;
     atomic_size_t backlog;
     atomic_bool stopping;

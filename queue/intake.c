@@ -39,6 +39,7 @@ struct tally {
 
 struct intake {
     pthread_t thread;
+    struct pulse pulse;
     pthread_mutex_t lock;
     pthread_cond_t ring;
     bool ending;
@@ -211,8 +212,10 @@ static void *run(void *arg)
     struct intake *t = arg;
     bool ending = false;
 
+    pthread_setname_np(pthread_self(), "intake");
     while (!ending) {
         struct timespec until;
+        pulse_beat(&t->pulse);
         clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += FLUSH_S;
         pthread_mutex_lock(&t->lock);
@@ -321,6 +324,11 @@ enum err intake_open(const char *dir, unsigned days, struct intake **out, char *
     }
     *out = t;
     return OK;
+}
+
+struct pulse *intake_pulse(struct intake *t)
+{
+    return &t->pulse;
 }
 
 void intake_close(struct intake *t)

@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/ip.h"
 #include "base/macros.h"
+#include "base/pulse.h"
 
 struct intake;
 
@@ -28,6 +29,7 @@ struct intake_facts {    /* borrowed until return */
 
 /* days: retention; 0: for ever.  *why: mem_free. */
 MUST_CHECK enum err intake_open(const char *dir, unsigned days, struct intake **out, char **why);
+struct pulse *intake_pulse(struct intake *t); /* of its thread, for the watchdog */
 void intake_close(struct intake *t); /* NULL is fine; nobody counts any more */
 /* One accepted message. */
 void intake_count(struct intake *t, const struct intake_facts *facts, uint32_t recipients, uint64_t bytes);

@@ -269,6 +269,7 @@ static void *run(void *store)
     pthread_setname_np(pthread_self(), "store");
     for (;;) {
         bool stop = atomic_load(&s->stop);
+        pulse_beat(&s->pulse);
         if (stop && !stopping_ms)
             stopping_ms = clock_now_ms();
         if (stop && may_end(s, stopping_ms))
@@ -338,6 +339,11 @@ void store_close(struct store *s)
     if (rc != SQLITE_OK && rc != SQLITE_BUSY)
         log_warn(NULL, "store.checkpoint", LOG_ERR(sql_err(rc)));
     destroy(s);
+}
+
+struct pulse *store_pulse(struct store *s)
+{
+    return &s->pulse;
 }
 
 struct spool *store_spool(struct store *s)

@@ -18,6 +18,7 @@
 #pragma once
 
 #include "base/inbox.h"
+#include "base/pulse.h"
 #include "policy/outcome.h"
 #include "queue/accounts.h"
 #include "queue/history.h"
@@ -82,8 +83,12 @@ void store_expect_end(struct store *s);
 /* Commits what was posted, checkpoints, ends the thread, unlocks. */
 void store_close(struct store *s);
 struct spool *store_spool(struct store *s);
-/* Returns when all that was answered before has its rows (or the disk refuses them).  Any thread but the store's; blocks. */
-void store_settle(struct store *s);
+/*
+ * Returns when all that was answered before has its rows (or the disk refuses them); false: the store's thread is stuck,
+ * says the watchdog, and what is there must do.  Any thread but the store's; blocks.
+ */
+bool store_settle(struct store *s);
+struct pulse *store_pulse(struct store *s); /* of its thread, for the watchdog */
 
 typedef void (*store_reply_fn)(struct note *note, void *owner);
 struct store_request { /* first member of every request */

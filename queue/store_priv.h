@@ -122,12 +122,11 @@ struct returned { /* store_post_give_back */
     struct list node;
     struct list jobs;
 };
-struct settle_wait { /* store_settle; lies on the waiter's stack */
+struct settle_wait { /* store_settle; of the waiter and the store, the last of whom frees it */
     struct note note;
     struct list node;
-    pthread_mutex_t lock; /* guards done */
-    pthread_cond_t cond;
-    bool done;
+    struct doorbell bell;
+    atomic_int holders;
 };
 struct waiting { /* a request on one of the lists below */
     struct list node;
@@ -159,6 +158,7 @@ struct store {
     struct spool *spool;
     pthread_t thread;
     bool thread_runs;
+    struct pulse pulse;
     struct inbox inbox;
     struct doorbell bell;
     atomic_bool stop, started, ending;

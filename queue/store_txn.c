@@ -10,7 +10,8 @@
 #define TURN_NOTES     1024 /* so that the first of a burst does not wait for the last */
 #define TURN_PUT_BYTES (32U * 1024 * 1024)
 #define RETRY_MS_MAX   2000
-#define SYNC_ASIDE     8 /* accepts from which another thread's help is worth its waking */
+#define SETTLE_MS      250 /* so often a reader asks whether the store is stuck */
+#define SYNC_ASIDE     8   /* accepts from which another thread's help is worth its waking */
 
 void store_note_error(struct store *s, const char *what, enum err e)
 {
@@ -399,14 +400,20 @@ static void make_safe(struct store *s)
     store_answer_early(s);
 }
 
+static void let_go(struct settle_wait *w)
+{
+    if (atomic_fetch_sub(&w->holders, 1) > 1)
+        return;
+    doorbell_fini(&w->bell);
+    mem_free(w);
+}
+
 static void tell_settled(struct store *s)
 {
     for (struct list *node; (node = list_pop(&s->settles));) {
         struct settle_wait *w = LIST_ENTRY(node, struct settle_wait, node);
-        pthread_mutex_lock(&w->lock);
-        w->done = true;
-        pthread_cond_signal(&w->cond); /* under the lock: it lies on the waiter's stack */
-        pthread_mutex_unlock(&w->lock);
+        doorbell_ring(&w->bell);
+        let_go(w);
     }
 }
 
@@ -467,20 +474,21 @@ static void take_settle(struct note *note, void *store)
     list_push_back(&((struct store *)store)->settles, &CONTAINER_OF(note, struct settle_wait, note)->node);
 }
 
-void store_settle(struct store *s)
+bool store_settle(struct store *s)
 {
-    struct settle_wait w = {.note.run = take_settle};
+    struct settle_wait *w = MEM_NEW(struct settle_wait);
 
-    list_init(&w.node);
-    pthread_mutex_init(&w.lock, NULL);
-    pthread_cond_init(&w.cond, NULL);
-    inbox_post(&s->inbox, &w.note);
-    pthread_mutex_lock(&w.lock);
-    while (!w.done)
-        pthread_cond_wait(&w.cond, &w.lock);
-    pthread_mutex_unlock(&w.lock);
-    pthread_cond_destroy(&w.cond);
-    pthread_mutex_destroy(&w.lock);
+    w->note.run = take_settle;
+    list_init(&w->node);
+    doorbell_init(&w->bell);
+    atomic_init(&w->holders, 2);
+    inbox_post(&s->inbox, &w->note);
+    bool settled;
+    do
+        settled = doorbell_wait(&w->bell, SETTLE_MS);
+    while (!settled && !pulse_is_stuck(&s->pulse));
+    let_go(w);
+    return settled;
 }
 
 enum err store_commit_quietly(struct store *s)

@@ -12,10 +12,13 @@ void get_healthz(struct request *r)
 {
     struct store_stats s;
 
+    bool stuck = engine_is_stuck(r->engine);
     store_stats(engine_store(r->engine), &s);
-    buf_puts(&r->reply.body, s.full ? "full: new mail is refused for want of space\n" : "ok\n");
+    buf_puts(&r->reply.body, stuck    ? "stuck: a thread stands still; hayauma status says which\n"
+                             : s.full ? "full: new mail is refused for want of space\n"
+                                      : "ok\n");
     reply_ok(r, TYPE_TEXT);
-    if (s.full)
+    if (stuck || s.full)
         r->reply.status = 503;
 }
 

@@ -137,8 +137,10 @@ json_t *dkim_check(struct dkim *d, struct worker *w, const char *domain, const s
     c.lookups = mem_zalloc((c.ring->count + 1) * sizeof(*c.lookups));
     choose(&c);
     doorbell_init(&c.bell);
-    worker_post(w, start, &c);
-    doorbell_wait(&c.bell, -1); /* DNS answers or times out */
+    if (worker_call(w, start, &c))
+        doorbell_wait(&c.bell, -1); /* DNS answers or times out */
+    else
+        c.why = mem_strdup("the worker that asks DNS is stuck: see hayauma status");
     doorbell_fini(&c.bell);
     for (size_t i = 0; i < c.count; i++) {
         json_array_append_new(list, c.lookups[i].result);

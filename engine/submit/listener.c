@@ -140,12 +140,14 @@ enum err listener_open(const struct conf_listener *conf, const struct conf *all,
     struct listener *l = MEM_NEW(struct listener);
 
     pthread_mutex_init(&l->tls_lock, NULL);
+    pthread_mutex_init(&l->ear_lock, NULL);
     l->conf = conf;
     l->host_name = host_name;
     l->worker_count = workers;
     l->fds = mem_alloc(workers * sizeof(int));
+    l->ears = mem_alloc(workers * sizeof(int));
     for (unsigned i = 0; i < workers; i++)
-        l->fds[i] = -1;
+        l->fds[i] = l->ears[i] = -1;
     listener_set_rules(l, all);
     set_trusted(l, conf);
     if (!ip_parse_port(bytes_of(conf->address), 0, &l->ip, &l->port)) {
@@ -155,6 +157,7 @@ enum err listener_open(const struct conf_listener *conf, const struct conf *all,
         return ERR_INVALID;
     }
     int given = inherited(&l->ip, l->port);
+    l->is_one_socket = given >= 0;
     if (given < 0 && !port_is_free(&l->ip, l->port)) {
         *why = why_not(conf->address);
         listener_destroy(l);
@@ -181,13 +184,33 @@ void listener_destroy(struct listener *l)
             close(l->fds[i]);
     tls_server_unref(l->tls);
     pthread_mutex_destroy(&l->tls_lock);
+    pthread_mutex_destroy(&l->ear_lock);
     for (struct listener_rules *r = atomic_load(&l->rules), *older; r; r = older) {
         older = r->older;
         mem_free(r);
     }
     mem_free(l->fds);
+    mem_free(l->ears);
     mem_free(l->trusted);
     mem_free(l);
+}
+
+void listener_set_deaf(struct listener *l, unsigned worker, bool deaf)
+{
+    pthread_mutex_lock(&l->ear_lock);
+    int fd = l->is_one_socket ? -1 : l->ears[worker];
+    if (fd >= 0 && (deaf ? shutdown(fd, SHUT_RD) : listen(fd, BACKLOG)) != 0)
+        log_warn(NULL, "listener.deaf", LOG_INT("worker", worker), LOG_INT("deaf", deaf),
+                 LOG_STR("why", strerror(errno)));
+    pthread_mutex_unlock(&l->ear_lock);
+}
+
+void listener_close_ear(struct listener *l, unsigned worker)
+{
+    pthread_mutex_lock(&l->ear_lock);
+    close(l->ears[worker]);
+    l->ears[worker] = -1;
+    pthread_mutex_unlock(&l->ear_lock);
 }
 
 struct tls_server *listener_tls(struct listener *l)

@@ -32,7 +32,7 @@ static void on_ear_closed(uv_handle_t *handle)
 
     if (--ear->handles)
         return;
-    close(ear->fd);
+    listener_close_ear(ear->listener, ear->submit->w->index);
     mem_free(ear);
 }
 
@@ -43,6 +43,12 @@ static void on_pause_over(uv_timer_t *timer)
     struct ear *ear = timer->data;
 
     uv_poll_start(&ear->poll, UV_READABLE, on_readable);
+}
+
+static void pause_listening(struct ear *ear)
+{
+    uv_poll_stop(&ear->poll);
+    uv_timer_start(&ear->pause, on_pause_over, PAUSE_MS, 0);
 }
 
 static void on_readable(uv_poll_t *poll, int status, int events)
@@ -59,10 +65,12 @@ static void on_readable(uv_poll_t *poll, int status, int events)
         int fd = accept4(ear->fd, (struct sockaddr *)&sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
             log_warn(&ear->submit->w->log, "accept.failed", LOG_STR("why", strerror(errno)));
-            uv_poll_stop(&ear->poll);
-            uv_timer_start(&ear->pause, on_pause_over, PAUSE_MS, 0);
+            pause_listening(ear);
             return;
         }
+        if (fd < 0 &&
+            errno == EINVAL) /* the watchdog has made us deaf, and hears of our return in a moment */
+            pause_listening(ear);
         if (fd < 0)
             return;
         if (!ip_from_sockaddr((struct sockaddr *)&sa, &ip, &port)) {
@@ -105,6 +113,7 @@ void submit_listen(struct submit *s, struct listener *l)
     ear->listener = l;
     ear->fd = l->fds[s->w->index];
     l->fds[s->w->index] = -1;
+    l->ears[s->w->index] = ear->fd;
     ear->handles = 2;
     uv_poll_init(&s->w->loop, &ear->poll, ear->fd);
     ear->poll.data = ear;

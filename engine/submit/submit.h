@@ -25,6 +25,9 @@ struct listener {
     size_t trusted_count;
     unsigned worker_count;
     int *fds; /* owned: one per worker; -1 once the worker has taken it */
+    bool is_one_socket;       /* an inherited one: the kernel gives its connections to whoever asks */
+    pthread_mutex_t ear_lock;
+    int *ears;                /* owned; what the workers have taken; -1: closed */
     pthread_mutex_t tls_lock;
     struct tls_server *tls; /* counted; under the lock: swapped on reload */
 };
@@ -40,6 +43,12 @@ static inline const struct smtp_listener_rules *listener_rules(struct listener *
 {
     return &atomic_load_explicit(&l->rules, memory_order_acquire)->smtp;
 }
+/*
+ * Any thread.  Deaf: nobody connects to this worker any more, and who waits to be accepted by it is reset, so that he
+ * tries again and reaches another; not deaf: it listens as before.
+ */
+void listener_set_deaf(struct listener *l, unsigned worker, bool deaf);
+void listener_close_ear(struct listener *l, unsigned worker); /* the worker's thread: its socket */
 struct tls_server *listener_tls(struct listener *l);               /* any thread; counted: unref it */
 void listener_set_tls(struct listener *l, struct tls_server *tls); /* any thread; takes the reference */
 

@@ -299,7 +299,7 @@ def test_a_restart_delivers_what_was_waiting(world):
 
 # ---- starts that must be refused ----
 
-def test_a_second_daemon_on_the_same_data_is_refused(world):
+def test_t11_a_second_daemon_on_the_same_data_is_refused(world):
     first = world.daemon()
     second = world.daemon(start=False, data_dir=str(first.data))
     text = complaint(second)
@@ -308,7 +308,7 @@ def test_a_second_daemon_on_the_same_data_is_refused(world):
 
 
 @pytest.mark.parametrize("case", ["foreign", "damaged", "zeroed head", "newer", "truncated"])
-def test_a_database_that_is_not_ours_is_refused_and_left_alone(world, case):
+def test_t10_a_database_that_is_not_ours_is_refused_and_left_alone(world, case):
     world.receiver("p", "p.test")
     daemon = world.daemon()
     daemon.send("a@p.test")

@@ -98,12 +98,11 @@ static void put_alarms(struct buf *out, const struct cli *cli, const json_t *sta
         put_alarm(out, cli, STYLE_WARN, buf_str(&text));
     }
     put_dnssec_alarm(out, cli, json_object_get(status, "dnssec"));
-    json_array_foreach(json_object_get(status, "workers"), i, one)
+    json_array_foreach(json_object_get(status, "threads"), i, one)
     {
         BUF_LOCAL(text);
-        buf_putf(&text, "worker %llu has stood still for %llu s",
-                 (unsigned long long)field_count(one, "worker"),
-                 (unsigned long long)field_count(one, "seconds_without_turn"));
+        buf_putf(&text, "the thread %s has stood still for %llu s: keep the log and restart the daemon",
+                 field_text(one, "thread"), (unsigned long long)field_count(one, "seconds_without_turn"));
         if (field_bool(one, "stuck"))
             put_alarm(out, cli, STYLE_BAD, buf_str(&text));
     }
