@@ -358,7 +358,7 @@ enum err conf_parse(const struct conf_key *keys, const char *file, struct bytes 
     if (!errors->name)
         errors->name = file;
     conf_defaults(keys, into);
-    if (yaml_parse(text, &doc, errors) == OK) {
+    if (yaml_read(text, &doc, errors) == OK) {
         conf_read(keys, file, yaml_root(doc), into, errors);
         yaml_doc_destroy(doc);
     }

@@ -27,7 +27,8 @@ struct walk {
     struct yaml_node **stack; /* owned: children of all open lists and maps, keys and values in turn */
     size_t stacked, stack_cap;
     size_t nodes;
-    bool fatal;
+    bool fatal;   /* the rest cannot be read */
+    bool refused; /* it can, but not as it is meant */
 };
 
 /* ---- complaints ---- */
@@ -106,6 +107,21 @@ void yaml_notice(struct yaml_errors *e, const struct yaml_node *at, const char *
     va_end(ap);
 }
 
+void yaml_errors_append(struct yaml_errors *into, struct yaml_errors *from)
+{
+    uint32_t behind = 0;
+
+    for (size_t i = 0; i < into->count; i++)
+        behind = MAX_OF(behind, into->items[i].part);
+    for (size_t i = 0; i < from->count && into->count < COMPLAINTS_MAX; i++) {
+        struct yaml_error *item = &from->items[i];
+        add_item(into, item->line, item->column, item->is_notice, TAKE(item->text));
+        into->items[into->count - 1].part = behind + 1 + item->part;
+    }
+    into->errors += from->errors;
+    yaml_errors_fini(from);
+}
+
 static bool stands_after(const struct yaml_error *a, const struct yaml_error *b)
 {
     if (a->part != b->part)
@@ -147,6 +163,7 @@ static void PRINTF_LIKE(2, 3) refuse(struct walk *w, const char *format, ...)
     va_start(ap, format);
     complain(w->errors, line_of(mark), column_of(mark), false, format, ap);
     va_end(ap);
+    w->refused = true;
 }
 
 /* An octet that is no text: libyaml gives its offset, not its line. */
@@ -260,9 +277,11 @@ static struct yaml_node *read_list(struct walk *w, unsigned depth)
     return list;
 }
 
-static void check_keys(struct walk *w, const struct yaml_node *map)
+/* Leaves the keys that are words, each once. */
+static void check_keys(struct walk *w, struct yaml_node *map)
 {
     struct map seen = {0};
+    size_t kept = 0;
 
     for (size_t i = 0; i < map->count; i++) {
         struct yaml_node *key = map->keys[i];
@@ -271,12 +290,16 @@ static void check_keys(struct walk *w, const struct yaml_node *map)
             continue;
         }
         const struct yaml_node *first = map_find(&seen, key->text);
-        if (first)
+        if (first) {
             complain_at(w->errors, key->line, key->column, "key '%.60s' stands twice: first in line %u",
                         key->text.at, first->line);
-        else
-            map_put(&seen, key->text, key);
+            continue;
+        }
+        map_put(&seen, key->text, key);
+        map->keys[kept] = key;
+        map->items[kept++] = map->items[i];
     }
+    map->count = kept;
     map_fini(&seen);
 }
 
@@ -348,9 +371,8 @@ static struct yaml_node *read_document(struct walk *w)
     return root;
 }
 
-enum err yaml_parse(struct bytes text, struct yaml_doc **out, struct yaml_errors *errors)
+enum err yaml_read(struct bytes text, struct yaml_doc **out, struct yaml_errors *errors)
 {
-    size_t errors_before = errors->errors;
     struct arena arena = {0};
     struct walk w = {.arena = &arena, .errors = errors, .text = text};
 
@@ -366,7 +388,7 @@ enum err yaml_parse(struct bytes text, struct yaml_doc **out, struct yaml_errors
     yaml_event_delete(&w.event);
     yaml_parser_delete(&w.libyaml);
     mem_free(w.stack);
-    if (!root || errors->errors > errors_before) {
+    if (!root || w.fatal || w.refused) {
         arena_fini(&arena);
         return ERR_INVALID;
     }
@@ -375,6 +397,21 @@ enum err yaml_parse(struct bytes text, struct yaml_doc **out, struct yaml_errors
     doc->root = root;
     *out = doc;
     return OK;
+}
+
+enum err yaml_parse(struct bytes text, struct yaml_doc **out, struct yaml_errors *errors)
+{
+    size_t errors_before = errors->errors;
+    struct yaml_doc *doc = NULL;
+    enum err e = yaml_read(text, &doc, errors);
+
+    if (!e && errors->errors > errors_before) {
+        yaml_doc_destroy(doc);
+        return ERR_INVALID;
+    }
+    if (!e)
+        *out = doc;
+    return e;
 }
 
 void yaml_doc_destroy(struct yaml_doc *doc)

@@ -46,11 +46,19 @@ void yaml_errors_fini(struct yaml_errors *e);
 void yaml_error(struct yaml_errors *e, const struct yaml_node *at, const char *format, ...) PRINTF_LIKE(3, 4);
 void yaml_notice(struct yaml_errors *e, const struct yaml_node *at, const char *format, ...)
     PRINTF_LIKE(3, 4);
+/* All of `from`, about another file, behind those of `into`; `from` is empty then. */
+void yaml_errors_append(struct yaml_errors *into, struct yaml_errors *from);
 void yaml_errors_sort(
     struct yaml_errors *e); /* by part, then by position; those about the whole file first */
 
 /* ERR_INVALID with the complaint in `errors`. An empty document gives an empty map. */
 MUST_CHECK enum err yaml_parse(struct bytes text, struct yaml_doc **out, struct yaml_errors *errors);
+/*
+ * As yaml_parse, for who wants to name every mistake at once: OK whenever there is a tree to look at,
+ * although `errors` may have grown.  Of a key that stands twice the tree has the first; one that is no word
+ * is left out.
+ */
+MUST_CHECK enum err yaml_read(struct bytes text, struct yaml_doc **out, struct yaml_errors *errors);
 void yaml_doc_destroy(struct yaml_doc *doc);
 const struct yaml_node *yaml_root(const struct yaml_doc *doc);                   /* borrowed */
 const struct yaml_node *yaml_find(const struct yaml_node *map, const char *key); /* or NULL */

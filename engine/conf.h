@@ -141,6 +141,8 @@ extern const struct conf_key conf_dkim_key_keys[];    /* of one entry of `dkim.k
  * the rest.
  */
 MUST_CHECK enum err conf_load(const char *file, struct conf *out, struct yaml_errors *errors);
+/* The same; mistakes in policy_file, and in what it includes and names, are in `errors` too. */
+MUST_CHECK enum err conf_load_with_policy(const char *file, struct conf *out, struct yaml_errors *errors);
 /* The same for text, without looking at users and files: pure.  FILE names it and is where relative paths
  * start. */
 MUST_CHECK enum err conf_load_text(const char *file, struct bytes text, struct conf *out,

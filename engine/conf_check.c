@@ -12,6 +12,8 @@
 #include "base/mem.h"
 #include "engine/dane/probe.h"
 #include "engine/net/tls.h"
+#include "engine/net/tls_server.h"
+#include "engine/privileges.h"
 #include "policy/domain.h"
 
 /* ---- listeners ---- */
@@ -230,7 +232,8 @@ static void check_trusted(const struct conf *c, const struct yaml_node *root, st
         struct ip_net net;
         if (!ip_net_parse(bytes_of(c->dns.trusted.items[i]), &net))
             yaml_error(errors, conf_near(root, "dns.trusted.%zu", i),
-                       "expected an address or a network like 10.0.0.0/24, found '%s'", c->dns.trusted.items[i]);
+                       "expected an address or a network like 10.0.0.0/24, found '%s'",
+                       c->dns.trusted.items[i]);
         else if (net.prefix == 0)
             yaml_error(errors, conf_near(root, "dns.trusted.%zu", i), "'%s' is everybody: name the resolvers",
                        c->dns.trusted.items[i]);
@@ -339,9 +342,11 @@ void conf_check(struct conf *c, const struct yaml_node *root, struct yaml_errors
 
 /* ---- this host ---- */
 
-static void check_readable(const char *path, const struct yaml_node *at, struct yaml_errors *errors)
+static void check_readable(const struct conf *c, const char *path, const struct yaml_node *at,
+                           struct yaml_errors *errors)
 {
     struct stat st;
+    int code;
 
     if (!path)
         return;
@@ -349,8 +354,40 @@ static void check_readable(const char *path, const struct yaml_node *at, struct 
         yaml_error(errors, at, "%s cannot be read: %s", path, strerror(errno));
     else if (!S_ISREG(st.st_mode))
         yaml_error(errors, at, "%s is no file", path);
-    else if (faccessat(AT_FDCWD, path, R_OK, AT_EACCESS) != 0)
-        yaml_error(errors, at, "%s cannot be read: %s", path, strerror(errno));
+    else if ((code = privileges_readable(c, path)) != 0)
+        yaml_error(errors, at, "%s cannot be read%s%s: %s", path, c->user ? " by user " : "",
+                   c->user ? c->user : "", strerror(code));
+}
+
+/* What the two files hold, not only that they are there. */
+static void check_pair(const struct conf *c, const char *certificate, const char *key,
+                       const struct yaml_node *at_certificate, const struct yaml_node *at_key,
+                       struct yaml_errors *errors)
+{
+    const struct tls_server_pair pair = {.certificate = certificate, .key = key};
+    const struct tls_server_options options = {
+        .pairs = &pair, .pair_count = 1, .min_version = TLS_VERSION_1_2};
+    struct tls_server *loaded = NULL;
+    size_t before = errors->errors;
+    char *why = NULL;
+
+    check_readable(c, certificate, at_certificate, errors);
+    check_readable(c, key, at_key, errors);
+    if (certificate && key && errors->errors == before && tls_server_load(&options, &loaded, &why) != OK)
+        yaml_error(errors, at_certificate, "%s", why);
+    tls_server_unref(loaded);
+    mem_free(why);
+}
+
+static void check_dkim_readable(const struct conf *c, const struct yaml_node *root,
+                                struct yaml_errors *errors)
+{
+    const struct conf_dkim_key *keys = c->dkim.keys.items;
+    size_t before = errors->errors;
+
+    conf_check_dkim_host(c, root, errors);
+    for (size_t i = 0; i < c->dkim.keys.count && errors->errors == before; i++)
+        check_readable(c, keys[i].key, conf_near(root, "dkim.keys.%zu.key", i), errors);
 }
 
 void conf_check_host(const struct conf *c, const struct yaml_node *root, struct yaml_errors *errors)
@@ -361,20 +398,21 @@ void conf_check_host(const struct conf *c, const struct yaml_node *root, struct 
         yaml_error(errors, conf_near(root, "user"), "there is no user '%s' on this host", c->user);
     if (c->group && !getgrnam(c->group))
         yaml_error(errors, conf_near(root, "group"), "there is no group '%s' on this host", c->group);
-    check_readable(c->tls.certificate, conf_near(root, "tls.certificate"), errors);
-    check_readable(c->tls.key, conf_near(root, "tls.key"), errors);
-    check_readable(c->tls.crl, conf_near(root, "tls.crl"), errors);
+    check_pair(c, c->tls.certificate, c->tls.key, conf_near(root, "tls.certificate"),
+               conf_near(root, "tls.key"), errors);
+    check_readable(c, c->tls.crl, conf_near(root, "tls.crl"), errors);
     const struct conf_certificate *more = c->tls.certificates.items;
-    for (size_t i = 0; i < c->tls.certificates.count; i++) {
-        check_readable(more[i].certificate, conf_near(root, "tls.certificates.%zu.certificate", i), errors);
-        check_readable(more[i].key, conf_near(root, "tls.certificates.%zu.key", i), errors);
-    }
-    check_readable(c->policy_file, conf_near(root, "policy_file"), errors);
-    check_readable(c->mta_sts.ca_file, conf_near(root, "mta_sts.ca_file"), errors);
+    for (size_t i = 0; i < c->tls.certificates.count; i++)
+        check_pair(c, more[i].certificate, more[i].key,
+                   conf_near(root, "tls.certificates.%zu.certificate", i),
+                   conf_near(root, "tls.certificates.%zu.key", i), errors);
+    check_readable(c, c->policy_file, conf_near(root, "policy_file"), errors);
+    check_readable(c, c->mta_sts.ca_file, conf_near(root, "mta_sts.ca_file"), errors);
     for (size_t i = 0; i < c->listeners.count; i++) {
-        check_readable(listeners[i].certificate, conf_near(root, "listeners.%zu.certificate", i), errors);
-        check_readable(listeners[i].key, conf_near(root, "listeners.%zu.key", i), errors);
-        check_readable(listeners[i].client_ca, conf_near(root, "listeners.%zu.client_ca", i), errors);
+        check_pair(c, listeners[i].certificate, listeners[i].key,
+                   conf_near(root, "listeners.%zu.certificate", i), conf_near(root, "listeners.%zu.key", i),
+                   errors);
+        check_readable(c, listeners[i].client_ca, conf_near(root, "listeners.%zu.client_ca", i), errors);
     }
-    conf_check_dkim_host(c, root, errors);
+    check_dkim_readable(c, root, errors);
 }

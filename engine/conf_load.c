@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "engine/conf_check.h"
+#include "engine/policy_files.h"
 
 #define FILE_MAX ((size_t)4 << 20)
 
@@ -39,7 +40,7 @@ static enum err load(const char *file, struct bytes text, check_host_fn check_ho
     struct yaml_doc *doc;
     struct conf c;
     size_t errors_before = errors->errors;
-    enum err e = yaml_parse(text, &doc, errors);
+    enum err e = yaml_read(text, &doc, errors);
 
     if (e)
         return e;
@@ -66,6 +67,20 @@ enum err conf_load_text(const char *file, struct bytes text, struct conf *out, s
     return load(file, text, NULL, out, errors);
 }
 
+/* Mistakes in the policy file count as mistakes of the file that names it. */
+static void check_host_and_policy(const struct conf *c, const struct yaml_node *root,
+                                  struct yaml_errors *errors)
+{
+    size_t before = errors->errors;
+
+    conf_check_host(c, root, errors);
+    if (!c->policy_file || (errors->errors > before && access(c->policy_file, R_OK) != 0))
+        return;
+    struct yaml_errors policy = {.name = c->policy_file};
+    policy_files_check_conf(c, &policy);
+    yaml_errors_append(errors, &policy);
+}
+
 static enum err read_file(int fd, struct buf *text)
 {
     ssize_t n;
@@ -78,7 +93,8 @@ static enum err read_file(int fd, struct buf *text)
     return n < 0 ? err_from_errno(errno) : OK;
 }
 
-enum err conf_load(const char *file, struct conf *out, struct yaml_errors *errors)
+static enum err load_file(const char *file, check_host_fn check_host, struct conf *out,
+                          struct yaml_errors *errors)
 {
     BUF_LOCAL(text);
 
@@ -92,7 +108,17 @@ enum err conf_load(const char *file, struct conf *out, struct yaml_errors *error
         close(fd);
     if (e)
         return e;
-    return load(file, buf_bytes(&text), conf_check_host, out, errors); /* too long a text is refused there */
+    return load(file, buf_bytes(&text), check_host, out, errors); /* too long a text is refused there */
+}
+
+enum err conf_load(const char *file, struct conf *out, struct yaml_errors *errors)
+{
+    return load_file(file, conf_check_host, out, errors);
+}
+
+enum err conf_load_with_policy(const char *file, struct conf *out, struct yaml_errors *errors)
+{
+    return load_file(file, check_host_and_policy, out, errors);
 }
 
 void conf_free(struct conf *c)

@@ -69,6 +69,11 @@ static enum err make_dir(const char *path, char **why)
             path);
         return ERR_DENIED;
     }
+    struct stat st;
+    if (!made && (stat(path, &st) != 0 || !S_ISDIR(st.st_mode))) {
+        *why = text_format("the data directory %s is no directory; name another one, or move it away", path);
+        return ERR_DENIED;
+    }
     if (access(path, W_OK | X_OK) != 0) {
         *why = text_format(
             "the data directory %s is not writable (%m); give it to the user that runs hayaumad", path);
@@ -180,6 +185,11 @@ enum err engine_create(struct conf *conf, struct engine **out, char **why)
     e->shared.dkim = dkim_create();
     e->worker_count = worker_count_of(engine_conf(e));
     enum err err = open_listeners(e, why); /* ports first, while we may; the files belong to the later user */
+    long other = err ? store_user_of(engine_conf(e)->data_dir) : 0;
+    if (other) { /* the same configuration a second time: its port is taken, but that is not the point */
+        mem_free(*why);
+        *why = store_in_use(other, engine_conf(e)->data_dir);
+    }
     if (!err)
         err = privileges_drop(engine_conf(e), why);
     if (!err)
@@ -392,12 +402,16 @@ enum err engine_reload(struct engine *e, struct conf *conf, struct buf *notes)
 {
     struct conf_kept *kept = MEM_NEW(struct conf_kept);
     struct conf_kept *before = e->confs;
+    const struct conf_kept *started = e->confs; /* what is in force of that which a reload does not change */
     char *why = NULL;
+    BUF_LOCAL(names);
 
     kept->conf = *conf;
     *conf = (struct conf){0};
-    if (conf_needs_restart(conf_keys, &before->conf, &kept->conf, notes))
-        buf_puts(notes, ": these need a restart; ");
+    while (started->older)
+        started = started->older;
+    if (conf_needs_restart(conf_keys, &started->conf, &kept->conf, &names))
+        buf_putf(notes, "changed and in force only after a restart: %s; ", buf_str(&names));
     kept->older = before;
     e->confs = kept;
     atomic_store_explicit(&e->shared.conf, &kept->conf, memory_order_release);

@@ -51,16 +51,6 @@ struct policy *engine_policy(struct engine *e); /* current snapshot, counted */
 MUST_CHECK enum err engine_policy_apply(struct engine *e, struct bytes text, const char *author,
                                         const char *comment, uint64_t expected_version, uint64_t *version,
                                         struct yaml_errors *errors);
-/*
- * The document with each file behind it that it includes (policy/policy_include.h), as policy_parse wants it;
- * what is behind it already stays.  ERR_INVALID: see errors.  Any thread.
- */
-MUST_CHECK enum err engine_policy_complete(struct engine *e, struct bytes text, struct buf *out,
-                                           struct yaml_errors *errors);
-/* The file of a name in `include`: *file (mem_free) says where it is, or should be; ERR_IO with *why
- * (mem_free). */
-MUST_CHECK enum err engine_policy_read_include(struct engine *e, const char *name, struct buf *out,
-                                               char **file, char **why);
 /* The same checks, and nothing stored or applied.  Any thread. */
 MUST_CHECK enum err engine_policy_check(struct engine *e, struct bytes text, struct yaml_errors *errors);
 

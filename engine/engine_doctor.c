@@ -7,6 +7,7 @@
 #include "engine/dnssec_watch.h"
 #include "engine/doctor.h"
 #include "engine/engine_priv.h"
+#include "engine/policy_files.h"
 #include "policy/policy_include.h"
 
 #define PROBE_WAIT_MS 8000
@@ -179,7 +180,7 @@ static void look_at_include(struct doctor *d, const struct policy_include *in)
     char *file = NULL, *why = NULL, date[POLICY_DATE_BYTES];
     BUF_LOCAL(text);
 
-    if (engine_policy_read_include(d->e, in->name, &text, &file, &why) == OK) {
+    if (policy_files_read_include(engine_conf(d->e), in->name, &text, &file, &why) == OK) {
         policy_date(buf_bytes(&text), date);
         if (strcmp(date, in->date) > 0)
             doctor_say(d, "policy", DOCTOR_WARN, "hayauma policy refresh",

@@ -1,16 +1,8 @@
 /* Policy versions: loaded at start, checked, stored, and handed to all workers at once. */
-#include <gnutls/gnutls.h>
-#include <stdio.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include "base/mem.h"
 #include "engine/engine_priv.h"
-#include "engine/net/tls.h"
-#include "engine/zones.h"
+#include "engine/policy_files.h"
 #include "engine/sources.h"
-
-#define POLICY_FILE_MAX (16 * 1024 * 1024)
 
 struct policy *engine_policy(struct engine *e)
 {
@@ -20,99 +12,6 @@ struct policy *engine_policy(struct engine *e)
     return p;
 }
 
-/* Where complaints about a group point: into the file that has it. */
-struct place {
-    struct yaml_errors *errors;
-    const char *name;
-    uint32_t part;
-};
-
-static struct place enter_file(struct yaml_errors *errors, const struct policy *p, const struct group *g)
-{
-    struct place before = {errors, errors->name, errors->part};
-
-    for (size_t i = 0; g->file && i < policy_include_count(p); i++) {
-        if (policy_include(p, i)->file == g->file) {
-            errors->name = g->file;
-            errors->part = (uint32_t)i + 1;
-        }
-    }
-    return before;
-}
-
-static void leave_file(const struct place *before)
-{
-    before->errors->name = before->name;
-    before->errors->part = before->part;
-}
-
-/* What a document names but cannot hold: files, and what only GnuTLS can judge. */
-static void check_readable(struct yaml_errors *errors, const struct group *g, const char *key,
-                           const char *path)
-{
-    const struct yaml_node at = {.line = g->line, .column = 1};
-
-    if (path && access(path, R_OK) != 0)
-        yaml_error(errors, &at, "group '%s': %s: cannot read %s: %m", g->name, key, path);
-}
-
-/* Others who can read a private key are no error: a container may have its own ways. */
-static void check_secret(struct yaml_errors *errors, const struct group *g, const char *key, const char *path)
-{
-    const struct yaml_node at = {.line = g->line, .column = 1};
-    struct stat st;
-
-    if (path && stat(path, &st) == 0 && st.st_mode & S_IROTH)
-        yaml_notice(errors, &at, "group '%s': %s: everybody on this host can read %s", g->name, key, path);
-}
-
-static void check_client_certificate(struct yaml_errors *errors, const struct group *g)
-{
-    const struct yaml_node at = {.line = g->line, .column = 1};
-    gnutls_certificate_credentials_t pair;
-
-    check_readable(errors, g, "tls.certificate", g->tls_certificate);
-    check_readable(errors, g, "tls.key", g->tls_key);
-    if (!g->tls_certificate || access(g->tls_certificate, R_OK) != 0 || access(g->tls_key, R_OK) != 0)
-        return;
-    check_secret(errors, g, "tls.key", g->tls_key);
-    if (gnutls_certificate_allocate_credentials(&pair) < 0)
-        return;
-    int rc = gnutls_certificate_set_x509_key_file(pair, g->tls_certificate, g->tls_key, GNUTLS_X509_FMT_PEM);
-    if (rc == GNUTLS_E_CERTIFICATE_KEY_MISMATCH)
-        yaml_error(errors, &at, "group '%s': tls.key: %s is not the key of %s", g->name, g->tls_key,
-                   g->tls_certificate);
-    else if (rc < 0)
-        yaml_error(errors, &at, "group '%s': tls.certificate: %s with %s: %s", g->name, g->tls_certificate,
-                   g->tls_key, gnutls_strerror(rc));
-    gnutls_certificate_free_credentials(pair);
-}
-
-static enum err check_files(struct engine *e, const struct policy *p, struct yaml_errors *errors)
-{
-    size_t before = errors->errors;
-
-    for (size_t i = 0; i < policy_group_count(p); i++) {
-        const struct group *g = policy_group(p, i);
-        const struct yaml_node at = {.line = g->line, .column = 1};
-        const char *bad_from = NULL;
-        const struct place from = enter_file(errors, p, g);
-        check_readable(errors, g, "tls.ca_file", g->ca_file);
-        check_readable(errors, g, "route.auth.password_file", g->auth_password_file);
-        check_secret(errors, g, "route.auth.password_file", g->auth_password_file);
-        check_client_certificate(errors, g);
-        if (g->quiet.on && !zones_find(e->shared.zones, g->quiet.time_zone))
-            yaml_error(errors, &at,
-                       "group '%s': quiet_hours.time_zone: this host knows no zone %s (is tzdata installed?)",
-                       g->name, g->quiet.time_zone);
-        if (g->tls_priority && !tls_priority_is_valid(g->tls_priority, &bad_from))
-            yaml_error(errors, &at, "group '%s': tls.priority: GnuTLS does not understand this from '%s' on",
-                       g->name, bad_from ? bad_from : g->tls_priority);
-        leave_file(&from);
-    }
-    return errors->errors > before ? ERR_INVALID : OK;
-}
-
 static enum err parse_and_check(struct engine *e, const char *name, struct bytes text, uint64_t version,
                                 struct policy **out, struct yaml_errors *errors)
 {
@@ -120,7 +19,7 @@ static enum err parse_and_check(struct engine *e, const char *name, struct bytes
     enum err err = policy_parse(name, text, version, &p, errors);
 
     if (!err)
-        err = check_files(e, p, errors);
+        err = policy_files_check(e->shared.zones, p, errors);
     if (err)
         policy_unref(p);
     else
@@ -132,7 +31,7 @@ enum err engine_policy_check(struct engine *e, struct bytes text, struct yaml_er
 {
     struct policy *p = NULL;
     BUF_LOCAL(whole);
-    enum err err = engine_policy_complete(e, text, &whole, errors);
+    enum err err = policy_files_complete(engine_conf(e), text, &whole, errors);
 
     if (!err)
         err = parse_and_check(e, errors->name ? errors->name : "policy", buf_bytes(&whole), 1, &p, errors);
@@ -182,7 +81,7 @@ enum err engine_policy_apply(struct engine *e, struct bytes text, const char *au
 {
     struct policy *p = NULL;
     BUF_LOCAL(whole);
-    enum err err = engine_policy_complete(e, text, &whole, errors);
+    enum err err = policy_files_complete(engine_conf(e), text, &whole, errors);
 
     if (err)
         return err;
@@ -217,26 +116,6 @@ enum err engine_policy_apply(struct engine *e, struct bytes text, const char *au
     return err;
 }
 
-static enum err read_file(const char *path, struct buf *out, char **why)
-{
-    FILE *f = fopen(path, "re");
-    size_t n;
-
-    if (!f) {
-        *why = text_format("cannot read the policy file %s: %m", path);
-        return ERR_IO;
-    }
-    while ((n = fread(buf_reserve(out, 65536), 1, 65536, f)) > 0 && out->len < POLICY_FILE_MAX)
-        out->len += n;
-    bool bad = ferror(f) != 0 || out->len >= POLICY_FILE_MAX;
-    fclose(f);
-    if (bad) {
-        *why = text_format("cannot read the policy file %s, or it is larger than 16 MiB", path);
-        return ERR_IO;
-    }
-    return OK;
-}
-
 char *engine_policy_complaint(const struct yaml_errors *errors, const char *intro)
 {
     struct buf text = {0};
@@ -257,7 +136,7 @@ static enum err compile(struct engine *e, const char *name, struct bytes text, u
     enum err err = stored ? policy_parse(name, text, version, &e->policy, &errors)
                           : parse_and_check(e, name, text, version, &e->policy, &errors);
 
-    if (!err && stored && check_files(e, e->policy, &errors))
+    if (!err && stored && policy_files_check(e->shared.zones, e->policy, &errors))
         for (size_t i = 0; i < errors.count; i++)
             if (!errors.items[i].is_notice)
                 log_error(NULL, "policy.file", LOG_STR("text", errors.items[i].text));
@@ -277,7 +156,7 @@ static enum err begin_with(struct engine *e, const char *name, struct bytes text
     struct yaml_errors errors = {.name = name};
     uint64_t version = 0;
     BUF_LOCAL(whole);
-    enum err err = engine_policy_complete(e, text, &whole, &errors);
+    enum err err = policy_files_complete(engine_conf(e), text, &whole, &errors);
 
     if (err)
         *why = engine_policy_complaint(&errors, "the policy file has errors:");
@@ -302,7 +181,7 @@ enum err engine_load_policy(struct engine *e, char **why)
     enum err err = OK;
 
     if (conf->policy_file)
-        err = read_file(conf->policy_file, &file, why);
+        err = policy_files_read(conf->policy_file, &file, why);
     if (!err && conf->policy_file)
         e->policy_file_text = mem_strdup(buf_str(&file));
     if (!err)
@@ -342,7 +221,7 @@ enum err engine_reload_policy_file(struct engine *e, struct buf *notes)
 
     if (!conf->policy_file)
         return engine_includes_reload(e, notes);
-    enum err err = read_file(conf->policy_file, &file, &why);
+    enum err err = policy_files_read(conf->policy_file, &file, &why);
     if (err) {
         buf_puts(notes, why);
     } else if (!e->policy_file_text || strcmp(e->policy_file_text, buf_str(&file)) != 0) {

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "engine/engine_priv.h"
+#include "engine/policy_files.h"
 #include "queue/keep.h"
 
 #define KIND        "shadow"
@@ -154,7 +155,7 @@ enum err engine_shadow_apply(struct engine *e, struct bytes text, const char *au
 
     if (!is_utf8(author) || !is_utf8(comment))
         return ERR_INVALID;
-    enum err err = engine_policy_complete(e, text, &whole, errors);
+    enum err err = policy_files_complete(engine_conf(e), text, &whole, errors);
     if (err)
         return err;
     text = buf_bytes(&whole);

@@ -50,14 +50,14 @@ static void print_table(void (*make)(const struct conf_key *, struct buf *))
 static void print_errors(const struct yaml_errors *errors)
 {
     for (size_t i = 0; i < errors->count; i++)
-        fprintf(stderr, "%s%s\n", errors->items[i].text, errors->items[i].is_notice ? " (notice)" : "");
+        fprintf(stderr, "%s\n", errors->items[i].text);
 }
 
 static int check(const char *file)
 {
     struct conf conf = {0};
     struct yaml_errors errors = {.name = file};
-    enum err e = conf_load(file, &conf, &errors);
+    enum err e = conf_load_with_policy(file, &conf, &errors);
 
     print_errors(&errors);
     if (!e) {
@@ -86,7 +86,7 @@ static void reload(struct engine *engine, const char *file)
     struct conf conf = {0};
     struct yaml_errors errors = {.name = file};
     BUF_LOCAL(notes);
-    enum err e = conf_load(file, &conf, &errors);
+    enum err e = conf_load_with_policy(file, &conf, &errors);
 
     if (e) {
         for (size_t i = 0; i < errors.count; i++)

@@ -5,3 +5,7 @@
 
 /* *why: a sentence that says what to do (mem_free). */
 MUST_CHECK enum err privileges_drop(const struct conf *conf, char **why);
+
+/* May the daemon read the file once it is conf->user?  0, or what open() would say.  Any thread; root asks by
+ * a process of its own, which becomes that user. */
+int privileges_readable(const struct conf *conf, const char *path);

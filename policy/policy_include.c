@@ -160,7 +160,12 @@ enum err policy_missing_includes(const char *name, struct bytes text, struct are
 
     if (!errors->name)
         errors->name = name;
-    err = yaml_parse(parts[0].text, &doc, errors);
+    struct yaml_errors later = {
+        0}; /* what does not hide the list is for policy_parse to say, with all the rest */
+    err = yaml_read(parts[0].text, &doc, &later);
+    yaml_errors_fini(&later);
+    if (err)
+        err = yaml_parse(parts[0].text, &doc, errors);
     if (!err && !policy_includes_read(yaml_root(doc), errors, list, &listed))
         err = ERR_INVALID;
     *count = 0;

@@ -392,7 +392,7 @@ static void parse_part(struct policy_reader *r, struct whole *w, const struct po
     in->file = arena_dup(&p->arena, part->file.len ? part->file : part->name);
     in->date = "";
     enter_layer(r, w, p->include_count - 1);
-    if (yaml_parse(part->text, &w->docs[w->doc_count], r->errors) == OK &&
+    if (yaml_read(part->text, &w->docs[w->doc_count], r->errors) == OK &&
         check_document(r, yaml_root(w->docs[w->doc_count])))
         in->date = read_date(r, yaml_root(w->docs[w->doc_count]));
     w->doc_count++;
@@ -486,7 +486,7 @@ enum err policy_parse(const char *name, struct bytes text, uint64_t version, str
         yaml_error(errors, NULL, "more than %d files follow the document", POLICY_INCLUDES_MAX);
         return ERR_INVALID;
     }
-    if (yaml_parse(w.parts[0].text, &w.docs[0], errors) != OK)
+    if (yaml_read(w.parts[0].text, &w.docs[0], errors) != OK)
         return ERR_INVALID;
     p = MEM_NEW(struct policy);
     atomic_init(&p->refs, 1);

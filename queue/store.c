@@ -19,6 +19,13 @@
 #define IDLE_MS      1000
 #define CLOSE_MS_MAX 5000
 
+char *store_in_use(long pid, const char *dir)
+{
+    return text_format(
+        "another hayaumad (pid %ld) uses the data directory %s: stop it, or name another directory", pid,
+        dir);
+}
+
 /*
  * DIR/lock: the process that uses the directory, and whether a queue was ever made here; the second line is
  * what tells a lost queue.db from a new directory.
@@ -47,13 +54,26 @@ static enum err lock_directory(struct store *s, bool *was_made, char **why)
     if (pread(s->lock_fd, text, sizeof(text) - 1, 0) < 0)
         text[0] = '\0';
     if (flock(s->lock_fd, LOCK_EX | LOCK_NB)) {
-        *why = text_format(
-            "another hayaumad (pid %ld) uses the data directory %s: stop it, or name another directory",
-            strtol(text, NULL, 10), s->dir);
+        *why = store_in_use(strtol(text, NULL, 10), s->dir);
         return ERR_BUSY;
     }
     *was_made = strstr(text, LOCK_MARK) != NULL;
     return OK;
+}
+
+long store_user_of(const char *dir)
+{
+    char text[200] = "";
+    BUF_LOCAL(path);
+    long pid = 0;
+
+    buf_putf(&path, "%s/lock", dir);
+    int fd = open(buf_str(&path), O_RDONLY | O_CLOEXEC);
+    if (fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) != 0 && pread(fd, text, sizeof(text) - 1, 0) > 0)
+        pid = strtol(text, NULL, 10);
+    if (fd >= 0)
+        close(fd);
+    return pid;
 }
 
 static enum err write_lock(struct store *s, char **why)

@@ -73,6 +73,9 @@ struct store_config {
  * writable, no space.  An empty queue is never made in place of one that cannot be read.
  */
 MUST_CHECK enum err store_open(const struct store_config *config, struct store **out, char **why);
+/* The process that has locked the data directory `dir`, or 0.  For who wants to know before opening it. */
+long store_user_of(const char *dir);
+char *store_in_use(long pid, const char *dir); /* the sentence about it (mem_free) */
 /* Begins sending wakes, once the workers run. */
 void store_start(struct store *s);
 /*

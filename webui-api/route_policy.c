@@ -1,5 +1,6 @@
 /* The policy document: versions, checks, differences, and what makes a new version. */
 #include "base/mem.h"
+#include "engine/policy_files.h"
 #include "policy/policy_include.h"
 #include "webui-api/json_write.h"
 #include "webui-api/params.h"
@@ -226,7 +227,7 @@ static bool read_side(struct request *r, const char *param, bool body_allowed, s
         *name = "the new document";
         if (!policy_body(r, &text))
             return false;
-        bool good = engine_policy_complete(r->engine, text, &whole, &errors) == OK;
+        bool good = policy_files_complete(engine_conf(r->engine), text, &whole, &errors) == OK;
         if (good)
             out->text = buf_take(&whole);
         else
@@ -349,7 +350,7 @@ void get_policy_receivers(struct request *r)
     char *file = NULL, *why = NULL, date[POLICY_DATE_BYTES];
     BUF_LOCAL(text);
 
-    if (engine_policy_read_include(r->engine, name, &text, &file, &why) != OK) {
+    if (policy_files_read_include(engine_conf(r->engine), name, &text, &file, &why) != OK) {
         reply_error(r, 404, "not_found", "%s", why);
     } else {
         const char *in_force = date_in_force(r, name);

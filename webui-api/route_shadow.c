@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "engine/shadow.h"
+#include "engine/policy_files.h"
 #include "queue/report_shadow.h"
 #include "webui-api/csv.h"
 #include "webui-api/json_write.h"
@@ -376,7 +377,7 @@ void post_policy_whatif(struct request *r)
     if (!read_question(r, &q) || !policy_body(r, &text))
         return;
     BUF_LOCAL(whole);
-    if (engine_policy_complete(r->engine, text, &whole, &errors) != OK ||
+    if (policy_files_complete(engine_conf(r->engine), text, &whole, &errors) != OK ||
         policy_parse(POLICY_NAME, buf_bytes(&whole), 1, &other, &errors) != OK) {
         policy_reply_errors(r, &errors, "nothing was judged");
     } else if (read_older(r, &rules, q.query.since_unix)) {

@@ -138,6 +138,31 @@ static void take_facts(const struct tls_server *t, struct tls_identity *id)
         f->revoked |= gnutls_x509_crt_check_revocation(id->chain[i], t->crls, t->crl_count) == 1;
 }
 
+/* GnuTLS takes the two files at once, and does not say which of them it means. */
+static char *why_not_loaded(const struct tls_server_pair *pair, const char *problem)
+{
+    gnutls_datum_t text = {0};
+    gnutls_x509_crt_t *chain = NULL;
+    unsigned count = 0;
+    bool has_certificate = gnutls_load_file(pair->certificate, &text) >= 0 &&
+                           gnutls_x509_crt_list_import2(&chain, &count, &text, GNUTLS_X509_FMT_PEM, 0) >= 0 &&
+                           count > 0;
+
+    for (unsigned i = 0; has_certificate && i < count; i++)
+        gnutls_x509_crt_deinit(chain[i]);
+    if (has_certificate)
+        gnutls_free(chain);
+    gnutls_free(text.data);
+    if (!has_certificate)
+        return text_format(
+            "%s holds no certificate in PEM (-----BEGIN CERTIFICATE-----) that can be read: %s",
+            pair->certificate, problem);
+    return text_format(
+        "%s holds no private key in PEM (-----BEGIN PRIVATE KEY-----, without a password) that can be "
+        "read: %s",
+        pair->key, problem);
+}
+
 static enum err load_identity(const struct tls_server *t, const struct tls_server_pair *pair,
                               struct tls_identity *id, char **why)
 {
@@ -161,8 +186,7 @@ static enum err load_identity(const struct tls_server *t, const struct tls_serve
         return ERR_INVALID;
     }
     if (rc < 0 || count == 0) {
-        *why = text_format("TLS certificate %s with key %s: %s", pair->certificate, pair->key,
-                           rc < 0 ? gnutls_strerror(rc) : "no certificate is in the file");
+        *why = why_not_loaded(pair, rc < 0 ? gnutls_strerror(rc) : "no certificate is in the file");
         return ERR_INVALID;
     }
     id->facts.file = mem_strdup(pair->certificate);

@@ -7,6 +7,7 @@ void header_init(struct header *h, size_t max_bytes)
                           .schedule = h->schedule,
                           .priority = h->priority,
                           .expires = h->expires,
+                          .unknown_name = h->unknown_name,
                           .max_bytes = max_bytes};
 
     buf_clear(&kept.text);
@@ -14,6 +15,7 @@ void header_init(struct header *h, size_t max_bytes)
     buf_clear(&kept.schedule);
     buf_clear(&kept.priority);
     buf_clear(&kept.expires);
+    buf_clear(&kept.unknown_name);
     *h = kept;
 }
 
@@ -24,6 +26,7 @@ void header_fini(struct header *h)
     buf_fini(&h->schedule);
     buf_fini(&h->priority);
     buf_fini(&h->expires);
+    buf_fini(&h->unknown_name);
 }
 
 /* Length of the field name at the start of `line`; 0 when the line is no field.  §4.5: blanks may precede the
@@ -73,6 +76,16 @@ static bool is_steering(uint32_t *n, struct buf *value, struct bytes field, stru
     return true;
 }
 
+/* A misspelt X-Hayauma-Schedule would send a campaign at once. */
+static bool is_unknown(struct header *h, struct bytes name)
+{
+    if (!bytes_istarts(name, BYTES("X-Hayauma-")))
+        return false;
+    if (++h->unknown == 1)
+        buf_put(&h->unknown_name, bytes_first(name, MIN_OF(name.len, (size_t)60)));
+    return true;
+}
+
 static bool is_blank(char c)
 {
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
@@ -118,7 +131,8 @@ static void end_field(struct header *h)
         steering = is_steering(&h->campaigns, &h->campaign, field, name, BYTES("X-Campaign")) ||
                    is_steering(&h->schedules, &h->schedule, field, name, BYTES("X-Hayauma-Schedule")) ||
                    is_steering(&h->priorities, &h->priority, field, name, BYTES("X-Hayauma-Priority")) ||
-                   is_steering(&h->expiries, &h->expires, field, name, BYTES("X-Hayauma-Expires"));
+                   is_steering(&h->expiries, &h->expires, field, name, BYTES("X-Hayauma-Expires")) ||
+                   is_unknown(h, name);
         break;
     default: break;
     }

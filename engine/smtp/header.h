@@ -25,10 +25,12 @@ struct header {
     uint32_t received; /* Received fields */
     uint32_t from, date, message_id;
     uint32_t campaigns, schedules, priorities, expiries;
+    uint32_t unknown;      /* fields that begin with X-Hayauma- and are none of these */
     uint32_t tls_required; /* TLS-Required fields (RFC 8689 §3) */
     bool tls_required_no;  /* the last of them says No */
     struct buf campaign, schedule, priority,
-        expires; /* values, unfolded and trimmed; of the first such field */
+        expires;             /* values, unfolded and trimmed; of the first such field */
+    struct buf unknown_name; /* of the first such field */
 };
 
 /* A zeroed struct is fine for init; init of a used one keeps its memory. */

@@ -159,6 +159,19 @@ static void take_expiry(struct smtp_server *s)
         t->expires_unix = when;
 }
 
+static void refuse_unknown(struct smtp_server *s)
+{
+    struct server_txn *t = &s->txn;
+
+    if (t->header.unknown)
+        server_refuse_content(
+            s, 550, "5.6.0",
+            arena_printf(&t->arena,
+                         "%.*s is unknown; there are X-Hayauma-Schedule, X-Hayauma-Priority and "
+                         "X-Hayauma-Expires",
+                         (int)t->header.unknown_name.len, t->header.unknown_name.at));
+}
+
 /*
  * What stands before the body: room for the signatures, ours, the author's fields, what was missing, and
  * always an empty line.
@@ -244,6 +257,7 @@ static void header_is_in(struct smtp_server *s)
     take_schedule(s);
     take_priority(s);
     take_expiry(s);
+    refuse_unknown(s);
     if (t->refused.code)
         return;
     t->holding = s->rules->convert_8bit;

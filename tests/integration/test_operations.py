@@ -225,9 +225,19 @@ def test_sighup_with_a_bad_file_keeps_the_old_and_says_why(world):
         assert word in daemon.log()
     daemon.send("a@p.test")
     world.got(1)
+    # A policy file with errors takes the rest of the reload with it: nothing is half in force.
+    daemon.config["submission"] = {"message_size": "5k"}
+    daemon.write_config()
+    good = daemon.policy_file.read_text()
+    daemon.policy_file.write_text("groups: [{name: default, starttls: offf}]\n")
+    daemon.reload()
+    wait_until(lambda: "did you mean 'off'" in daemon.log(), what="the complaint about the policy")
+    with Raw(*daemon.open) as raw:
+        assert "SIZE 52428800" in raw.ok("EHLO client.example")
+    daemon.policy_file.write_text(good)
     daemon.write_config()
     daemon.reload()
-    time.sleep(0.3)
+    wait_until(lambda: "reload.done" in daemon.log(), what="the good files")
     daemon.send("b@p.test")
     world.got(2)
 
@@ -303,7 +313,9 @@ def test_t11_a_second_daemon_on_the_same_data_is_refused(world):
     first = world.daemon()
     second = world.daemon(start=False, data_dir=str(first.data))
     text = complaint(second)
-    assert str(first.data) in text and ("already" in text or "another" in text)
+    assert f"another hayaumad (pid {first.pid}) uses the data directory {first.data}" in text
+    second.config["listeners"] = first.config["listeners"]  # the usual case: the same configuration once more
+    assert f"another hayaumad (pid {first.pid}) uses the data directory {first.data}" in complaint(second)
     assert first.process.poll() is None
 
 
@@ -357,6 +369,8 @@ def test_a_folder_that_cannot_be_written_is_named(world):
     file.write_text("")
     daemon = world.daemon(start=False, data_dir=str(file / "data"))
     assert str(file) in complaint(daemon)
+    daemon.config["data_dir"] = str(file)
+    assert f"the data directory {file} is no directory" in complaint(daemon)
 
 
 def test_check_names_all_errors_with_places(world):
@@ -368,6 +382,40 @@ def test_check_names_all_errors_with_places(world):
     for place in (":1:", ":2:", ":4:", ":5:", ":6:"):
         assert f"{file}{place}" in text, text
     assert "host_name" in text
+
+
+def test_check_reads_what_the_configuration_names(world, certs):
+    """A key that stands twice hides nothing, the policy file is checked with it, and so is what certificates hold."""
+    folder = world.folder
+    (folder / "policy.yaml").write_text("groups:\n  - name: a\n    starttls: offf\n    mtach: [x.test]\n  - name: default\n")
+    (folder / "junk.pem").write_text("nothing\n")
+    file = folder / "named.yaml"
+    file.write_text("host_name: a.test\nhost_name: b.test\ndata_dir: d\npolicy_file: policy.yaml\nworkers: some\n"
+                    f"tls:\n  certificate: {certs.good('one.test')[0]}\n  key: {certs.good('two.test')[1]}\n"
+                    f"  certificates:\n    - {{certificate: junk.pem, key: {certs.good('two.test')[1]}}}\n"
+                    f"    - {{certificate: {certs.good('one.test')[0]}, key: junk.pem}}\n")
+    done = subprocess.run([HAYAUMAD, "-c", str(file), "--check"], capture_output=True, text=True)
+    said = done.stderr.splitlines()
+    assert done.returncode == 1 and [line.removeprefix(f"{folder}/").split(": ")[0] for line in said] == [
+        "named.yaml:2:1", "named.yaml:5:10", "named.yaml:7:16", "named.yaml:10:21", "named.yaml:11:21",
+        "policy.yaml:2:5", "policy.yaml:3:15", "policy.yaml:4:5", "named.yaml"], done.stderr
+    assert "is not the key of" in said[2] and "junk.pem holds no certificate" in said[3]
+    assert "junk.pem holds no private key" in said[4] and "did you mean 'match'" in said[7] and said[8].endswith(": 8 errors")
+
+
+def test_a_reload_says_what_waits_for_a_restart_until_it_is_taken_back(world):
+    daemon = world.daemon()
+
+    def reloaded(name):
+        before = daemon.log().count("reload.done")
+        daemon.config["host_name"] = name
+        daemon.write_config()
+        daemon.reload()
+        wait_until(lambda: daemon.log().count("reload.done") > before, what="the reload")
+        return "only after a restart: host_name" in daemon.log().rpartition("reload.done")[2]
+
+    as_started = daemon.config["host_name"]
+    assert reloaded("other.example") and reloaded("other.example") and not reloaded(as_started)
 
 
 def test_the_defaults_pass_their_own_check(world):

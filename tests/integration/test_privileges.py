@@ -1,5 +1,6 @@
 """Ports below 1024 without root: by capability, by handed-over sockets, or as root that becomes a user."""
 
+import grp
 import json
 import os
 import pathlib
@@ -83,10 +84,31 @@ def test_root_becomes_the_user_after_binding(home):
     process = run(home, config(home, 587, user="nobody"))
     assert greets(process, 587)
     have = rights(process)
-    assert have["Uid"] == [str(NOBODY.pw_uid)] * 4 and int(have["CapEff"][0], 16) == 0 and have["Groups"] == []
+    assert have["Uid"] == [str(NOBODY.pw_uid)] * 4 and int(have["CapEff"][0], 16) == 0
+    assert have["Gid"] == [str(NOBODY.pw_gid)] * 4 and have["Groups"] == [str(NOBODY.pw_gid)]
     wait_until(lambda: (home / "data/queue.db").exists(), what="the queue")
     assert (home / "data/queue.db").stat().st_uid == NOBODY.pw_uid
     end(process)
+
+
+def test_another_group_than_the_users_own_is_taken(home):
+    other = grp.getgrnam("mail").gr_gid
+    os.chown(home / "data", NOBODY.pw_uid, other)
+    process = run(home, config(home, 587, user="nobody", group="mail"))
+    assert greets(process, 587)
+    have = rights(process)
+    assert have["Gid"] == [str(other)] * 4 and str(other) in have["Groups"] and "0" not in have["Groups"]
+    end(process)
+
+
+def test_check_asks_as_the_user_that_will_read(home):
+    """Root reads everything, and the daemon would find out only after it has become somebody else."""
+    for name in ("cert.pem", "key.pem"):
+        (home / name).write_text("x")
+        (home / name).chmod(0o600)
+    file = config(home, 587, user="nobody", tls={"certificate": str(home / "cert.pem"), "key": str(home / "key.pem")})
+    done = subprocess.run([str(home / "hayaumad"), "-c", str(file), "--check"], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("cannot be read by user nobody: Permission denied") == 2, done.stderr
 
 
 def test_sockets_are_taken_over_from_who_opened_them(home):

@@ -104,6 +104,37 @@ static void what_is_too_clever_is_refused_with_its_place(void **state)
     }
 }
 
+static void a_key_that_stands_twice_does_not_hide_the_rest(void **state)
+{
+    struct yaml_errors errors = {.name = "t"};
+    struct yaml_errors other = {.name = "u"};
+    struct yaml_doc *doc;
+
+    (void)state;
+    assert_int_equal(yaml_read(BYTES("a: 1\na: 2\n? [x]\n: 3\nb: 4\n"), &doc, &errors), OK);
+    assert_int_equal(errors.errors, 2);
+    const struct yaml_node *root = yaml_root(doc);
+    assert_int_equal(root->count, 2);
+    assert_true(bytes_eq(yaml_find(root, "a")->text, BYTES("1")));
+    assert_true(bytes_eq(yaml_find(root, "b")->text, BYTES("4")));
+    yaml_error(&errors, yaml_find(root, "b"), "wrong too");
+    yaml_doc_destroy(doc);
+    assert_int_equal(yaml_read(BYTES("a: *b\n"), &doc, &other),
+                     ERR_INVALID); /* not as it is meant: no tree */
+    yaml_errors_append(&errors, &other);
+    yaml_errors_sort(&errors);
+    char *got = complaints(&errors);
+    assert_string_equal(got, "t:2:1: key 'a' stands twice: first in line 1\n"
+                             "t:3:3: a key must be a word, not a list or a map\n"
+                             "t:5:4: wrong too\n"
+                             "u:1:4: aliases (*name) are not used here: write the value out\n");
+    assert_int_equal(errors.errors, 4);
+    assert_int_equal(other.count, 0);
+    mem_free(got);
+    yaml_errors_fini(&errors);
+    yaml_errors_fini(&other);
+}
+
 static void broken_syntax_is_reported_where_it_breaks(void **state)
 {
     static const struct {
@@ -350,6 +381,7 @@ int main(void)
         cmocka_unit_test(a_tree_keeps_texts_and_positions),
         cmocka_unit_test(an_empty_document_is_an_empty_map),
         cmocka_unit_test(what_is_too_clever_is_refused_with_its_place),
+        cmocka_unit_test(a_key_that_stands_twice_does_not_hide_the_rest),
         cmocka_unit_test(broken_syntax_is_reported_where_it_breaks),
         cmocka_unit_test(depth_size_and_number_of_values_are_capped),
         cmocka_unit_test(complaints_are_capped_but_counted_and_sort_by_place),
