@@ -16,6 +16,7 @@
 #include "engine/dkim/key.h"
 #include "engine/descriptors.h"
 #include "engine/engine.h"
+#include "engine/notify.h"
 #include "webui-api/api.h"
 
 #define EXIT_STUCK   3
@@ -111,7 +112,11 @@ static void mind_signals(struct engine *engine, const sigset_t *signals, const c
 
     for (;;) {
         switch (sigtimedwait(signals, NULL, &second)) {
-        case SIGHUP: reload(engine, file); break;
+        case SIGHUP:
+            notify_reloading();
+            reload(engine, file);
+            notify_manager(NOTIFY_READY);
+            break;
         case SIGTERM:
         case SIGINT: return;
         default: engine_watch(engine); break;
@@ -160,7 +165,9 @@ static int serve(const char *file)
     }
     descriptors_check(engine_conf(engine));
     log_info(NULL, "start", LOG_STR("version", HAYAUMA_VERSION), LOG_INT("pid", getpid()));
+    notify_manager(NOTIFY_READY);
     mind_signals(engine, &signals, file);
+    notify_manager(NOTIFY_STOPPING);
     log_info(NULL, "stop.draining");
     engine_drain(engine);
     if (engine_must_be_left(engine)) {

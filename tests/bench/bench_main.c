@@ -218,17 +218,20 @@ static int cmd_sink(int argc, char **argv)
     return EXIT_WELL;
 }
 
-/* The build folder we lie in: BUILD/tests/bench/hayauma-bench. */
+/* The folder with the programs: of BUILD/tests/bench/hayauma-bench it is BUILD, else the one that we lie in.
+ */
 static void own_build(char out[PATH_MAX])
 {
+    static const char in_build[] = "/tests/bench";
     ssize_t n = readlink("/proc/self/exe", out, PATH_MAX - 1);
 
     out[n > 0 ? n : 0] = 0;
-    for (unsigned up = 0; up < 3; up++) {
-        char *slash = strrchr(out, '/');
-        if (slash)
-            *slash = 0;
-    }
+    char *slash = strrchr(out, '/');
+    if (slash)
+        *slash = 0;
+    size_t len = strlen(out), tail = sizeof in_build - 1;
+    if (len > tail && strcmp(out + len - tail, in_build) == 0)
+        out[len - tail] = 0;
 }
 
 static int cmd_run(int argc, char **argv)
@@ -239,7 +242,8 @@ static int cmd_run(int argc, char **argv)
     const struct opt opts[] = {
         {"profile", OPT_TEXT, &o.profile, 0, 0, "one of those below; prints a table"},
         {"workload", OPT_TEXT, &o.workload, 0, 0, "W1 plain, W4 100 ms away, W5 TLS out, W6 TLS in and out"},
-        {"build", OPT_TEXT, &o.build, 0, 0, "where hayaumad is (this program's build folder)"},
+        {"build", OPT_TEXT, &o.build, 0, 0,
+         "folder with hayaumad and hayauma (this program's own, or its build folder)"},
         {"repeat", OPT_COUNT, &o.repeat, 1, 1000, "runs, each with a fresh daemon (1)"},
         {"messages", OPT_COUNT, &o.messages, 1, SEEN_MAX / 2, "other than the workload's"},
         {"bytes", OPT_COUNT, &o.bytes, 1, 1 << 30, "of the body (10240)"},

@@ -114,11 +114,19 @@ static bool choose_port(uint16_t *port)
     return true;
 }
 
+/* In a build folder both lie side by side; installed, hayaumad lies in sbin. */
+static void find_program(const char *build, const char *name, char *out, size_t size)
+{
+    snprintf(out, size, "%s/%s", build, name);
+    if (access(out, X_OK) != 0)
+        snprintf(out, size, "%s/../sbin/%s", build, name);
+}
+
 static void become_daemon(const struct daemon *d, const char *build)
 {
     char program[4096], conf[160], log[160];
 
-    snprintf(program, sizeof program, "%s/hayaumad", build);
+    find_program(build, "hayaumad", program, sizeof program);
     snprintf(conf, sizeof conf, "%s/hayauma.yaml", d->folder);
     snprintf(log, sizeof log, "%s/hayauma.log", d->folder);
     int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
@@ -259,7 +267,7 @@ static bool run_program(const char *build, const char *name, char *const args[],
     size_t have = 0;
     ssize_t n;
 
-    snprintf(program, sizeof program, "%s/%s", build, name);
+    find_program(build, name, program, sizeof program);
     if (pipe2(ends, O_CLOEXEC))
         return false;
     pid_t pid = fork();
