@@ -6,6 +6,7 @@
 #include "engine/smtp/received.h"
 #include "engine/smtp/schedule.h"
 #include "engine/smtp/server_priv.h"
+#include "policy/domain.h"
 
 #define HELD_KEPT 65536 /* of a connection's memory for what it holds back */
 
@@ -48,6 +49,14 @@ static void store(struct smtp_server *s, struct bytes octets)
         refuse_storing(s, e);
 }
 
+static bool is_ascii(struct bytes s)
+{
+    for (size_t i = 0; i < s.len; i++)
+        if ((signed char)s.at[i] < 0)
+            return false;
+    return true;
+}
+
 static const char *date_now(struct smtp_server *s)
 {
     int64_t now = clock_unix();
@@ -57,6 +66,21 @@ static const char *date_now(struct smtp_server *s)
         s->date_unix = now;
     }
     return s->date;
+}
+
+/* The only recipient, as ASCII where it can be: a domain in U-labels must not make a header of UTF-8 out of
+ * ours. */
+static const char *only_recipient(struct server_txn *t)
+{
+    const struct rcpt *to = t->rcpts;
+    struct bytes domain = domain_of_address(bytes_of(to->address));
+    size_t local = strlen(to->address) - domain.len;
+
+    if (t->rcpt_count != 1)
+        return NULL;
+    if (!t->needs_utf8 || !is_ascii(bytes_make(to->address, local)))
+        return to->address;
+    return arena_printf(&t->arena, "%.*s%s", (int)local, to->address, to->domain);
 }
 
 static void put_received(struct smtp_server *s, struct buf *out)
@@ -75,7 +99,7 @@ static void put_received(struct smtp_server *s, struct buf *out)
             .tls_version = s->tls ? s->tls_facts.version : NULL,
             .tls_cipher = s->tls ? s->tls_facts.cipher : NULL,
             .id = message_id_format(t->id, id),
-            .only_recipient = t->rcpt_count == 1 ? t->rcpts[0].address : NULL,
+            .only_recipient = only_recipient(&s->txn),
             .date = date_now(s),
         },
         out);

@@ -26,8 +26,19 @@ void server_txn_reset(struct smtp_server *s)
     map_fini(&t->seen);
     arena_fini(&t->arena);
     keep_little(t);
-    *t = (struct server_txn){
-        .header = t->header, .held = t->held, .rcpts = t->rcpts, .rcpt_cap = t->rcpt_cap};
+    *t =
+        (struct server_txn){.header = t->header, .held = t->held, .rcpts = t->rcpts, .rcpt_cap = t->rcpt_cap};
+}
+
+/*
+ * RFC 6409 §4.2: a name without a dot means another host wherever it is looked up, and one that ends in a
+ * number is an address that lacks its brackets.  `domain` is normalised.
+ */
+static bool is_qualified(const char *domain)
+{
+    const char *dot = strrchr(domain, '.');
+
+    return domain_is_literal(bytes_of(domain)) || (dot && dot[1 + strspn(dot + 1, "0123456789")]);
 }
 
 static enum server_state refuse(struct smtp_server *s, const struct smtp_refusal *why)
@@ -79,6 +90,11 @@ static bool sender_allowed(struct smtp_server *s, const struct address *from, en
 
     if (from->text.len && domain_normalise(from->domain, domain)) {
         *next = server_mistake(s, 501, "5.1.7", "The sender's domain is not a domain");
+        return false;
+    }
+    if (from->text.len && !is_qualified(domain)) {
+        *next = server_mistake(s, 554, "5.1.7",
+                               "The sender's domain is not fully qualified: <name@example.com> is right");
         return false;
     }
     if (!account->name || account->sender_domain_count == 0 || domain_is_listed(account, bytes_of(domain)))
@@ -222,6 +238,9 @@ enum server_state server_on_rcpt(struct smtp_server *s, struct bytes arg)
         server_reply(s, 553, "5.6.7", "An address beyond ASCII needs the SMTPUTF8 parameter with MAIL");
     } else if (domain_normalise(r.to.domain, domain)) {
         server_reply(s, 550, "5.1.2", "The recipient's domain is not a domain");
+    } else if (!is_qualified(domain)) {
+        server_reply(s, 554, "5.1.3",
+                     "The recipient's domain is not fully qualified: <name@example.com> is right");
     } else if (t->rcpt_count >= s->rules->recipients_max && s->rules->recipients_max) {
         server_reply(s, 452, "4.5.3", "At most %u recipients at once; send the message to the others next",
                      s->rules->recipients_max);

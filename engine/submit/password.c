@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "engine/smtp/scram.h"
 #include "engine/submit/submission.h"
 
 #define CACHE_LIFE_MS 300000
@@ -110,7 +111,7 @@ static void on_checked(uv_work_t *work, int status)
 /* An unknown user costs what a known one does, and is told the same. */
 static void fake_account(struct account *a)
 {
-    *a = (struct account){.name = mem_strdup(""), .iterations = 4096};
+    *a = (struct account){.name = mem_strdup(""), .iterations = SCRAM_ITERATIONS};
 }
 
 void password_check(struct submission *c, const char *user, const char *password)

@@ -352,7 +352,8 @@ def test_t38_octets_and_addresses_have_their_rules(daemon, kind):
                 (f"RCPT TO:<a@{'d' * 64}.test>", 501, "5.1.3"), ('RCPT TO:<"a b"@dots.test>', 250, "2.1.5"),
                 ('RCPT TO:<"a>@<b"@dots.test>', 250, "2.1.5"), ("RCPT TO:<jürgen@dots.test>", 553, "5.6.7"),
                 (b"RCPT TO:<\xff@dots.test>", 501, "5.1.3"), ("RCPT TO:<a@dots.test\0>", 500, "5.5.2"),
-                ("RCPT TO:<a\r@dots.test>", 500, "5.5.2"), ("RCPT TO:<postmaster>", 550, "5.1.3"), ("RSET", 250, "2.0.0"),
+                ("RCPT TO:<a\r@dots.test>", 500, "5.5.2"), ("RCPT TO:<postmaster>", 550, "5.1.3"), ("RCPT TO:<a@localhost>", 554, "5.1.3"),
+                ("RCPT TO:<a@192.0.2.1>", 554, "5.1.3"), ("RCPT TO:<a@[192.0.2.1]>", 250, "2.1.5"), ("RSET", 250, "2.0.0"),
                 ("MAIL FROM:<ä@origin.example>", 553, "5.6.7"), ("MAIL FROM:<ä@origin.example> SMTPUTF8", 250, "2.1.0"),
                 ("RCPT TO:<jürgen@dots.test>", 250, "2.1.5"), ("RSET", 250, "2.0.0")):
             got, words = raw.cmd(line)

@@ -365,6 +365,22 @@ def test_smtputf8_addresses_pass_to_a_server_that_knows_them(inbox):
     wait_until(lambda: inbox.seen.to("jürgen@inbox.test"), what="the delivery")
 
 
+def test_a_domain_in_letters_is_reached_without_smtputf8(world):
+    """Its name has another form, and what we write into the message uses that one."""
+    world.receiver("old", "xn--bcher-kva.test", keep_bodies=True, smtputf8=False)
+    daemon = world.daemon()
+    message_id, text = compose(["x@bücher.test"])
+    with Raw(*daemon.open) as raw:
+        raw.ok("EHLO client.example")
+        raw.ok(f"MAIL FROM:<{SENDER}> SMTPUTF8")
+        raw.ok("RCPT TO:<x@bücher.test>")
+        raw.ok("DATA", 354)
+        raw.send(text.replace("bücher".encode(), b"books"))
+        raw.ok(".")
+    assert b"\tfor <x@xn--bcher-kva.test>;" in body_of(world, message_id, "old")
+    assert [d.recipient for d in world.got(1)] == ["x@xn--bcher-kva.test"]
+
+
 # ---- what is no good (test_hostile_clients.py and test_hostile_floods.py have the rest) ----
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r"])

@@ -69,6 +69,16 @@ static void what_was_sent_is_what_is_stored(void **state)
     play_mail(&p, "MAIL FROM:<a@b.example> SMTPUTF8\r\nRCPT TO:<\xc3\xa4@a.example>\r\n", ".\r\n");
     assert_int_equal(p.messages[3]->flags, MESSAGE_SMTPUTF8);
     assert_non_null(strstr(play_body(&p, 3), " with UTF8SMTP id "));
+    /* What can be said in ASCII is: else nobody without SMTPUTF8 could have it. */
+    play_mail(&p,
+              "MAIL FROM:<a@b.example> SMTPUTF8\r\nRCPT TO:<z@b\xc3\xbc"
+              "cher.example>\r\n",
+              ".\r\n");
+    assert_string_equal(p.messages[4]->rcpts[0].address, "z@b\xc3\xbc"
+                                                         "cher.example");
+    assert_non_null(strstr(play_body(&p, 4), "for <z@xn--bcher-kva.example>"));
+    assert_int_equal(p.messages[4]->body->flags & BODY_UTF8_HEADER, 0);
+    message_unref(p.messages[--p.message_count]);
     play_mail(&p, "MAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nRCPT TO:<a@B.example>\r\n", ".\r\n");
     assert_int_equal(p.messages[4]->rcpt_count, 1);
     assert_non_null(strstr(play_body(&p, 4), "for <a@b.example>"));
