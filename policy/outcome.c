@@ -164,6 +164,13 @@ void outcome_local(struct outcome *o, enum outcome_kind kind, enum outcome_stage
     text_put(o->text, bytes_of(text)); /* it may quote the peer, a host name, a path */
 }
 
+void outcome_put_off(struct outcome *o)
+{
+    o->kind = OUTCOME_DEFERRED;
+    o->code = 451;
+    snprintf(o->enhanced, sizeof(o->enhanced), "4.4.3");
+}
+
 bool outcome_failed_for_tls(const struct outcome *o)
 {
     static const char *const enhanced[] = {".7.4", ".7.5", ".7.30"};

@@ -41,11 +41,14 @@ struct outcome {
     char enhanced[12]; /* "4.7.5" or "" (RFC 3463) */
     bool remote;       /* the peer said it; else we did */
     bool in_doubt;     /* the connection was lost after the final dot: the peer may have it (P3) */
+    bool needs_second; /* bounced: only at the second attempt; the first is deferred (outcome_put_off) */
     char text[OUTCOME_TEXT_BYTES]; /* reply text, controls replaced, NUL-terminated, possibly cut */
 };
 
 const char *outcome_kind_name(enum outcome_kind kind);    /* "delivered", … */
 const char *outcome_stage_name(enum outcome_stage stage); /* "queue", "dns", … */
+/* A first attempt that came to what needs a second one: 4.4.3 instead. */
+void outcome_put_off(struct outcome *o);
 /* Not delivered, and for want of TLS: by its stage, or by our own x.7.4, x.7.5, x.7.30.  History records it. */
 bool outcome_failed_for_tls(const struct outcome *o);
 

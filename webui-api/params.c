@@ -9,6 +9,8 @@
 #include "queue/message.h"
 
 #define KNOWN_MAX 24
+#define LAST_UNIX                                                                                            \
+    253402300799 /* of the year 9999: in milliseconds too it is a number that can be calculated with */
 
 const char *param_text(const struct request *r, const char *name)
 {
@@ -100,7 +102,7 @@ static bool read_rfc3339(struct bytes s, int64_t *out)
     int64_t value = (int64_t)timegm(&tm);
     if (tm.tm_mday != asked.tm_mday && asked.tm_sec < 60)
         return false; /* 30 February */
-    *out = value - offset_s;
+    *out = MAX_OF(value - offset_s, (int64_t)0);
     return true;
 }
 
@@ -109,7 +111,7 @@ bool time_parse(struct bytes text, int64_t now_unix, int64_t *out)
     uint64_t n;
 
     if (bytes_parse_u64(text, &n)) {
-        if (n > INT64_MAX / 2)
+        if (n > LAST_UNIX)
             return false;
         *out = (int64_t)n;
         return true;

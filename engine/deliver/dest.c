@@ -474,6 +474,7 @@ static void outcome_of_mx(const char *domain, const struct dns_mx *mx, struct ou
     else
         outcome_local(o, OUTCOME_DEFERRED, STAGE_DNS, 451, "4.4.3", "MX lookup of %s: %s", domain,
                       dns_status_name(mx->status));
+    o->needs_second = mx->status == DNS_LOOP; /* somebody is changing his zone, perhaps */
 }
 
 void dest_bind(struct dest *dest, const struct policy_match *match, const struct site_host *hosts,

@@ -364,6 +364,7 @@ static void on_addresses(void *arg, const struct dns_host *found)
         else
             outcome_local(&o, OUTCOME_DEFERRED, STAGE_DNS, 451, "4.4.3", "address lookup of host %s: %s",
                           link->host->name, dns_status_name(found->status));
+        o.needs_second = found->status == DNS_LOOP;
         remember_failure(link, &o);
         next_host(link);
     }

@@ -131,6 +131,8 @@ void record_attempt(struct dest *dest, const struct link *link, const struct job
     struct arena *arena = worker_attempt_arena(w);
 
     rcpt->attempts++;
+    if (o->needs_second && o->kind == OUTCOME_BOUNCED && rcpt->attempts == 1)
+        outcome_put_off(o);
     a->message_id = m->id;
     a->rcpt_no = rcpt->no;
     a->address = arena_strdup(arena, rcpt->address);

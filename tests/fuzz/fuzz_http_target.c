@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "webui-api/http.h"
+#include "policy/domain.h"
+#include "webui-api/params.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -17,6 +18,42 @@ static void expect_clean(const char *s, size_t most)
     for (size_t i = 0; i < len; i++)
         if ((unsigned char)s[i] < ' ' || s[i] == 0x7f)
             abort();
+}
+
+/* False: there is a reply, which is what a param_… that fails must leave. */
+static bool refused(struct request *r)
+{
+    bool is_error = reply_is_error(r);
+
+    if (is_error && (r->reply.status != 400 || !r->reply.body.len))
+        abort();
+    r->reply.status = 0;
+    buf_clear(&r->reply.body);
+    return is_error;
+}
+
+/* Each parameter as every type that a route may take it for. */
+static void read_as(struct request *r, const char *name)
+{
+    static const char *const words[] = {"group", "domain", "mx"};
+    char normal[DOMAIN_MAX_BYTES + 1];
+    const char *domain = NULL;
+    uint64_t number = 0, id = 0;
+    int64_t at = 0; /* up to the end of the year 9999, and the hours of a time zone */
+    int word = -1;
+
+    if (param_count(r, name, 1, 1000, &number) == refused(r) || (number && number > 1000))
+        abort();
+    if (param_time(r, name, &at) == refused(r) || at < 0 || at > INT64_C(253402387200))
+        abort();
+    if (param_word(r, name, words, COUNT_OF(words), &word) == refused(r) || word >= (int)COUNT_OF(words))
+        abort();
+    if (param_message(r, name, &id) == refused(r))
+        abort();
+    if (param_domain(r, name, &domain) == refused(r))
+        abort();
+    if (domain && (domain_normalise(bytes_of(domain), normal) != OK || strcmp(domain, normal) != 0))
+        abort();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -36,6 +73,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 if (strcmp(t.params[k].name, t.params[i].name) == 0)
                     abort();
         }
+    }
+    if (t.param_count) {
+        struct request r = {.target = t};
+        for (size_t i = 0; i < t.param_count; i++)
+            read_as(&r, t.params[i].name);
+        (void)params_known(&r, "since until by");
+        request_fini(&r);
     }
     arena_fini(&arena);
 

@@ -141,7 +141,7 @@ static void put_mx(struct buf *out, const struct cli *cli, const json_t *e)
         {"nxdomain", ": there is no such domain; mail bounces (5.1.2)"},
         {"nodata", ": there is no host for its mail, which bounces (5.4.4)"},
         {"bad-name", ": there is no host for its mail, which bounces (5.4.4)"},
-        {"cname-loop", ": its names lead in a circle; mail bounces (5.4.4)"},
+        {"cname-loop", ": its names lead in a circle; mail bounces at the second attempt (5.4.4)"},
         {"servfail", ": DNS is in trouble; mail waits (4.4.3)"},
         {"timeout", ": DNS does not answer; mail waits (4.4.3)"},
     };

@@ -248,6 +248,22 @@ static void every_kind_and_stage_has_a_name_of_its_own(void **state)
     assert_string_equal(outcome_stage_name((enum outcome_stage)99), "unknown");
 }
 
+static void what_needs_a_second_attempt_is_put_off_at_the_first(void **state)
+{
+    struct outcome o;
+
+    (void)state;
+    outcome_local(&o, OUTCOME_BOUNCED, STAGE_DNS, 550, "5.4.4", "the DNS names of %s form a loop",
+                  "a.example");
+    assert_false(o.needs_second);
+    outcome_put_off(&o);
+    assert_int_equal(o.kind, OUTCOME_DEFERRED);
+    assert_int_equal(o.code, 451);
+    assert_string_equal(o.enhanced, "4.4.3");
+    assert_string_equal(o.text, "the DNS names of a.example form a loop");
+    assert_false(outcome_failed_for_tls(&o));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -259,6 +275,7 @@ int main(void)
         cmocka_unit_test(our_own_outcomes_carry_what_they_are_given),
         cmocka_unit_test(want_of_tls_is_told_from_what_the_peer_says_about_other_things),
         cmocka_unit_test(every_kind_and_stage_has_a_name_of_its_own),
+        cmocka_unit_test(what_needs_a_second_attempt_is_put_off_at_the_first),
     };
 
     return cmocka_run_group_tests_name("policy/outcome", tests, NULL, NULL);
