@@ -75,8 +75,9 @@ static enum err make_dir(const char *path, char **why)
         return ERR_DENIED;
     }
     if (access(path, W_OK | X_OK) != 0) {
-        *why = text_format(
-            "the data directory %s is not writable (%m); give it to the user that runs hayaumad", path);
+        *why = text_format("the data directory %s is not writable (%m); %s", path,
+                           errno == EROFS ? "see that its file system is mounted for writing"
+                                          : "give it to the user that runs hayaumad");
         return ERR_DENIED;
     }
     if (made && sync_parent(path) != OK) {

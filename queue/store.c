@@ -323,6 +323,7 @@ enum err store_open(const struct store_config *config, struct store **out, char 
         e = catch_up(s, why);
     if (!e) {
         store_reserve_make(s);
+        store_know_files(s);
         store_housekeeping(s);
         store_settle_campaigns(s);
         s->final_new = s->counts[ROW_DSN] + s->counts[ROW_BOUNCE] + s->counts[ROW_CANCEL] > 0;

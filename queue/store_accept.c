@@ -149,6 +149,8 @@ void store_take_accept(struct note *note, void *store)
     store_settle_by(s);
     if (spool_is_full(s->spool))
         x->result = ERR_NOSPACE;
+    else if (s->file_gone)
+        x->result = ERR_IO;
     else if (m && (!m->rcpt_count || !m->id || m->id > INT64_MAX || !body_is_there(s, m->body)))
         x->result = ERR_INVALID;
     if (x->result || s->failed || !m)

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -169,6 +170,61 @@ static void check_space(struct store *s)
     pthread_mutex_unlock(&s->shared_lock);
 }
 
+/* ---- the files ---- */
+
+static bool look_at_files(const struct store *s, ino_t inodes[2])
+{
+    static const char *const names[] = {"queue.db", "queue.db-wal"};
+
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        BUF_LOCAL(path);
+        struct stat st;
+        buf_putf(&path, "%s/%s", s->dir, names[i]);
+        inodes[i] = 0;
+        if (stat(buf_str(&path), &st) == 0)
+            inodes[i] = st.st_ino;
+        else if (errno != ENOENT)
+            return false;
+    }
+    return true;
+}
+
+void store_know_files(struct store *s)
+{
+    (void)look_at_files(s, s->file_inodes);
+}
+
+/*
+ * What is written to a file that has no name any more is gone with this process.  New mail is refused; what
+ * was accepted goes on, and the two files can yet be had from /proc.
+ */
+static void check_files(struct store *s)
+{
+    ino_t now[2];
+
+    if (!look_at_files(s, now))
+        return;
+    bool gone = memcmp(now, s->file_inodes, sizeof(now)) != 0;
+    if (gone == s->file_gone)
+        return;
+    s->file_gone = gone;
+    if (!gone) {
+        log_warn(NULL, "store.file_back");
+        return;
+    }
+    log_error(
+        NULL, "store.file_gone", LOG_STR("dir", s->dir),
+        LOG_STR("why", "queue.db or queue.db-wal was removed or replaced while in use; new mail is refused"),
+        LOG_STR("hint",
+                "put back the file that was there; if it was deleted, copy it from /proc/PID/fd before the "
+                "daemon ends: what is in it alone would be lost"));
+    pthread_mutex_lock(&s->shared_lock);
+    snprintf(s->stats.last_error, sizeof(s->stats.last_error),
+             "queue.db or its log was removed or replaced while in use: new mail is refused; the log says "
+             "what to do");
+    pthread_mutex_unlock(&s->shared_lock);
+}
+
 void store_housekeeping(struct store *s)
 {
     uint64_t now = clock_now_ms();
@@ -177,6 +233,7 @@ void store_housekeeping(struct store *s)
         return;
     s->checked_space_ms = now;
     store_checkpoint(s);
+    check_files(s);
     check_space(s);
     store_mover_look(s);
     store_keep_look(s);

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <sys/types.h>
 
 #include "base/hash.h"
 #include "base/log.h"
@@ -244,6 +245,8 @@ struct store {
     bool low_space;         /* below the reserve */
     bool failed_space;      /* a write said so */
     bool wal_stuck;
+    ino_t file_inodes[2];   /* of queue.db and its WAL, at start */
+    bool file_gone;         /* one of them was removed or replaced: nothing new is taken */
     int wal_frames;
     int64_t page_bytes;
     uint64_t wal_warned_ms;
@@ -404,6 +407,7 @@ MUST_CHECK enum err store_load_accounts(struct store *s);
 /* store_background.c */
 bool store_step_start(struct store *s);  /* fresh rows of the last run, wakes: true when it did something */
 bool store_has_background(const struct store *s);
+void store_know_files(struct store *s); /* at start: these are ours */
 void store_housekeeping(struct store *s); /* disk space, checkpoint, reserve */
 void store_checkpoint(struct store *s);
 void store_reserve_make(struct store *s);

@@ -146,7 +146,10 @@ class Run:
 
     def crash(self, name="build"):
         rounds, cuts = (200, 50) if self.long else (8, 6)
-        self.pytest("crash", name, [TOP / "tests/integration/test_crash.py", "--rounds", rounds, "--cuts", cuts], workers=2)
+        files = [TOP / "tests/integration/test_crash.py"]
+        if self.long:  # in short they are scenarios like others
+            files.append(TOP / "tests/integration/test_storage.py")
+        self.pytest("crash", name, [*files, "--rounds", rounds, "--cuts", cuts], workers=2)
 
     def fuzz(self):
         started = time.monotonic()
