@@ -1,11 +1,13 @@
 """How much, how fast, from where: the limits of a group, with exact counts at the receivers."""
 
 import collections
+import socket
+import threading
 import time
 
 import pytest
 
-from harness import HOURLY, PATIENCE, group, wait_until
+from harness import HOURLY, MX_PORT, PATIENCE, group, wait_until
 from test_delivery import submit_many
 
 
@@ -142,12 +144,69 @@ def test_octets_a_second_hold_over_messages_of_all_sizes(world):
 
 # ---- pipelining ----
 
-@pytest.mark.parametrize("how", ["off", "commands", "full"])
-def test_mail_arrives_at_every_degree_of_pipelining(world, how):
-    world.receiver("pipe", "pipe.test", record=True)
-    daemon = world.daemon(group("p", ["pipe.test"], pipelining=how, limits={"connections": 1}))
-    submit_many(daemon, [f"r{i}@pipe.test" for i in range(20)])
-    world.got(20)
+class Wire:
+    """A host that answers each write a little later, all at once, and keeps the verbs that stood in each."""
+
+    def __init__(self, world, domain, offers):
+        address = world.net.address()
+        world.dns.a(f"mx.{domain}", address).mx(domain, f"10 mx.{domain}")
+        self.offers, self.writes, self.messages, self.may_begin = offers, [], 0, threading.Event()
+        self.server = socket.create_server((address, MX_PORT))
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        with self.server, self.server.accept()[0] as link:
+            self.may_begin.wait(60 * PATIENCE)
+            link.sendall(b"220 wire.test\r\n")
+            self.rest = b""
+            while data := link.recv(65536):
+                time.sleep(0.05)
+                self.rest += data
+                self.writes.append([])
+                link.sendall(b"".join(self.answers()))
+
+    def answers(self):
+        while b"\r\n" in self.rest:
+            line, _, rest = self.rest.partition(b"\r\n")
+            verb = line.split()[0].decode() if line else ""
+            self.writes[-1].append(verb)
+            if verb == "BDAT":
+                rest = rest[int(line.split()[1]):]  # it came with its octets, or this fails
+            self.rest = rest
+            if verb == "DATA":
+                yield b"354 go\r\n"
+                if not rest:
+                    return
+            elif verb == "EHLO":
+                yield b"".join(b"250-%s\r\n" % o for o in [b"wire.test", *self.offers]) + b"250 8BITMIME\r\n"
+            elif verb in ("MAIL", "RCPT", "BDAT", "RSET", "QUIT"):
+                self.messages += verb == "BDAT"
+                yield b"250 ok\r\n"
+            else:  # a message by DATA
+                _, _, self.rest = (line + b"\r\n" + rest).partition(b"\r\n.\r\n")
+                self.writes[-1][-1] = "."
+                self.messages += 1
+                yield b"250 ok\r\n"
+
+
+GROUP = ["MAIL", "RCPT", "DATA"]
+ONE_BY_ONE = [["MAIL"], ["RCPT"], ["DATA"], ["."]]
+
+
+@pytest.mark.parametrize("how, chunking, writes", [
+    ("off", False, 3 * ONE_BY_ONE),
+    ("off", True, 3 * [["MAIL"], ["RCPT"], ["BDAT"]]),
+    ("commands", False, 3 * [GROUP, ["."]]),
+    ("full", False, [GROUP, [".", *GROUP], [".", *GROUP], ["."]]),
+    ("full", True, [["MAIL", "RCPT", "BDAT"], GROUP, [".", *GROUP], ["."]]),
+])
+def test_as_much_is_said_in_one_write_as_the_degree_of_pipelining_allows(world, how, chunking, writes):
+    wire = Wire(world, "pipe.test", [b"PIPELINING"] + [b"CHUNKING"] * chunking)
+    daemon = world.daemon(group("p", ["pipe.test"], starttls="off", pipelining=how, limits={"connections": 1}), workers=1)
+    submit_many(daemon, [f"r{i}@pipe.test" for i in range(3)])
+    wire.may_begin.set()
+    wait_until(lambda: wire.messages == 3, what="three messages")
+    assert wire.writes[0] == ["EHLO"] and wire.writes[1:1 + len(writes)] == writes
     assert f"pipelining: {how}" in daemon.api("/api/v1/explain/pipe.test")["settings"]
 
 
