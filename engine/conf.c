@@ -304,6 +304,9 @@ const struct conf_key conf_keys[] = {
 
     {"drain_timeout", CONF_DURATION, AT(drain_ms), "30s", "0", "1h", CONF_LIVE,
      .help = "Time that SIGTERM leaves to transactions in work before connections are cut."},
+    {"core_dumps", CONF_BOOL, AT(core_dumps), "false", .reload = CONF_RESTART,
+     .help = "true: a crash may leave a core dump, and debuggers of the same user may look into the process. It holds "
+             "passwords, private keys and messages: for who looks for a fault."},
     {"policy_file", CONF_PATH, AT(policy_file), .reload = CONF_LIVE,
      .help = "Policy document to begin with, when the store holds none yet. Not set: the built-in one. "
              "Later versions come by \"hayauma policy apply\"."},

@@ -117,6 +117,7 @@ struct conf {
         uint64_t stuck_after_ms, abort_after_ms; /* engine/watchdog.h; whole seconds; abort 0: never */
     } watchdog;
     uint64_t drain_ms; /* grace after SIGTERM */
+    bool core_dumps;
     char *policy_file; /* applied as version 1 when the store has no policy yet; NULL: the built-in default */
     char *policy_include_dir; /* NULL: HAYAUMA_SHARE_DIR */
     char *postmaster;         /* From of DSNs: "MAILER-DAEMON@host_name" if NULL */

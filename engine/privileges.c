@@ -7,6 +7,7 @@
 #include <pwd.h>
 #include <sys/capability.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -56,7 +57,20 @@ static bool identity_become(const struct identity *id)
            setresuid(id->uid, id->uid, id->uid) == 0;
 }
 
-enum err privileges_drop(const struct conf *conf, char **why)
+/* A limit of core's size alone does not hold for dumps that go to a program.  A change of user resets this:
+ * so it comes last. */
+static void settle_core_dumps(bool wanted)
+{
+    struct rlimit limit;
+
+    prctl(PR_SET_DUMPABLE, wanted ? 1 : 0, 0, 0, 0);
+    if (wanted && getrlimit(RLIMIT_CORE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_CORE, &limit);
+    }
+}
+
+static enum err become_user(const struct conf *conf, char **why)
 {
     if (geteuid() != 0) {
         const struct passwd *user = conf->user ? getpwnam(conf->user) : NULL;
@@ -86,6 +100,15 @@ enum err privileges_drop(const struct conf *conf, char **why)
         return ERR_DENIED;
     }
     return drop_capabilities(why);
+}
+
+enum err privileges_drop(const struct conf *conf, char **why)
+{
+    enum err e = become_user(conf, why);
+
+    if (!e)
+        settle_core_dumps(conf->core_dumps);
+    return e;
 }
 
 int privileges_readable(const struct conf *conf, const char *path)

@@ -1,4 +1,8 @@
-/* Before threads: to the configured user, without the rights that were only needed to bind ports. */
+/*
+ * Before threads: to the configured user, without the rights that were only needed to bind ports; and without
+ * core dumps, which would write passwords, private keys and messages to disk, unless the configuration wants
+ * them.
+ */
 #pragma once
 
 #include "engine/conf.h"

@@ -305,11 +305,14 @@ static void on_txn_done(void *arg, struct smtp_txn *txn)
     link->d->open_txns--;
     link_txn_destroy(t);
     job->rcpt_count = again;
-    if (again)
+    if (again) {
         dest_requeue(dest, job);
-    else
+        dest_kick_soon(
+            dest); /* when this link has said what becomes of it: it may go on to another host with it */
+    } else {
         job_destroy(job);
-    dest_kick(dest);
+        dest_kick(dest);
+    }
     link_leave(link);
 }
 

@@ -239,14 +239,15 @@ bool site_is_resting(const struct site *s)
 
 void site_on_alive(struct site *s)
 {
-    bool rested = s->rest.until_ms > worker_now_ms(s->d->w);
+    bool rested = s->rest.until_ms > worker_now_ms(s->d->w), failed = s->rest.failures > 0;
 
     s->rest = (struct suspension){0};
-    if (!rested)
+    if (rested)
+        shaped_reached(s->shaped);
+    if (!failed)
         return;
-    shaped_reached(s->shaped);
-    LIST_FOREACH_SAFE (node,
-                       &s->dests) /* another link had failed meanwhile: what it sent to disk may go on */
+    /* What another link sent to disk meanwhile may go on, and more links than this one may be opened. */
+    LIST_FOREACH_SAFE (node, &s->dests)
         dest_kick_soon(LIST_ENTRY(node, struct dest, site_node));
 }
 
@@ -468,6 +469,8 @@ static bool wants_link(const struct site *s, enum job_class class)
 {
     if (class == CLASS_REQUIRETLS && !s->security.sts_asked)
         return false; /* its destinations are being bound anew */
+    if (s->rest.failures && s->opening[class])
+        return false; /* nobody answered last time: one asks for all, until it is heard */
     return s->queued_jobs[class] > s->opening[class] * JOBS_PER_OPENING;
 }
 

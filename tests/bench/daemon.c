@@ -69,7 +69,7 @@ static bool write_config(const struct daemon *d, const struct daemon_opts *opts)
     BUF_LOCAL(policy);
 
     buf_putf(&conf,
-             "host_name: peer.example\ndata_dir: %s/data\npolicy_file: %s/policy.yaml\n"
+             "host_name: peer.example\ncore_dumps: true\ndata_dir: %s/data\npolicy_file: %s/policy.yaml\n"
              "listeners:\n  - address: 127.0.0.1:%u\n    tls: %s\n    auth: none\n    require_tls: false\n"
              "    trusted_networks: [127.0.0.0/8]\n"
              "tls:\n  certificate: %s/cert.pem\n  key: %s/key.pem\n"

@@ -15,6 +15,7 @@ from world import net, servers  # noqa: E402
 
 def pytest_addoption(parser):
     parser.addoption("--rounds", type=int, default=8, help="kill -9 rounds of the crash test")
+    parser.addoption("--soak", type=float, default=6, help="seconds of the soak")
     parser.addoption("--cuts", type=int, default=6, help="power cuts of the power-cut test")
 
 

@@ -12,13 +12,18 @@ _serial = itertools.count(1)
 
 
 class Load:
-    """`sessions` threads that submit to `address`, reconnecting for ever until stop()."""
+    """
+    `sessions` threads that submit to `address`, reconnecting for ever until stop(); with a `context` over STARTTLS, and anew after
+    `per_connection` messages.
+    """
 
-    def __init__(self, address, domains, sessions=4, rate=500, recipients=1, pad=2000):
+    def __init__(self, address, domains, sessions=4, rate=500, recipients=1, pad=2000, context=None, per_connection=None):
         self.address, self.domains, self.rate, self.recipients, self.pad = address, domains, rate, recipients, pad
         self.acknowledged = {}  # message id: [recipients], since the 250 has been read
         self.sent = set()  # message ids whose dot left
         self.refused = 0
+        self.broken = 0  # connections that the other side ended
+        self.context, self.per_connection = context, per_connection
         self._stop = threading.Event()
         self._gap = sessions / rate
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(sessions)]
@@ -39,11 +44,28 @@ class Load:
                 with socket.create_connection(self.address, 5) as s:
                     s.settimeout(20)
                     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    self._session(s, s.makefile("rb"))
+                    if self.context:
+                        with self._secure(s) as t:
+                            self._session(t, t.makefile("rb"), greet=False)
+                    else:
+                        self._session(s, s.makefile("rb"))
             except OSError:
+                self.broken += 1
                 time.sleep(0.02)
 
-    def _session(self, s, f):
+    def _secure(self, s):
+        f = s.makefile("rb")
+        f.readline()
+        s.sendall(b"EHLO load.example\r\n")
+        while f.readline()[3:4] == b"-":
+            pass
+        s.sendall(b"STARTTLS\r\n")
+        if not f.readline().startswith(b"220"):
+            raise ConnectionError
+        f.close()
+        return self.context.wrap_socket(s)
+
+    def _session(self, s, f, greet=True):
         def reply():
             while True:
                 line = f.readline()
@@ -52,10 +74,13 @@ class Load:
                 if line[3:4] != b"-":
                     return int(line[:3])
 
-        reply()
+        if greet:
+            reply()
         s.sendall(b"EHLO load.example\r\n")
         reply()
-        while not self._stop.is_set():
+        for _ in range(self.per_connection) if self.per_connection else itertools.count():
+            if self._stop.is_set():
+                break
             began = time.monotonic()
             n = next(_serial)
             rcpts = [f"r{n}-{k}@{random.choice(self.domains)}" for k in range(self.recipients)]

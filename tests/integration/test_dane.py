@@ -1,5 +1,5 @@
 """
-DANE from outside: every case of dane_rows.py at every level, on one daemon and one world whose names are really signed.
+DANE from outside (T52): every case of dane_rows.py at every level, on one daemon and one world whose names are really signed.
 What happens to the mail, what is recorded, and what crossed the wire.
 """
 

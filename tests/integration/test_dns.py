@@ -1,4 +1,4 @@
-"""What the name system can do to a delivery: each answer has its defined result (RFC 5321 §5.1, RFC 7505)."""
+"""T55: what the name system can do to a delivery: each answer has its defined result (RFC 5321 §5.1, RFC 7505)."""
 
 
 import pytest

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from harness import HOURLY, PATIENCE, group, wait_until
+from test_delivery import submit_many
 from world.liar import PIPELINES, Liar, polite
 
 
@@ -314,3 +315,73 @@ def test_t60_a_reply_too_many_or_too_early_mixes_no_messages(world, liars, pipel
         assert len(set(subjects)) == len(subjects), f"{name}: twice {subjects}"
         assert set(delivered) <= set(subjects), f"{name}: delivered {delivered}, but taken {subjects}"
     assert not [i for i in range(6) if daemon.attempts(f"r{i}@early.test")[-1]["result"] == "delivered"], "250 came before the message had"
+
+
+# ---- T41, T42: one that is slow, one that refuses ----
+
+@pytest.mark.serial
+def test_t41_tarpits_cost_the_others_less_than_five_percent(world, liars):
+    """Banners, replies and windows that never come: each kind fills its own connections, and who has a rate keeps it."""
+    def no_window(talk):
+        polite(talk, {"DATA": lambda t, line: t.say(b"354 go on\r\n") or time.sleep(60)})
+
+    liars("banner.test", lambda t: time.sleep(60))
+    liars("replies.test", lambda t: polite(t, dict.fromkeys(("EHLO", "MAIL", "RCPT"), lambda t, line: time.sleep(60))))
+    liars("window.test", no_window, receive_buffer=4096)
+    world.receiver("fast", "fast.test")
+    daemon = world.daemon(group("tar", ["banner.test", "replies.test", "window.test"], starttls="off", limits={"connections": 30}),
+                          group("fast", ["fast.test"], limits={"messages_per_second": 50}))
+    for i in range(20):
+        daemon.send(*[f"r{i}@{name}.test" for name in ("banner", "replies")])
+        daemon.send(f"r{i}@window.test", body=BIG * 3000)
+    groups = lambda: daemon.json("status")["groups"]  # noqa: E731
+    wait_until(lambda: groups()["tar"]["connections"] == 30, what="tarpits that have all they may have")
+    submit_many(daemon, [f"r{i}@fast.test" for i in range(250)])
+    world.got(250, 20, at="fast")
+    times = sorted(d.time for d in world.seen.at("fast"))
+    rest = [t for t in times if t > times[0] + 1.5]  # the first second may begin with what the bucket holds
+    rate = (len(rest) - 1) / (rest[-1] - rest[0])
+    assert 47.5 <= rate <= 52.5, rate
+    assert groups()["tar"]["connections"] == 30
+    daemon.kill()  # sixty seconds of politeness are not part of this test
+
+
+def test_t42_a_storm_of_421_from_every_host_is_met_with_patience(world):
+    """While nobody answers, one connection asks for all: a round is one connection to each host, however much waits."""
+    storms = {"CONNECT": "abc", "MAIL": "def"}
+    for stage, hosts in storms.items():
+        for name in hosts:
+            world.receiver(name, replies={stage: "421 4.3.2 come back later"})
+        world.dns.mx(f"{stage.lower()}.test", *[f"10 mx.{name}.test" for name in hosts])
+    daemon = world.daemon(group("default", retry={"schedule": ["2s"], "jitter": "50%", "lifetime": "1h"}))
+    submit_many(daemon, [f"r{i}@{stage.lower()}.test" for i in range(150) for stage in storms])
+    wait_until(lambda: all(r["attempts"] for r in daemon.queued()), 30, "all tried")
+    sessions = lambda stage: sum(world.seen.sessions[name] for name in storms[stage])  # noqa: E731
+    began, before = time.monotonic(), {stage: sessions(stage) for stage in storms}
+    time.sleep(4)
+    now = {stage: sessions(stage) for stage in storms}
+    rounds = int(time.monotonic() - began) + 1  # a wait lasts one second at least
+    for stage in storms:
+        assert 0 < now[stage] - before[stage] <= 3 * rounds, f"{stage}: {now[stage] - before[stage]} in {rounds} s"
+    waiting = daemon.queued()
+    assert len({r["due_unix"] for r in waiting}) >= 2, "jitter spreads what comes next"
+    assert max(r["attempts"] for r in waiting) <= 2 + rounds
+    for name in "abcdef":
+        world.receivers.change(name, replies={})
+    daemon.hayauma("queue", "retry", "--group", "default")
+    world.got(300, 30)
+
+
+# ---- T56 ----
+
+@pytest.mark.serial
+def test_t56_equal_hosts_get_equal_shares(world):
+    """A thousand connections to four hosts of one preference, and a dead one before them: chi squared, 3 degrees of freedom."""
+    for name in "abcd":
+        world.receiver(name, tls="none", cert=None)
+    world.dns.mx("equal.test", "5 mx.dead.test", *[f"10 mx.{name}.test" for name in "abcd"]).a("mx.dead.test", world.net.address())
+    daemon = world.daemon(group("e", ["equal.test"], limits={"messages_per_connection": 1, "connections": 20, "connections_per_host": 20}))
+    submit_many(daemon, [f"r{i}@equal.test" for i in range(1000)])
+    world.got(1000, 60)
+    counts = [len(world.seen.at(name)) for name in "abcd"]
+    assert sum((n - 250) ** 2 / 250 for n in counts) < 21.1, counts  # p = 0.0001

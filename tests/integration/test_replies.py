@@ -73,7 +73,7 @@ def test_retry_by_hand_lifts_a_suspension(world):
     wait_until(lambda: daemon.json("status")["groups"]["g"].get("shaping"), what="the suspension")
     world.receivers.change("busy", replies={})
     stays(lambda: not world.seen.deliveries, 2, "an hour is longer")
-    assert "suspended for" in daemon.hayauma("explain", "busy.test")
+    assert "suspended, for" in daemon.hayauma("explain", "busy.test")
     daemon.hayauma("queue", "retry", "--domain", "busy.test")
     world.got(1, 20)
     assert "shaping" not in daemon.json("status")["groups"]["g"]

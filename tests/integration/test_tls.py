@@ -1,6 +1,6 @@
 """
-Every level against every kind of receiver: the decision table, seen from outside.  One daemon delivers to all
-cells at once; each cell is a test of its own.
+Every level against every kind of receiver: the decision table, seen from outside (T47, T48, and of T49 and T50 what one
+delivery shows).  One daemon delivers to all cells at once; each cell is a test of its own.
 """
 
 import itertools
@@ -40,6 +40,7 @@ RECEIVERS = {
     "silent": dict(starttls_break="silence"),
     "alert": dict(starttls_break="alert"),
     "extra": dict(starttls_break="extra"),
+    "hangs_up": dict(starttls_break="after"),
     "tls10": dict(tls_min="TLSv1", tls_max="TLSv1"),
     "tls11": dict(tls_min="TLSv1.1", tls_max="TLSv1.1"),
     "tls13_only": dict(tls_min="TLSv1.3"),
@@ -108,6 +109,8 @@ def recorded(level, receiver):
     want = expected(level, receiver)
     if level == "off" or receiver == "refused_421":
         return "none", None
+    if receiver == "hangs_up":
+        return "none" if want == "clear" else "verified-pkix", "validation-failure"
     if receiver in GOOD | OPPORTUNISTIC and want == "tls":
         return "verified-pkix", None
     if receiver in BAD_CERT:

@@ -41,7 +41,7 @@ class Personality:
     tls_min: str = "TLSv1.2"
     tls_max: str = "TLSv1.3"
     starttls_reply: str = ""  # instead of the 220: "454 4.7.0 not now"
-    starttls_break: str = ""  # garbage | close | silence | alert | extra (octets behind the 220)
+    starttls_break: str = ""  # garbage | close | silence | alert | extra (octets behind the 220) | after (the handshake)
     greylist_s: float = 0  # 450 until this long after the first try of a recipient
     unknown_prefix: str = "unknown"  # local parts that begin so get 550
     delay_s: float = 0  # before every reply
@@ -184,6 +184,10 @@ class Session(asyncio.Protocol):
                 self.version, self.cipher = self.tls.version(), self.tls.cipher()[0]
                 self.resumed = self.tls.session_reused
                 self.client = common_name(self.tls.getpeercert())
+                if self.p.starttls_break == "after":
+                    self.flush()
+                    self.close()
+                    return False
             while True:
                 plain = self.tls.read(65536)
                 if not plain:

@@ -142,6 +142,7 @@ static void an_empty_file_gives_a_safe_daemon(void **state)
     assert_int_equal(c.store.reserve_bytes, 64 << 20);
     assert_int_equal(c.store.history_days, 90);
     assert_int_equal(c.drain_ms, 30000);
+    assert_false(c.core_dumps);
     assert_int_equal(c.log.level, LOG_LEVEL_INFO);
     assert_int_equal(c.log.format, LOG_FORMAT_TEXT);
     assert_string_equal(c.tls.min_version, "1.2");
@@ -245,7 +246,8 @@ static void what_does_not_go_together_is_refused_at_its_line(void **state)
         {"postmaster: nobody\n", "h:1:13: expected an address like postmaster@example.com, found 'nobody'\n"},
         {"postmaster: \"<a@example.com>\"\n",
          "h:1:13: expected an address like postmaster@example.com, found '<a@example.com>'\n"},
-        {"dkim: {keys: [{domain: \"a b\", selector: s, key: k}, {domain: \"[192.0.2.1]\", selector: s, key: k}]}\n",
+        {"dkim: {keys: [{domain: \"a b\", selector: s, key: k}, {domain: \"[192.0.2.1]\", selector: s, key: "
+         "k}]}\n",
          "h:1:24: expected a domain like example.com, found 'a b'\n"
          "h:1:62: expected a domain like example.com, found '[192.0.2.1]'\n"},
         {"dkim: {keys: [{domain: example.com, selector: \"a..b\", key: k}]}\n",

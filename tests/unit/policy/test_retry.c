@@ -66,6 +66,22 @@ static void jitter_spreads_evenly(void **state)
         assert_in_range(seen[i], 900, 1100);
 }
 
+/* T43: the usual quarter of an hour of greylisting costs two refusals, three at worst, and ends within 40
+ * minutes. */
+static void the_preset_waits_greylisting_out(void **state)
+{
+    static const uint32_t randoms[] = {0, MIDDLE, UINT32_MAX};
+
+    for (size_t i = 0; i < COUNT_OF(randoms); i++) {
+        uint32_t age_s = 0, attempt = 0;
+
+        while (age_s < 15 * 60)
+            age_s += retry_wait_s(&retry_default, ++attempt, randoms[i]);
+        assert_in_range(attempt, 2, 3);
+        assert_true(age_s < 40 * 60);
+    }
+}
+
 static void a_schedule_without_steps_is_the_preset(void **state)
 {
     struct retry_schedule none = {.lifetime_s = 1};
@@ -102,6 +118,7 @@ int main(void)
         cmocka_unit_test(each_attempt_has_its_step_and_the_last_repeats),
         cmocka_unit_test(jitter_stays_within_its_share_and_uses_both_ends),
         cmocka_unit_test(jitter_spreads_evenly),
+        cmocka_unit_test(the_preset_waits_greylisting_out),
         cmocka_unit_test(a_schedule_without_steps_is_the_preset),
         cmocka_unit_test(a_lifetime_ends_on_its_second_and_no_clock_can_trick_it),
     };

@@ -106,8 +106,8 @@ static void of_many_the_best_are_kept(void **state)
         assert_int_equal(choice.hosts[i].preference, i + 1);
 }
 
-/* Every order of four equal hosts must be as likely as any other, and the better and the worse one stay in
- * place. */
+/* T56: Every order of four equal hosts must be as likely as any other, and the better and the worse one stay
+ * in place. */
 static void equal_preferences_are_shuffled_fairly(void **state)
 {
     static const char *const text[] = {"5 w.test",  "10 a.test", "10 b.test",

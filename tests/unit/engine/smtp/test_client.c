@@ -79,6 +79,7 @@ static void one_message_goes_as_the_peer_and_the_rule_allow(void **state)
     play(cases, COUNT_OF(cases));
 }
 
+/* T44 */
 static void each_recipient_has_its_own_outcome(void **state)
 {
     (void)state;
@@ -130,6 +131,7 @@ static void each_recipient_has_its_own_outcome(void **state)
     play(cases, COUNT_OF(cases));
 }
 
+/* T44 */
 static void what_is_refused_for_all_is_the_outcome_of_each(void **state)
 {
     (void)state;

@@ -62,6 +62,7 @@ static void a_refused_greeting_defers_whatever_its_class(void **state)
     play(cases, COUNT_OF(cases));
 }
 
+/* T46 */
 static void ehlo_falls_back_to_helo(void **state)
 {
     (void)state;
@@ -194,6 +195,7 @@ static struct smtp_offer parse_offer(const char *wire)
     return offer;
 }
 
+/* T46 */
 static void ehlo_keywords_are_read_in_all_their_forms(void **state)
 {
     (void)state;
@@ -258,6 +260,7 @@ static void tls_on_starttls(void *arg, bool accepted, bool clean, const struct o
     l->offered_after_tls = smtp_client_offer(l->c)->pipelining || smtp_client_offer(l->c)->starttls;
 }
 
+/* T46 */
 static void nothing_of_the_clear_ehlo_is_left_after_the_handshake(void **state)
 {
     (void)state;
