@@ -8,16 +8,26 @@
 
 #define WINDOW_MS        60000
 #define CLIENTS_SWEEP_AT 4096
-#define FOREVER_NS       1e18       /* thirty years: sums of two stay far below 2^64 */
+#define FOREVER_NS       1e18 /* thirty years: sums of two stay far below 2^64 */
+#define CLAIMS_MAX       16   /* places in a line */
+#define CLAIM_MS         1000 /* who has not asked again by then wants none any more */
+#define ASK_AGAIN_MS     50
 #define LATE_NS          50000000.0 /* a timer that rings late must not lower the rate */
+
+struct claim { /* a place in a line */
+    const void *who;
+    uint64_t until_ms;
+};
 
 struct permit_pool {
     pthread_mutex_t lock;
     char *key;                      /* owned */
     uint32_t limit, used, promised; /* promised: turns granted and not yet taken */
     struct list waiters;
-    uint32_t yielding; /* holders that were asked to give theirs up and have not yet */
-    bool wanted;       /* one without a place in the queue went away empty-handed */
+    uint32_t yielding;               /* holders that were asked to give theirs up and have not yet */
+    struct claim claims[CLAIMS_MAX]; /* first come, first served */
+    uint32_t claim_count;
+    bool wanted; /* one without a place in the queue went away empty-handed */
 };
 
 struct pace {
@@ -177,6 +187,63 @@ bool permit_cancel(struct permit_pool *p, struct permit_waiter *w)
     return noted;
 }
 
+/* Under the lock.  Those who ask no more leave; the place of `who`, or claim_count. */
+static uint32_t place_in_line(struct permit_pool *p, const void *who, uint64_t now_ms)
+{
+    uint32_t kept = 0, place = UINT32_MAX;
+
+    for (uint32_t i = 0; i < p->claim_count; i++) {
+        if (p->claims[i].until_ms < now_ms)
+            continue;
+        if (p->claims[i].who == who)
+            place = kept;
+        p->claims[kept++] = p->claims[i];
+    }
+    p->claim_count = kept;
+    return MIN_OF(place, kept);
+}
+
+static void leave_line(struct permit_pool *p, uint32_t place)
+{
+    if (place == p->claim_count)
+        return;
+    p->claim_count--;
+    for (uint32_t i = place; i < p->claim_count; i++)
+        p->claims[i] = p->claims[i + 1];
+}
+
+bool permit_take_in_line(struct permit_pool *p, const void *who, uint64_t now_ms, uint32_t *ask_again_ms)
+{
+    pthread_mutex_lock(&p->lock);
+    uint32_t place = place_in_line(p, who, now_ms);
+    bool taken = p->limit == 0 || p->used + p->promised + place < p->limit;
+    *ask_again_ms = 0;
+    if (taken) {
+        leave_line(p, place);
+        p->used++;
+    } else {
+        p->wanted = true;
+        if (place < p->claim_count)
+            *ask_again_ms = ASK_AGAIN_MS;
+        if (place < CLAIMS_MAX)
+            p->claims[place] = (struct claim){who, now_ms + CLAIM_MS};
+        p->claim_count += place == p->claim_count && place < CLAIMS_MAX;
+    }
+    pthread_mutex_unlock(&p->lock);
+    return taken;
+}
+
+bool permit_yield_to_line(struct permit_pool *p, const void *who, uint64_t now_ms)
+{
+    pthread_mutex_lock(&p->lock);
+    uint32_t place = place_in_line(p, who, now_ms);
+    uint32_t others = p->claim_count - (place < p->claim_count);
+    bool yield = others > p->yielding && p->used >= p->limit && p->limit;
+    p->yielding += yield;
+    pthread_mutex_unlock(&p->lock);
+    return yield;
+}
+
 bool permit_has_waiters(struct permit_pool *p)
 {
     pthread_mutex_lock(&p->lock);
@@ -306,6 +373,25 @@ uint32_t pace_take(struct pace *p, const struct pace_rule *rules, const double *
     return wait_ms;
 }
 
+uint32_t pace_book(struct pace *p, const struct pace_rule *rules, const double *units, size_t count,
+                   uint64_t now_us, size_t *which, unsigned *booked)
+{
+    struct pace_rule open[PACE_RULES] = {{0}}; /* what is booked is no limit */
+    uint64_t now_ns = now_us * 1000;
+
+    for (size_t i = 0; i < count; i++)
+        if (!(*booked & BIT(i)))
+            open[i] = rules[i];
+    pthread_mutex_lock(&p->lock);
+    uint32_t wait_ms = longest_wait(p, open, count, now_ns, which);
+    for (size_t i = 0; i < count; i++)
+        if (!wait_ms || i == *which)
+            bucket_take(&p->buckets[i], &open[i], units[i], now_ns);
+    pthread_mutex_unlock(&p->lock);
+    *booked = wait_ms ? *booked | BIT(*which) : BIT(count) - 1;
+    return wait_ms;
+}
+
 uint32_t pace_wait(struct pace *p, const struct pace_rule *rules, size_t count, uint64_t now_us,
                    size_t *which)
 {
@@ -315,13 +401,23 @@ uint32_t pace_wait(struct pace *p, const struct pace_rule *rules, size_t count, 
     return wait_ms;
 }
 
-void pace_give(struct pace *p, const struct pace_rule *rules, const double *units, size_t count,
-               uint64_t now_us)
+void pace_add(struct pace *p, const struct pace_rule *rules, const double *units, size_t count,
+              uint64_t now_us)
 {
     pthread_mutex_lock(&p->lock);
     for (size_t i = 0; i < count; i++)
-        bucket_take(&p->buckets[i], &rules[i], -units[i], now_us * 1000);
+        bucket_take(&p->buckets[i], &rules[i], units[i], now_us * 1000);
     pthread_mutex_unlock(&p->lock);
+}
+
+void pace_give(struct pace *p, const struct pace_rule *rules, const double *units, size_t count,
+               uint64_t now_us)
+{
+    double back[PACE_RULES] = {0};
+
+    for (size_t i = 0; i < count; i++)
+        back[i] = -units[i];
+    pace_add(p, rules, back, count, now_us);
 }
 
 /* ---- clients ---- */

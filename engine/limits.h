@@ -47,6 +47,16 @@ void permit_heard(struct permit_pool *p, struct permit_waiter *w);
  * returns whether one is on its way. */
 bool permit_cancel(struct permit_pool *p, struct permit_waiter *w);
 bool permit_has_waiters(struct permit_pool *p);
+/*
+ * Where nobody can be called, because an asker looks at many pools in turn (mail hosts, source addresses):
+ * one permit for `who`, or a place in the line.  It is kept for a second, and who asks again before that
+ * comes before those that came later; *ask_again_ms says when, 0: the first time, holders without work should
+ * be told.  A line is short: who finds it full has no place yet.
+ */
+bool permit_take_in_line(struct permit_pool *p, const void *who, uint64_t now_ms, uint32_t *ask_again_ms);
+/* Shall `who`, with work for ever, give one up for somebody in the line?  No more are told so than stand
+ * there. */
+bool permit_yield_to_line(struct permit_pool *p, const void *who, uint64_t now_ms);
 /* Shall a holder of one give it up for somebody who waits, `but` excepted?  No more holders are told so than
  * others wait. */
 bool permit_yield(struct permit_pool *p, const struct permit_waiter *but);
@@ -86,12 +96,23 @@ struct pace *pace_find(struct limits *l, const char *key);
  */
 uint32_t pace_take(struct pace *p, const struct pace_rule *rules, const double *units, size_t count,
                    uint64_t now_us, size_t *which);
+/*
+ * A place in the turn: whoever books comes before those who book later, whichever worker they are of, and
+ * none can book a second time before the first was used.  Takes what all rules of which nothing is `booked`
+ * (bits; 0 at first) allow, else from the one that makes wait longest: only from that time on the booking
+ * goes on, for the others.  0: all is taken, go; else the milliseconds before calling again.
+ */
+uint32_t pace_book(struct pace *p, const struct pace_rule *rules, const double *units, size_t count,
+                   uint64_t now_us, size_t *which, unsigned *booked);
 /* As pace_take, and takes nothing. */
 uint32_t pace_wait(struct pace *p, const struct pace_rule *rules, size_t count, uint64_t now_us,
                    size_t *which);
 /* What was just taken is not used after all. */
 void pace_give(struct pace *p, const struct pace_rule *rules, const double *units, size_t count,
                uint64_t now_us);
+/* Takes so many more, whether they are there or not, or gives back (negative). */
+void pace_add(struct pace *p, const struct pace_rule *rules, const double *units, size_t count,
+              uint64_t now_us);
 
 /* ---- clients of submission ---- */
 struct client_limits {

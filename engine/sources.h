@@ -55,6 +55,8 @@ struct source_question {
     struct source_use *const *uses; /* of the pool's addresses, in their order */
     const struct pace_rule *rules;  /* PACE_SOURCE_RULES of them, or NULL: no rates */
     int family;                     /* 4 or 6; 0: either */
+    const void *who;                /* asks: has a place in the line for connections_per_source */
+    uint64_t now_ms;
     /* out, with SOURCE_TAKEN */
     size_t index;
     struct permit_pool *permit; /* of connections_per_source, held; or NULL */

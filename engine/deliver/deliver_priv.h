@@ -122,6 +122,13 @@ uint64_t suspension_start(struct suspension *s, const struct outcome *why, const
 json_t *suspension_json(const struct suspension *s, uint64_t now_ms); /* deliver.c */
 
 /* ---- site.c: domains that share hosts and rules ---- */
+/* One message of a group's rate, taken in advance. */
+struct pace_turn {
+    unsigned booked;         /* the rules from which it is taken: pace_book */
+    uint64_t at_ms, ends_ms; /* not before; not after */
+    uint64_t size_bytes;
+};
+
 struct site {
     struct deliver *d;
     struct list node;      /* d->all_sites */
@@ -148,7 +155,7 @@ struct site {
     struct pace *messages, *connects;     /* borrowed, as the pools */
     struct pace_rule rules[PACE_RULES];   /* of messages */
     bool is_paced;                        /* one of them is a limit */
-    uint64_t paced_until_ms;              /* no message before */
+    struct pace_turn turn;                /* of messages */
     uint64_t open_after_ms;  /* no connection before: all hosts, or source addresses, were full */
     uint32_t walkers;        /* links that look for their first connection under a connection_rate */
     const char *bound_by;    /* static: the limit that was met last, until … */
@@ -189,10 +196,18 @@ bool job_clear_ok(const struct deliver *d, const struct job *job);
 void shape_init(struct site *s);
 /* May a message of that size go now?  If not, the site sleeps until one may. */
 bool shape_take_message(struct site *s, uint64_t size_bytes);
-void shape_give_message(struct site *s, uint64_t size_bytes); /* it did not go after all */
-bool shape_may_send(struct site *s);                          /* asks without taking */
+/* It did not go after all: its turn is kept, if another try follows soon, at `until_ms`. */
+void shape_give_message(struct site *s, uint64_t size_bytes, uint64_t until_ms);
+void shape_keep_turn(struct site *s, uint64_t until_ms); /* what is booked is used then, for other reasons */
+void shape_release(struct site *s);                      /* what is booked is for others */
+bool shape_may_send(struct site *s);                     /* is it its turn?  Takes nothing but a place */
 /* 0: connect; else how long to wait, in milliseconds. */
-uint32_t shape_take_connect(struct site *s);
+uint32_t shape_take_connect(struct link *link);
+void shape_give_connect(struct link *link); /* what it waited for is for others */
+/* One of a host or source address, or a place in the line for it. */
+bool shape_take_permit(struct link *link, struct permit_pool *pool, const char *limit);
+/* Shall it end for somebody in the line for its host or source address? */
+bool shape_yields(const struct link *link);
 /* One permit per host and source address for the link's current address. */
 enum address_taken {
     ADDRESS_TAKEN,
@@ -334,11 +349,13 @@ struct link {
     size_t source_index;                         /* in the pool */
     uint32_t source_messages;                    /* over it, in this session */
     bool source_tried;                           /* a connection from it was begun */
+    uint64_t source_until_ms;                    /* not before, when it gave none last */
     bool source_spent;                           /* its address may send no more just now: it ends */
     struct pace *source_pace;                    /* of its address, when there are rates; borrowed */
     bool without_source;                         /* an address of the walk had none to be reached from */
     uint64_t busy_until_ms;                      /* hosts_were_busy until then; 0: not known */
     struct alarm alarm;                          /* waits for connection_rate */
+    uint64_t connect_at_ms;                      /* booked at it; 0: not */
     bool walking;                                /* counted in site->walkers */
     bool host_down;                              /* no address of the current host gave a session */
     struct outcome failure;                      /* worst so far, when have_failure */

@@ -180,6 +180,7 @@ void link_close(struct link *link)
         give_back(link, LIST_ENTRY(node, struct deliver_txn, node));
     drop_session(link);
     alarm_clear(&link->d->clock, &link->alarm);
+    shape_give_connect(link);
     if (link->ready)
         shaped_session_ended(s->shaped);
     else
@@ -447,7 +448,7 @@ static bool try_address(struct link *link)
     case ADDRESS_BUSY: link->hosts_were_busy = true; return false;
     case ADDRESS_WITHOUT_SOURCE: return false;
     }
-    uint32_t wait_ms = shape_take_connect(link->site);
+    uint32_t wait_ms = shape_take_connect(link);
     if (wait_ms) { /* what it holds is for others meanwhile */
         shape_give_address(link);
         alarm_set(&link->d->clock, &link->alarm, worker_now_ms(link->d->w) + wait_ms);

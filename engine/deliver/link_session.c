@@ -140,7 +140,7 @@ static bool turn_is_over(struct link *link)
         return link->turn_over;
     link->turn_since_ms = now_ms;
     link->turn_over = permit_yield(s->pool, &s->waiter) || permit_yield(s->global, &s->global_waiter) ||
-                      shaped_yield(s->shaped, s, now_ms);
+                      shape_yields(link) || shaped_yield(s->shaped, s, now_ms);
     return link->turn_over;
 }
 

@@ -6,12 +6,17 @@
 #include "base/mem.h"
 #include "engine/deliver/deliver_priv.h"
 
-#define BUSY_MAX_MS      60000
-#define BUSY_MS          200    /* before full hosts are asked for again */
+#define BUSY_MAX_MS 60000
+#define BUSY_MS     200 /* before full hosts are asked for again */
+#define TURN_KEPT_MS                                                                                         \
+    1000 /* a turn at the rate of the group may be used so late, for want of a connection                    \
+          */
+#define TURN_WAITS_MS    5000   /* … or for another limit, that lets it go soon */
 #define FAILED_HOST_MS   300000 /* how long a host that failed is tried last */
 #define FAILED_HOSTS_MAX 4096
 
 enum { BY_SECOND, BY_MINUTE, BY_HOUR, BY_BYTES };
+#define ALL_PACES (BIT(PACE_RULES) - 1)
 static const char *const pace_names[PACE_RULES] = {
     [BY_SECOND] = "messages_per_second",
     [BY_MINUTE] = "messages_per_minute",
@@ -72,64 +77,142 @@ void shape_met(struct site *s, const char *limit, uint64_t until_ms)
 
 /* ---- messages ---- */
 
-static bool wait_for_pace(struct site *s, uint32_t wait_ms, size_t which)
+/*
+ * Sites of a group have their turns at its rate by booking: whoever finds none left takes the next one in
+ * advance, and may use it when its time has come.  One at a time: who has mail for ever books again behind
+ * all others.
+ */
+static void book(struct site *s, uint64_t size_bytes)
 {
-    if (!wait_ms)
+    const double units[PACE_RULES] = {1, 1, 1, (double)size_bytes};
+    size_t which = 0;
+    uint64_t now_ms = worker_now_ms(s->d->w);
+    uint32_t wait_ms =
+        pace_book(s->messages, s->rules, units, PACE_RULES, clock_now_us(), &which, &s->turn.booked);
+
+    s->turn.at_ms = now_ms + wait_ms;
+    s->turn.ends_ms = s->turn.at_ms + TURN_KEPT_MS;
+    s->turn.size_bytes = size_bytes;
+    if (wait_ms)
+        shape_met(s, pace_names[which], s->turn.at_ms);
+}
+
+static bool has_turn(struct site *s, uint64_t size_bytes)
+{
+    uint64_t now_ms = worker_now_ms(s->d->w);
+
+    if (s->turn.booked && s->turn.ends_ms < now_ms && !s->waits_for_permit)
+        shape_release(s); /* its time was used by nobody: it would come on top of the others */
+    if (!s->turn.booked)
+        book(s, size_bytes);
+    else if (s->turn.at_ms <= now_ms && s->turn.booked != ALL_PACES)
+        book(s, s->turn.size_bytes);
+    if (s->turn.at_ms <= now_ms)
         return true;
-    s->paced_until_ms = worker_now_ms(s->d->w) + wait_ms;
-    shape_met(s, pace_names[which], s->paced_until_ms);
-    site_set_alarm(s, s->paced_until_ms);
+    site_set_alarm(s, s->turn.at_ms);
     return false;
 }
 
 bool shape_take_message(struct site *s, uint64_t size_bytes)
 {
-    const double units[PACE_RULES] = {1, 1, 1, (double)size_bytes};
-    size_t which = 0;
-
     if (!s->is_paced)
         return true;
-    if (s->paced_until_ms > worker_now_ms(s->d->w))
+    if (!has_turn(s, size_bytes))
         return false;
-    uint32_t wait_ms = pace_take(s->messages, s->rules, units, PACE_RULES, clock_now_us(), &which);
-    return wait_for_pace(s, wait_ms, which);
-}
-
-void shape_give_message(struct site *s, uint64_t size_bytes)
-{
-    const double units[PACE_RULES] = {1, 1, 1, (double)size_bytes};
-
-    if (s->is_paced)
-        pace_give(s->messages, s->rules, units, PACE_RULES, clock_now_us());
+    /* Another message may have its turn now than was first when it was booked. */
+    const double units[PACE_RULES] = {0, 0, 0, (double)size_bytes - (double)s->turn.size_bytes};
+    if (size_bytes != s->turn.size_bytes)
+        pace_add(s->messages, s->rules, units, PACE_RULES, clock_now_us());
+    s->turn.booked = 0;
+    return true;
 }
 
 bool shape_may_send(struct site *s)
 {
-    size_t which = 0;
+    return !s->is_paced || has_turn(s, s->turn.booked ? s->turn.size_bytes : 0);
+}
+
+void shape_give_message(struct site *s, uint64_t size_bytes, uint64_t until_ms)
+{
+    uint64_t now_ms = worker_now_ms(s->d->w);
 
     if (!s->is_paced)
-        return true;
-    if (s->paced_until_ms > worker_now_ms(s->d->w))
-        return false;
-    uint32_t wait_ms = pace_wait(s->messages, s->rules, PACE_RULES, clock_now_us(), &which);
-    return wait_for_pace(s, wait_ms, which);
+        return;
+    shape_release(s);
+    s->turn = (struct pace_turn){ALL_PACES, now_ms, until_ms + TURN_KEPT_MS, size_bytes};
+    if (until_ms > now_ms + TURN_WAITS_MS)
+        shape_release(s);
+}
+
+void shape_keep_turn(struct site *s, uint64_t until_ms)
+{
+    s->turn.ends_ms = MAX_OF(s->turn.ends_ms, until_ms + TURN_KEPT_MS);
+}
+
+void shape_release(struct site *s)
+{
+    double units[PACE_RULES] = {-1, -1, -1, -(double)s->turn.size_bytes};
+
+    if (!s->turn.booked)
+        return;
+    for (int i = 0; i < PACE_RULES; i++)
+        if (!(s->turn.booked & BIT(i)))
+            units[i] = 0;
+    s->turn.booked = 0;
+    pace_add(s->messages, s->rules, units, PACE_RULES, clock_now_us());
 }
 
 /* ---- connections ---- */
 
-uint32_t shape_take_connect(struct site *s)
+static struct pace_rule connect_rule(const struct site *s)
 {
     const struct frequency *f = &s->group->limits.connection_rate;
-    const struct pace_rule rule = {f->count, f->seconds, 1};
+
+    return (struct pace_rule){f->count, f->seconds, 1};
+}
+
+uint32_t shape_take_connect(struct link *link)
+{
+    struct site *s = link->site;
+    const struct pace_rule rule = connect_rule(s);
     const double one = 1;
+    uint64_t now_ms = worker_now_ms(s->d->w);
+    unsigned booked = 0;
     size_t which = 0;
 
-    if (!(f->count > 0))
+    if (!(rule.units > 0))
         return 0;
-    uint32_t wait_ms = pace_take(s->connects, &rule, &one, 1, clock_now_us(), &which);
-    if (wait_ms)
-        shape_met(s, "connection_rate", worker_now_ms(s->d->w) + wait_ms);
-    return wait_ms;
+    if (!link->connect_at_ms) /* booked, as messages are */
+        link->connect_at_ms =
+            now_ms + pace_book(s->connects, &rule, &one, 1, clock_now_us(), &which, &booked);
+    if (link->connect_at_ms <= now_ms) {
+        link->connect_at_ms = 0;
+        return 0;
+    }
+    shape_met(s, "connection_rate", link->connect_at_ms);
+    return (uint32_t)(link->connect_at_ms - now_ms);
+}
+
+void shape_give_connect(struct link *link)
+{
+    const struct pace_rule rule = connect_rule(link->site);
+    const double back = -1;
+
+    if (link->connect_at_ms)
+        pace_add(link->site->connects, &rule, &back, 1, clock_now_us());
+    link->connect_at_ms = 0;
+}
+
+bool shape_take_permit(struct link *link, struct permit_pool *pool, const char *limit)
+{
+    uint64_t now_ms = worker_now_ms(link->d->w);
+    uint32_t ask_again_ms;
+
+    if (permit_take_in_line(pool, link->site, now_ms, &ask_again_ms))
+        return true;
+    link->busy_with = limit;
+    link->busy_until_ms = ask_again_ms ? now_ms + ask_again_ms : 0;
+    return false;
 }
 
 static struct permit_pool *take_one(struct link *link, const char *kind, const struct ip *ip, uint32_t limit)
@@ -139,7 +222,7 @@ static struct permit_pool *take_one(struct link *link, const char *kind, const s
 
     buf_putf(&key, "%s:%s:%s", kind, link->site->group->name, ip_format(ip, text));
     struct permit_pool *pool = permit_pool(link->d->w->shared->limits, buf_str(&key), limit);
-    return permit_take(pool, NULL) ? pool : NULL;
+    return shape_take_permit(link, pool, "connections_per_host") ? pool : NULL;
 }
 
 enum address_taken shape_take_address(struct link *link)
@@ -149,8 +232,6 @@ enum address_taken shape_take_address(struct link *link)
 
     if (l->connections_per_host) {
         link->host_pool = take_one(link, "host", &link->ip, l->connections_per_host);
-        link->busy_with = "connections_per_host";
-        link->busy_until_ms = 0;
         if (!link->host_pool)
             return ADDRESS_BUSY;
     }
@@ -179,6 +260,7 @@ void shape_all_busy(struct site *s, uint64_t until_ms)
     uint64_t now_ms = worker_now_ms(s->d->w);
 
     s->open_after_ms = until_ms ? MIN_OF(until_ms, now_ms + BUSY_MAX_MS) : now_ms + BUSY_MS;
+    shape_keep_turn(s, s->open_after_ms);
     site_set_alarm(s, s->open_after_ms);
     if (until_ms) /* nobody's permit helps */
         return;
@@ -190,6 +272,14 @@ bool shape_is_wanted(const struct link *link)
 {
     return (link->host_pool && permit_is_wanted(link->host_pool)) ||
            (link->source_pool && permit_is_wanted(link->source_pool));
+}
+
+bool shape_yields(const struct link *link)
+{
+    uint64_t now_ms = worker_now_ms(link->d->w);
+
+    return (link->host_pool && permit_yield_to_line(link->host_pool, link->site, now_ms)) ||
+           (link->source_pool && permit_yield_to_line(link->source_pool, link->site, now_ms));
 }
 
 /* ---- seeing ---- */

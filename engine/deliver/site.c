@@ -37,13 +37,20 @@ static int by_preference_and_name(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
+/* A turn at the rate of the group that came meanwhile is used with the permit. */
+static void has_waited(struct site *s)
+{
+    s->waits_for_permit = false;
+    shape_keep_turn(s, worker_now_ms(s->d->w));
+}
+
 static void on_permit(struct note *note, void *owner)
 {
     struct site *s = CONTAINER_OF(note, struct site, waiter.note);
     (void)owner;
 
     permit_heard(s->pool, &s->waiter);
-    s->waits_for_permit = false;
+    has_waited(s);
     site_kick(s);
     if (!s->waits_for_permit) /* a turn that was not needed goes to the next; a new place in the queue stays
                                */
@@ -57,7 +64,7 @@ static void on_global_permit(struct note *note, void *owner)
     (void)owner;
 
     permit_heard(s->global, &s->global_waiter);
-    s->waits_for_permit = false;
+    has_waited(s);
     site_kick(s);
     if (!s->waits_for_permit)
         permit_cancel(s->global, &s->global_waiter);
@@ -73,8 +80,8 @@ static void on_alarm(struct alarm *a)
     quiet_on_alarm(s);
     if (s->open_after_ms > now) /* what is still ahead rings again */
         site_set_alarm(s, s->open_after_ms);
-    if (s->paced_until_ms > now)
-        site_set_alarm(s, s->paced_until_ms);
+    if (s->turn.booked && s->turn.at_ms > now)
+        site_set_alarm(s, s->turn.at_ms);
     if (site_is_resting(s)) {
         site_set_alarm(s, site_rest_until_ms(s));
     } else {
@@ -85,6 +92,8 @@ static void on_alarm(struct alarm *a)
         }
     }
     site_kick(s);
+    if (!s->turns.ready)
+        shape_release(s); /* what it was booked for has gone */
     site_maybe_free(s);
 }
 
@@ -160,6 +169,7 @@ void site_maybe_free(struct site *s)
     if (noted) /* its note is on the way, and comes here again */
         return;
     alarm_clear(&d->clock, &s->alarm);
+    shape_release(s);
     if (!s->stale)
         map_remove(&d->sites, bytes_of(s->key));
     list_remove(&s->node);
@@ -213,6 +223,7 @@ void site_make_stale(struct site *s)
     if (!s->stale)
         map_remove(&s->d->sites, bytes_of(s->key));
     s->stale = true;
+    shape_release(s);
     s->link_count++; /* held */
     LIST_FOREACH_SAFE (node, &s->links) {
         struct link *link = LIST_ENTRY(node, struct link, node);
@@ -371,7 +382,7 @@ static const struct job *first_job(const struct strand *strand, enum job_class c
 
 static void give_turn(struct link *link, uint64_t size_bytes, uint32_t recipients)
 {
-    shape_give_message(link->site, size_bytes);
+    shape_give_message(link->site, size_bytes, worker_now_ms(link->d->w));
     source_give_message(link, recipients);
 }
 
@@ -396,7 +407,7 @@ struct deliver_txn *site_take(struct site *s, struct link *link)
             return NULL;
         most = source_take_message(link, most);
         if (!most) {
-            shape_give_message(s, size_bytes);
+            shape_give_message(s, size_bytes, link->source_until_ms);
             return NULL;
         }
         if (!replies_may_send(s)) {
@@ -504,6 +515,7 @@ void site_kick(struct site *s)
     if (s->stale || d->draining || d->closed || deliver_is_stalled(d))
         return;
     if (site_is_resting(s)) {
+        shape_release(s);
         replies_rest(s);
         quiet_rest(s);
         return;

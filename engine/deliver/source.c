@@ -23,6 +23,8 @@ static struct source_question question(const struct site *s, int family)
         .uses = s->uses,
         .rules = s->is_source_paced ? s->source_rules : NULL,
         .family = family,
+        .who = s,
+        .now_ms = worker_now_ms(s->d->w),
     };
 }
 
@@ -71,10 +73,9 @@ static bool take_permit(struct link *link)
         return true;
     buf_putf(&key, "source:%s:%s", link->site->group->name, ip_format(&link->source_ip, text));
     link->source_pool = permit_pool(link->d->w->shared->limits, buf_str(&key), limit);
-    if (permit_take(link->source_pool, NULL))
+    if (shape_take_permit(link, link->source_pool, "connections_per_source"))
         return true;
     link->source_pool = NULL;
-    link->busy_with = "connections_per_source";
     return false;
 }
 
@@ -200,6 +201,7 @@ static void spend(struct link *link, const char *limit, uint64_t wait_ms, bool k
     struct site *s = link->site;
     uint64_t until_ms = worker_now_ms(link->d->w) + wait_ms;
 
+    link->source_until_ms = until_ms;
     if (wait_ms > (keep && !s->waits_for_permit ? s->group->timeouts.idle_ms : BRIEF_MS))
         link->source_spent = true;
     if (wait_ms > 10)
@@ -214,6 +216,7 @@ uint32_t source_take_message(struct link *link, uint32_t recipients)
     size_t which = 0;
     uint64_t wait_ms = 0;
 
+    link->source_until_ms = UINT64_MAX / 2;
     if (link->source_spent)
         return 0;
     if (link->source_pace) {

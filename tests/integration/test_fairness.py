@@ -4,6 +4,8 @@ and after a restart, when everything comes from disk."""
 import threading
 import time
 
+import pytest
+
 from harness import HOURLY, compose, group, wait_until
 
 RATE = 50  # messages a second, in all
@@ -108,7 +110,7 @@ def test_sites_of_a_group_share_its_connections(world):
     world.receiver("large", "large.test", delay_s=0.01)
     world.receiver("small", "small.test", delay_s=0.01)
     daemon = world.daemon(group("both", ["large.test", "small.test"], limits={"connections": 1}))
-    threads = [threading.Thread(target=submit, args=(daemon, [f"a{i}@large.test" for i in range(k, 600, 4)], ["X-Campaign: spring"]))
+    threads = [threading.Thread(target=submit, args=(daemon, [f"a{i}@large.test" for i in range(k, 240, 4)], ["X-Campaign: spring"]))
                for k in range(4)]
     for t in threads:
         t.start()
@@ -119,5 +121,33 @@ def test_sites_of_a_group_share_its_connections(world):
     waited = order(world)[began:].count("a")
     for t in threads:
         t.join()
-    wait_until(lambda: len(world.seen.deliveries) == 605, 30, "all of it")
-    assert waited < 300, f"{waited} of the large site went first"
+    wait_until(lambda: len(world.seen.deliveries) == 245, 30, "all of it")
+    assert waited < 120, f"{waited} of the large site went first"
+
+
+SMALL = 10  # sites beside a large one, with
+EACH = 3  # messages each
+
+
+@pytest.mark.parametrize("limits, delay_s, most", [
+    ({"messages_per_second": 25}, 0, 60),  # each has its turn: of four messages one or two are of the large one, at any worker
+    ({"connections_per_source": 2}, 0.01, 400),  # who stands in the line gets the place of who had it for a second
+])
+def test_a_site_with_mail_for_ever_leaves_the_others_their_turn_over_all_workers(world, limits, delay_s, most):
+    large = [f"large{i}.test" for i in range(4)]
+    small = [f"small{i}.test" for i in range(SMALL)]
+    world.receiver("large", *large, delay_s=delay_s)
+    for domain in small:
+        world.receiver(domain.removesuffix(".test"), domain, delay_s=delay_s)
+    daemon = world.daemon(group("all", [*large, *small], limits=limits, retry=HOURLY), workers=4)
+    threads = [threading.Thread(target=submit, args=(daemon, [f"a{i}@{domain}" for i in range(200)], [])) for domain in large]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    wait_until(lambda: len(world.seen.deliveries) >= 10, what="the first of the large one")
+    submit(daemon, [f"b{k}@{domain}" for k in range(EACH) for domain in small], [])
+    began = len(world.seen.deliveries)
+    wait_until(lambda: order(world).count("b") == SMALL * EACH, 60, "the small ones")
+    waited = order(world)[began:order(world).rindex("b")].count("a")
+    assert waited <= most, f"{waited} of the large site went first"

@@ -122,6 +122,146 @@ static void what_is_given_back_may_be_taken_again(void **state)
     limits_destroy(l);
 }
 
+/* Three senders of one group: one has mail for ever, and asks whenever it may. */
+static void who_books_has_his_turn_and_the_rate_stays_exact(void **state)
+{
+    static const struct pace_rule rules[] = {{100, 1, 1}, {6000, 60, 1}};
+    const double units[] = {1, 1};
+    struct limits *l = limits_create();
+    struct pace *p = pace_find(l, "messages:a");
+    uint64_t at[3] = {0};
+    unsigned booked[3] = {0}, sent[3] = {0};
+    size_t which;
+
+    (void)state;
+    for (uint64_t ms = 0; ms < 10000; ms++) {
+        for (int who = 0; who < 3; who++) {
+            if (who && ms < 5000) /* two come later */
+                continue;
+            while (at[who] <= ms) {
+                uint32_t wait_ms = booked[who] == 3 ? 0
+                                                    : pace_book(p, rules, units, 2, START / 1000 + ms * 1000,
+                                                                &which, &booked[who]);
+                at[who] = ms + wait_ms;
+                if (wait_ms)
+                    break;
+                sent[who]++;
+                booked[who] = 0;
+            }
+        }
+    }
+    assert_in_range(sent[0] + sent[1] + sent[2], 1000, 1007);
+    assert_in_range(sent[1], 165, 168); /* a third each of the last five seconds */
+    assert_in_range(sent[2], 165, 168);
+    limits_destroy(l);
+}
+
+/* After a large one the small do not go all at once: each rule counts them when they go. */
+static void what_is_booked_by_one_rule_waits_for_the_others_too(void **state)
+{
+    static const struct pace_rule rules[] = {{10, 1, 1}, {1000, 1, 1}}; /* messages, octets */
+    const double large[] = {1, 5000}, small[] = {1, 1};
+    struct limits *l = limits_create();
+    struct pace *p = pace_find(l, "messages:a");
+    unsigned booked[20] = {0}, one = 0, went = 0;
+    uint64_t at[20] = {0};
+    size_t which;
+
+    (void)state;
+    assert_int_equal(pace_book(p, rules, large, 2, START / 1000, &which, &one), 0);
+    assert_int_equal(one, 3);
+    for (uint64_t ms = 1; ms < 5500; ms++)
+        for (int i = 0; i < 20; i++)
+            if (booked[i] != 3 && at[i] <= ms)
+                at[i] = ms + pace_book(p, rules, small, 2, START / 1000 + ms * 1000, &which, &booked[i]);
+    for (int i = 0; i < 20; i++)
+        went += booked[i] == 3 && at[i] < 5500;
+    assert_in_range(went, 5, 7); /* in the half second behind the large one */
+    limits_destroy(l);
+}
+
+/* A booking of an hourly rate that is given up leaves no other rate behind it. */
+static void what_is_given_up_is_free_at_once(void **state)
+{
+    static const struct pace_rule rules[] = {{1000, 1, 1}, {1, 3600, 1}};
+    const double units[] = {1, 1}, back[] = {0, -1};
+    struct limits *l = limits_create();
+    struct pace *p = pace_find(l, "messages:a");
+    unsigned booked = 0;
+    size_t which;
+
+    (void)state;
+    assert_int_equal(pace_book(p, rules, units, 2, START / 1000, &which, &booked), 0);
+    booked = 0;
+    assert_in_range(pace_book(p, rules, units, 2, START / 1000, &which, &booked), 3590000, 3600000);
+    assert_int_equal(which, 1);
+    assert_int_equal(booked, 2);
+    pace_add(p, rules, back, 2, START / 1000);
+    assert_in_range(pace_wait(p, rules, 2, START / 1000, &which), 3590000, 3600000);
+    assert_int_equal(pace_wait(p, rules, 1, START / 1000, &which), 0);
+    limits_destroy(l);
+}
+
+static void who_stands_in_the_line_comes_before_who_comes_later(void **state)
+{
+    struct limits *l = limits_create();
+    struct permit_pool *p = permit_pool(l, "source:x", 2);
+    uint32_t again = 1;
+
+    (void)state;
+    assert_true(permit_take_in_line(p, "busy", 0, &again));
+    assert_true(permit_take_in_line(p, "busy", 0, &again));
+    assert_false(permit_yield_to_line(p, "busy", 0));
+    assert_false(permit_take_in_line(p, "busy", 0, &again)); /* its own place costs it nothing */
+    assert_false(permit_yield_to_line(p, "busy", 0));
+    assert_int_equal(again, 0);
+    assert_false(permit_take_in_line(p, "a", 10, &again));
+    assert_false(permit_take_in_line(p, "b", 20, &again));
+    assert_int_equal(again, 0); /* the first time: who has no work should hear of it */
+    assert_false(permit_take_in_line(p, "a", 30, &again));
+    assert_true(again > 0);
+    assert_true(permit_yield_to_line(p, "busy", 40));
+    assert_true(permit_yield_to_line(p, "busy", 40));
+    assert_false(permit_yield_to_line(p, "busy", 40)); /* two wait, two yield */
+    permit_give(p);
+    assert_false(
+        permit_take_in_line(p, "b", 50, &again)); /* behind a, and behind busy that asked before both */
+    assert_false(permit_take_in_line(p, "a", 60, &again));
+    assert_true(permit_take_in_line(p, "busy", 70, &again));
+    permit_give(p);
+    assert_false(permit_take_in_line(p, "busy", 80, &again));
+    assert_true(permit_take_in_line(p, "a", 90, &again));
+    permit_give(p);
+    assert_false(permit_take_in_line(p, "busy", 100, &again));
+    assert_true(permit_take_in_line(p, "busy", 1200, &again)); /* b has not asked for a second */
+    limits_destroy(l);
+}
+
+static void a_line_is_short_and_who_finds_it_full_comes_later(void **state)
+{
+    static const char names[40] = {0};
+    struct limits *l = limits_create();
+    struct permit_pool *p = permit_pool(l, "source:x", 1);
+    uint32_t again;
+
+    (void)state;
+    assert_true(permit_take_in_line(p, "busy", 0, &again));
+    for (int i = 0; i < 40; i++)
+        assert_false(permit_take_in_line(p, &names[i], 1, &again));
+    for (int turn = 0; turn < 24; turn++) {
+        permit_give(p);
+        int served = -1;
+        for (int i = 39; i >= 0; i--) /* whoever asks first, the order of the line decides */
+            if (i >= turn && permit_take_in_line(p, &names[i], 2 + (uint64_t)turn, &again)) {
+                assert_int_equal(served, -1);
+                served = i;
+            }
+        /* Behind those sixteen come others, as each found the place free that was left. */
+        assert_int_equal(served, turn < 16 ? turn : 39 - (turn - 16));
+    }
+    limits_destroy(l);
+}
+
 /* ---- many threads ---- */
 
 #define THREADS 8
@@ -318,6 +458,11 @@ int main(void)
         cmocka_unit_test(a_new_rate_holds_at_once_both_ways),
         cmocka_unit_test(the_smallest_rates_do_not_overflow),
         cmocka_unit_test(what_is_given_back_may_be_taken_again),
+        cmocka_unit_test(who_books_has_his_turn_and_the_rate_stays_exact),
+        cmocka_unit_test(what_is_booked_by_one_rule_waits_for_the_others_too),
+        cmocka_unit_test(what_is_given_up_is_free_at_once),
+        cmocka_unit_test(who_stands_in_the_line_comes_before_who_comes_later),
+        cmocka_unit_test(a_line_is_short_and_who_finds_it_full_comes_later),
         cmocka_unit_test(many_threads_together_get_one_rate),
         cmocka_unit_test(many_threads_never_hold_more_than_the_pool_has),
         cmocka_unit_test(a_permit_refused_without_a_place_in_the_queue_is_wanted),
