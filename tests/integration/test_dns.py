@@ -186,14 +186,24 @@ def test_a_false_answer_is_not_believed(world, kind):
     assert world.seen.sessions["evil"] == 0
 
 
-def test_addresses_that_no_mail_may_go_to_are_not_used(home):
-    home.dns.mx("zero.test", "10 mx.zero.test").a("mx.zero.test", "0.0.0.0")
-    home.dns.mx("multi.test", "10 mx.multi.test").a("mx.multi.test", "224.0.0.1")
+@pytest.mark.parametrize("address", ["0.0.0.0", "224.0.0.1", "255.255.255.255", "240.0.0.1"])
+def test_addresses_that_no_mail_may_go_to_are_not_used(home, address):
+    home.dns.mx("odd.test", "10 mx.odd.test").a("mx.odd.test", address)
     daemon = home.daemon(group("default", retry=HOURLY))
-    daemon.send("a@zero.test")
-    daemon.send("a@multi.test")
-    wait_until(lambda: all(daemon.attempts(f"a@{d}.test") for d in ("zero", "multi")), 20, "both decided")
-    assert daemon.process.poll() is None
+    daemon.send("a@odd.test")
+    assert bounced(home, daemon, "a@odd.test") == ("failed", "5.4.4")
+    assert daemon.json("status")["counters"]["connections_out"] == 1, "that of the bounce"
+
+
+def test_an_mx_that_is_an_address_is_none(home):
+    """RFC 5321 §5.1: a name, and not the text of an address; beside others it is passed over."""
+    here = home.receiver("real")
+    home.dns.add("only.test", "MX", f"10 {here}.").add("beside.test", "MX", f"5 {here}.", "10 mx.real.test.")
+    home.dns.a(here, here)
+    daemon = home.daemon(group("default", retry=HOURLY))
+    daemon.send("a@only.test", "a@beside.test")
+    assert bounced(home, daemon, "a@only.test") == ("failed", "5.4.4")
+    assert [d.recipient for d in home.seen.at("real")] == ["a@beside.test"]
 
 
 def test_a_domain_name_in_another_script_is_asked_for_in_ascii(world):

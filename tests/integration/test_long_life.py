@@ -3,6 +3,7 @@ A daemon that lives long: T62, changes of configuration, certificates and rules 
 as long as one likes with --soak SECONDS; T64, what must not lie about when it has come to its end.
 """
 
+import base64
 import collections
 import os
 import pathlib
@@ -13,7 +14,7 @@ import time
 
 import pytest
 
-from harness import PATIENCE, SANITIZED, Raw, group, wait_until
+from harness import HOURLY, PATIENCE, SANITIZED, SENDER, Raw, compose, group, no_check, scram_sha_256, wait_until
 from load import Load
 
 
@@ -123,3 +124,58 @@ def test_t64_a_crash_leaves_no_core_dump_unless_one_is_wanted(world, wanted):
     daemon.process.returncode = -os.WTERMSIG(status)
     assert os.WTERMSIG(status) == signal.SIGSEGV and os.WCOREDUMP(status) == wanted
     assert bool(list(world.folder.glob("core*"))) == wanted
+
+
+def forms(password, user):
+    """As itself, and as AUTH says it: LOGIN, PLAIN, and wherever it begins within other base64."""
+    texts = [password.encode(), base64.b64encode(password.encode()), base64.b64encode(f"\0{user}\0{password}".encode())]
+    return texts + [base64.b64encode(b"x" * i + password.encode())[4:-4] for i in range(3)]
+
+
+def test_t64_passwords_and_bodies_are_nowhere_but_where_they_belong(world, tmp_path):
+    """At the chattiest log level, after every way to log in and out, with mail delivered, refused and waiting."""
+    secrets = {"app": "Zebra-crossing-9", "hub": "Quagga-standing-7", "wrong": "Okapi-sleeping-5"}
+    body = "the-body-is-private"
+    world.receiver("home", "origin.example")
+    hub = world.receiver("hub", auth={"hub": secrets["hub"]}, replies={"RCPT": lambda s, a: "451 4.3.0 later" if "<later" in a else None})
+    secret = tmp_path / "password"
+    secret.touch(mode=0o600)
+    secret.write_text(secrets["hub"] + "\n")
+    daemon = world.daemon(group("default", starttls="require", retry=HOURLY, route={
+        "smarthost": [f"{hub}:2526"], "auth": {"user": "hub", "password_file": str(secret)}}))
+    daemon.account("app", secrets["app"])
+    for how in ("auth_plain", "auth_login"):
+        with daemon.client(daemon.port) as client:
+            client.starttls(context=no_check())
+            client.ehlo()
+            client.user, client.password = "app", secrets["app"]
+            client.auth(how.partition("_")[2].upper(), getattr(client, how), initial_response_ok=how == "auth_plain")
+            client.sendmail(SENDER, ["a@p.test", "unknown1@p.test", f"later-{how}@p.test"], compose(["a@p.test"], body=body + "\r\n")[1])
+    with Raw(*daemon.submission) as raw:
+        raw.ok("EHLO client.example")
+        raw.starttls()
+        raw.ok("EHLO client.example")
+        assert scram_sha_256(raw, "app", secrets["app"])[0] == 235
+    with Raw(*daemon.submission) as raw:
+        raw.ok("EHLO client.example")
+        raw.starttls()
+        raw.ok("EHLO client.example")
+        raw.ok("AUTH PLAIN " + base64.b64encode(f"\0app\0{secrets['wrong']}".encode()).decode(), 535)
+    wait_until(lambda: world.seen.commands["hub"]["AUTH ok"] and len(daemon.queued()) == 2 and all(r["attempts"] for r in daemon.queued()), what="all tried")
+    said = [daemon.hayauma(*words.split()).encode() for words in (
+        "status --json", "account list --json", "policy show", "policy export", "policy history --json", "report delivery --json", "report tls --json",
+        "queue list --json", "explain p.test --json", "doctor --json", "audit --json")]
+    spooled = sum(body.encode() in f.read_bytes() for f in daemon.data.rglob("*") if f.is_file())
+    daemon.stop()
+    said.append(daemon.log().encode())
+    files = [f for f in daemon.data.rglob("*") if f.is_file()]
+    assert len(files) > 4 and spooled, "there is something to be found"
+    for f in files:
+        assert f.stat().st_mode & 0o077 == 0, f"{f} is {oct(f.stat().st_mode)}"
+        if body.encode() in f.read_bytes():
+            assert f.parent.name == "spool", f
+        said.append(f.read_bytes())
+    for user, password in secrets.items():
+        for form in forms(password, "app" if user == "wrong" else user):
+            assert not [text[max(text.find(form) - 80, 0):][:200] for text in said if form in text], (user, form)
+    assert not [text for text in said[:12] if body.encode() in text]
