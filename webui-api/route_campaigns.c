@@ -23,6 +23,7 @@
 #define LIMIT_MAX       100000
 #define CAMPAIGNS_MAX   200000
 #define RATE_SPAN_S     60
+#define PACE_SPAN_S     5
 #define REPORT_LIMIT_MS 20000
 #define BINDINGS_MAX    5000 /* the largest domains tell what binds */
 #define ENOUGH          30
@@ -43,6 +44,7 @@ struct campaign {
     int64_t next_due_unix;
     uint64_t ended; /* in the last `span_s` */
     int64_t span_s;
+    double pace; /* a second, over the shortest time in which enough ended to tell; 0: nothing did */
 };
 
 struct campaigns {
@@ -75,11 +77,12 @@ static bool take_kept(void *arg, const struct kept *k)
     return true;
 }
 
-/* What ended in the last minute; the span may have been widened. */
-static enum err read_rates(struct request *r, struct campaigns *all)
+/* What ended in the last span; it may have been widened. */
+static enum err read_rates_of(struct request *r, struct campaigns *all, int64_t span_s, bool is_minute)
 {
     int64_t now = clock_unix();
-    struct report_query q = {.since_unix = now - RATE_SPAN_S,
+    struct report_query q = {.since_unix = now - span_s,
+                             .until_unix = is_minute ? 0 : now, /* whole seconds: this one is not over */
                              .by = REPORT_BY_CAMPAIGN,
                              .campaign = all->only,
                              .timeout_ms = REPORT_LIMIT_MS};
@@ -91,11 +94,26 @@ static enum err read_rates(struct request *r, struct campaigns *all)
     for (size_t i = 0; i < found.count; i++) {
         const struct report_delivery_row *row = &found.rows[i];
         struct campaign *c = campaign(all, row->key);
-        c->ended = row->delivered + row->bounced + row->expired;
-        c->span_s = MAX_OF(now - found.span.since_unix, (int64_t)1);
+        uint64_t ended = row->delivered + row->bounced + row->expired;
+        int64_t width_s = MAX_OF(now - found.span.since_unix, (int64_t)1);
+        if (is_minute) {
+            c->ended = ended;
+            c->span_s = width_s;
+        }
+        if (is_minute || ended >= ENOUGH)
+            c->pace = (double)ended / (double)width_s;
     }
     report_delivery_fini(&found);
     return OK;
+}
+
+/* A campaign that began just now is not slow: where enough of it ended, a few seconds say when it will be
+ * done. */
+static enum err read_rates(struct request *r, struct campaigns *all)
+{
+    enum err e = read_rates_of(r, all, RATE_SPAN_S, true);
+
+    return e || all->only ? e : read_rates_of(r, all, PACE_SPAN_S, false);
 }
 
 static enum err read_sums(struct request *r, struct campaigns *all)
@@ -124,8 +142,8 @@ static void put_rate(struct buf *out, const struct campaign *c)
     json_put_count(out, "later", c->later);
     if (c->is_detailed)
         progress_put_sum(out, &c->sum_up);
-    else if (rate > 0 && due && !c->kept.paused_unix)
-        json_put_int(out, "eta_s", (int64_t)((double)due / rate + 0.5));
+    else if (c->pace > 0 && due && !c->kept.paused_unix)
+        json_put_int(out, "eta_s", (int64_t)((double)due / c->pace + 0.5));
     else
         json_put_null(out, "eta_s");
 }
@@ -329,7 +347,7 @@ static enum err read_speed(struct request *r, const char *id, int64_t span_s, st
 /* Over the shortest time in which enough ended to tell: a campaign that began just now is not slow. */
 static enum err read_speeds(struct request *r, const char *id, struct map *shares)
 {
-    static const int64_t spans_s[] = {5, 60, 600};
+    static const int64_t spans_s[] = {PACE_SPAN_S, RATE_SPAN_S, 600};
     enum err e = OK;
 
     for (size_t i = 0; !e && i < COUNT_OF(spans_s); i++) {

@@ -26,6 +26,8 @@ def test_a_rate_is_named_and_the_time_is_right(world):
     assert g["limited_by"]["limit"] == "messages_per_second"
     assert 1100 <= g["rate_per_minute"] <= 1300, "20 a second"
     assert abs(g["eta_s"] - g["waiting"] / 20) <= 2
+    (listed,) = daemon.json("campaign", "list")["campaigns"]
+    assert abs(listed["eta_s"] - listed["waiting"] / 20) <= 3, "the list says so, too, before a minute has passed"
     top = show(daemon)
     assert (top["limited_by"]["group"], top["limited_by"]["limit"], top["not_moving"]) == ("slow", "messages_per_second", 0)
     text = daemon.hayauma("campaign", "show", "spring")
