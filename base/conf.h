@@ -73,5 +73,7 @@ bool conf_needs_restart(const struct conf_key *keys, const void *before, const v
 void conf_dump_defaults(const struct conf_key *keys, struct buf *out);
 /* Markdown reference: one section a key. */
 void conf_reference(const struct conf_key *keys, struct buf *out);
+/* The keys as paragraphs of a manual page (troff with the man macros). */
+void conf_manual(const struct conf_key *keys, struct buf *out);
 /* JSON Schema of the file. */
 void conf_schema(const struct conf_key *keys, struct buf *out);

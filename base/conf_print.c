@@ -1,5 +1,6 @@
 /* The table as documents: a commented file of presets, the manual's reference, a JSON Schema. */
 #include "base/conf_priv.h"
+#include "base/roff.h"
 
 #define WIDTH 100
 
@@ -172,10 +173,10 @@ void conf_dump_defaults(const struct conf_key *keys, struct buf *out)
 
 /* ---- the manual ---- */
 
-static void put_section(struct buf *out, const char *before, const struct conf_key *k, const char *more)
+/* What a value may be, what it is when nothing is said, and what a change needs. */
+static void put_facts(struct buf *out, const struct conf_key *k, const char *quote, const char *more)
 {
-    buf_putf(out, "### `%s%s`\n\n%s\n\n", before, k->name, k->help);
-    put_form(out, k, "`");
+    put_form(out, k, quote);
     if (!k->required) {
         buf_puts(out, " Default: ");
         if (k->type == CONF_TABLES) {
@@ -183,26 +184,61 @@ static void put_section(struct buf *out, const char *before, const struct conf_k
         } else if (is_text(k) && !k->preset) {
             buf_puts(out, "not set");
         } else {
-            buf_putc(out, '`');
+            buf_puts(out, quote);
             put_preset(out, k);
-            buf_putc(out, '`');
+            buf_puts(out, quote);
         }
         buf_putc(out, '.');
     }
-    buf_putf(out, "%s%s\n\n", more[0] ? " " : "", more);
+    buf_putf(out, "%s%s", more[0] ? " " : "", more);
 }
 
-void conf_reference(const struct conf_key *keys, struct buf *out)
+static void put_section(struct buf *out, const char *before, const struct conf_key *k, const char *more)
+{
+    buf_putf(out, "### `%s%s`\n\n%s\n\n", before, k->name, k->help);
+    put_facts(out, k, "`", more);
+    buf_puts(out, "\n\n");
+}
+
+static void put_manual_section(struct buf *out, const char *before, const struct conf_key *k,
+                               const char *more)
+{
+    BUF_LOCAL(facts);
+
+    put_facts(&facts, k, "", more);
+    buf_puts(out, ".TP\n\\fB");
+    roff_put(out, before);
+    roff_put(out, k->name);
+    buf_puts(out, "\\fR\n");
+    roff_put(out, k->help);
+    buf_puts(out, "\n.br\n");
+    roff_put(out, buf_str(&facts));
+    buf_putc(out, '\n');
+}
+
+typedef void (*section_fn)(struct buf *out, const char *before, const struct conf_key *k, const char *more);
+
+static void put_sections(const struct conf_key *keys, section_fn put, struct buf *out)
 {
     for (const struct conf_key *k = keys; k->name; k++) {
-        put_section(out, "", k, reload_sentence(k));
+        put(out, "", k, reload_sentence(k));
         if (k->type != CONF_TABLES)
             continue;
         BUF_LOCAL(before);
         buf_putf(&before, "%s[].", k->name);
         for (const struct conf_key *sub = k->sub; sub->name; sub++)
-            put_section(out, buf_str(&before), sub, "");
+            put(out, buf_str(&before), sub, "");
     }
+}
+
+void conf_reference(const struct conf_key *keys, struct buf *out)
+{
+    put_sections(keys, put_section, out);
+}
+
+void conf_manual(const struct conf_key *keys, struct buf *out)
+{
+    put_sections(keys, put_manual_section, out);
 }
 
 /* ---- JSON Schema ---- */

@@ -286,7 +286,8 @@ const struct conf_key conf_keys[] = {
      .help = "Unix-domain socket of the HTTP API that the command line uses. Not set: hayauma.sock in "
              "data_dir."},
     {"api.listen", CONF_STRING, AT(api.listen), .max = "60", .reload = CONF_RESTART,
-     .help = "Loopback address and port of the HTTP API, like 127.0.0.1:8025. Not set: the socket only."},
+     .help = "Loopback address and port for monitoring, like 127.0.0.1:8025: GET /metrics and GET /healthz. All "
+             "else of the API is on its socket. Not set: the socket only."},
 
     {"log.level", CONF_WORD, AT(log.level), "info", .words = log_level_words, .reload = CONF_LIVE,
      .help = "error: someone must act. warn: we coped. info: one line per delivery attempt. debug: the "
@@ -308,8 +309,8 @@ const struct conf_key conf_keys[] = {
      .help = "true: a crash may leave a core dump, and debuggers of the same user may look into the process. It holds "
              "passwords, private keys and messages: for who looks for a fault."},
     {"policy_file", CONF_PATH, AT(policy_file), .reload = CONF_LIVE,
-     .help = "Policy document to begin with, when the store holds none yet. Not set: the built-in one. "
-             "Later versions come by \"hayauma policy apply\"."},
+     .help = "Policy document to begin with, when the store holds none yet. A reload applies it again if it was "
+             "edited since; other versions come by \"hayauma policy apply\". Not set: the built-in one."},
     {"policy_include_dir", CONF_PATH, AT(policy_include_dir), .reload = CONF_LIVE,
      .help = "Where the files lie that a policy document includes by name: \"include: [receivers]\" is "
              "receivers.yaml in this directory. Not set: share/hayauma below the prefix of the installation."},

@@ -282,7 +282,7 @@ static void check_api(struct conf *c, const struct yaml_node *root, struct yaml_
                    "expected an address and a port, like 127.0.0.1:8025, found '%s'", c->api.listen);
     else if (!ip_is_loopback(&ip))
         yaml_error(errors, conf_near(root, "api.listen"),
-                   "the API may listen on a loopback address only: whoever reaches it may steer the mail");
+                   "api.listen takes a loopback address only: it asks nobody who they are");
 }
 
 /* The listeners that a certificate names must be there, and its names must be names. */

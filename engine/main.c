@@ -23,11 +23,13 @@
 #define DEFAULT_FILE "/etc/hayauma/hayauma.yaml"
 
 static const char usage[] =
-    "usage: hayaumad [-c FILE] [--check | --defaults | --reference | --schema | --version]\n"
+    "usage: hayaumad [-c FILE] [--check | --defaults | --reference | --manual | --schema | --version | "
+    "--help]\n"
     "  -c FILE       configuration file (" DEFAULT_FILE ")\n"
     "  --check       reads the configuration, prints every error with file:line:column, exits\n"
     "  --defaults    prints a commented configuration with all presets\n"
     "  --reference   prints the reference of the configuration as Markdown\n"
+    "  --manual      prints it as the manual page hayauma.yaml(5)\n"
     "  --schema      prints a JSON Schema of the configuration\n"
     "  --version     prints versions of the program and its libraries\n"
     "SIGHUP reloads configuration, certificates, policy file and what it includes; SIGTERM drains and "
@@ -46,6 +48,23 @@ static void print_table(void (*make)(const struct conf_key *, struct buf *))
 
     make(conf_keys, &text);
     fwrite(text.at, 1, text.len, stdout);
+}
+
+static void print_manual(const struct conf_key *keys, struct buf *out)
+{
+    buf_puts(
+        out,
+        ".TH HAYAUMA.YAML 5 \"\" \"Hayauma " HAYAUMA_VERSION "\" \"Hayauma\"\n"
+        ".SH NAME\nhayauma.yaml \\- configuration of hayaumad\n"
+        ".SH DESCRIPTION\n"
+        "One YAML file, without aliases, anchors or tags.  A key with dots stands in maps:\n"
+        ".B tls.certificate\nis\n.B certificate\nin the map\n.BR tls .\n"
+        "A name with [] is that of each entry of a list.  Durations are written 250ms, 30s, 5m, 2h, 5d,\n"
+        "sizes 64k, 50M, 1G.  What is not said has its default.\n"
+        ".B hayaumad \\-\\-check\nnames every mistake with its line and column.\n"
+        ".SH KEYS\n");
+    conf_manual(keys, out);
+    buf_puts(out, ".SH SEE ALSO\n.BR hayaumad (8),\n.BR hayauma (1)\n");
 }
 
 static void print_errors(const struct yaml_errors *errors)
@@ -182,12 +201,13 @@ static int serve(const char *file)
 
 int main(int argc, char **argv)
 {
-    enum { OPT_CHECK = 256, OPT_DEFAULTS, OPT_REFERENCE, OPT_SCHEMA, OPT_VERSION };
+    enum { OPT_CHECK = 256, OPT_DEFAULTS, OPT_REFERENCE, OPT_MANUAL, OPT_SCHEMA, OPT_VERSION };
     static const struct option options[] = {
         {"config", required_argument, NULL, 'c'},
         {"check", no_argument, NULL, OPT_CHECK},
         {"defaults", no_argument, NULL, OPT_DEFAULTS},
         {"reference", no_argument, NULL, OPT_REFERENCE},
+        {"manual", no_argument, NULL, OPT_MANUAL},
         {"schema", no_argument, NULL, OPT_SCHEMA},
         {"version", no_argument, NULL, OPT_VERSION},
         {"help", no_argument, NULL, 'h'},
@@ -202,6 +222,7 @@ int main(int argc, char **argv)
         case OPT_CHECK: only_check = true; break;
         case OPT_DEFAULTS: print_table(conf_dump_defaults); return 0;
         case OPT_REFERENCE: print_table(conf_reference); return 0;
+        case OPT_MANUAL: print_table(print_manual); return 0;
         case OPT_SCHEMA: print_table(conf_schema); return 0;
         case OPT_VERSION: print_version(); return 0;
         case 'h': fputs(usage, stdout); return 0;

@@ -71,6 +71,10 @@ static void and_message(struct find *f)
     for (size_t i = 0; i < COUNT_OF(columns); i++) {
         if (!columns[i].value)
             continue;
+        if (i == 0 && !*columns[i].value) {
+            buf_puts(&f->sql, " AND m.campaign IS NULL"); /* "" is mail without one, as in reports */
+            continue;
+        }
         buf_putf(&f->sql, " AND m.%s = ", columns[i].column);
         text(f, columns[i].value);
     }

@@ -340,6 +340,36 @@ def test_the_log_begins_with_the_newest(busy):
         log.wait()
 
 
+def test_the_log_begins_with_the_newest_of_what_was_asked_for(busy):
+    """However many others came after it."""
+    busy.send("unknown-first@p.test", "unknown-second@p.test")
+    attempts = busy.attempts
+    wait_until(lambda: attempts("unknown-first@p.test") and attempts("unknown-second@p.test"), what="both bounces")
+    busy.send(*(f"quiet{i}@p.test" for i in range(5)))
+    wait_until(lambda: all(attempts(f"quiet{i}@p.test") for i in range(5)), what="five deliveries")
+    log = follow(busy, "--last", "1", "--recipient", "unknown-second@p.test", "--json")
+    other = follow(busy, "--last", "1", "--result", "bounced", "--domain", "p.test", "--json")
+    try:
+        assert json.loads(log.stdout.readline())["address"] == "unknown-second@p.test"
+        assert json.loads(other.stdout.readline())["address"].startswith("unknown-")
+        for one in (log, other):
+            one.send_signal(signal.SIGINT)
+            assert one.wait(5 * PATIENCE) == 0 and one.stdout.read() == ""
+    finally:
+        for one in (log, other):
+            one.kill()
+            one.wait()
+
+
+def test_without_a_daemon_a_program_gets_the_error_in_the_usual_form(tmp_path):
+    done = run("status", "--json", "--socket", str(tmp_path / "none"))
+    assert done.returncode == 3 and json.loads(done.stdout)["error"]["code"] == "unreachable"
+    assert f"there is no socket {tmp_path / 'none'}" in json.loads(done.stdout)["error"]["message"]
+    done = run("--version", "--socket", str(tmp_path / "none"))
+    assert done.returncode == 2
+    assert run("--version", env={"HAYAUMA_SOCKET": str(tmp_path / "none")}).stdout.startswith("hayauma ")
+
+
 def test_the_log_goes_on_after_a_restart(world):
     world.receiver("p", "p.test")
     daemon = world.daemon()

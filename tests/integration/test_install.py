@@ -24,6 +24,7 @@ FILES = """
     share/doc/hayauma/policy.md
     share/hayauma/receivers.yaml
     share/man/man1/hayauma.1
+    share/man/man5/hayauma.yaml.5
     share/man/man8/hayaumad.8
     share/zsh/site-functions/_hayauma
 """.split()
@@ -50,9 +51,13 @@ def test_an_installation_has_programs_a_unit_manuals_and_an_example_that_is_good
     (top / "hayauma.yaml").write_text(example.replace("user: hayauma", "user: nobody"))  # whom every host has
     assert "is good" in run(prefix / "sbin/hayaumad", "--check", "-c", top / "hayauma.yaml")
     assert "## `delivery.jobs_in_memory`" in (prefix / "share/doc/hayauma/configuration.md").read_text()
-    for page in ("man1/hayauma.1", "man8/hayaumad.8"):
+    for page in ("man1/hayauma.1", "man5/hayauma.yaml.5", "man8/hayaumad.8"):
         text = (prefix / "share/man" / page).read_text()
-        assert text.startswith(".TH ") and "@" not in text.split("SYNOPSIS")[0]
+        assert text.startswith(".TH ") and "@" not in text.split("SYNOPSIS")[0].split("KEYS")[0]
+        if shutil.which("man"):
+            assert run("man", "-l", "--warnings", prefix / "share/man" / page, env={**os.environ, "LC_ALL": "C.UTF-8"}).count("warning") == 0
+    keys = (prefix / "share/man/man5/hayauma.yaml.5").read_text().count("\n.TP\n")
+    assert keys == (prefix / "share/doc/hayauma/configuration.md").read_text().count("### ") > 60
     for place in ("lib/systemd/system/hayauma.service", "share/man/man8/hayaumad.8"):
         assert "@docdir@" not in (prefix / place).read_text()
     run("bash", "-n", prefix / "share/bash-completion/completions/hayauma")

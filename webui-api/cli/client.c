@@ -3,6 +3,7 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -128,10 +129,23 @@ static int probe(const char *socket_path)
     return code;
 }
 
+/* The same object as the API's own errors: a program reads one form. */
+static void put_unreachable_json(const char *message)
+{
+    JSON_LOCAL(root);
+
+    root = json_pack("{s:{s:s, s:s, s:[]}}", "error", "code", "unreachable", "message", message, "details");
+    char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
+    if (text)
+        puts(text);
+    free(text);
+}
+
 static int unreachable(const struct client *c, CURLcode code)
 {
     static const char hint[] = "Another socket is named by --socket PATH, -c FILE or HAYAUMA_SOCKET.";
     BUF_LOCAL(path);
+    BUF_LOCAL(message);
     int reason = probe(c->socket);
 
     if (c->quiet)
@@ -139,29 +153,25 @@ static int unreachable(const struct client *c, CURLcode code)
     format_safe(&path, bytes_of(c->socket));
     const char *name = buf_str(&path);
     switch (reason) {
-    case ENOENT:
-        fprintf(stderr, "hayauma: there is no socket %s: is hayaumad running?  %s\n", name, hint);
-        break;
+    case ENOENT: buf_putf(&message, "there is no socket %s: is hayaumad running?  %s", name, hint); break;
     case ECONNREFUSED:
-        fprintf(
-            stderr,
-            "hayauma: nobody answers at %s: hayaumad is not running.  Start it, or name its socket.  %s\n",
-            name, hint);
+        buf_putf(&message,
+                 "nobody answers at %s: hayaumad is not running.  Start it, or name its socket.  %s", name,
+                 hint);
         break;
     case EACCES:
     case EPERM:
-        fprintf(stderr,
-                "hayauma: no permission for the socket %s: run this as the user of hayaumad, or as root\n",
-                name);
+        buf_putf(&message, "no permission for the socket %s: run this as the user of hayaumad, or as root",
+                 name);
         break;
     case 0:
-        fprintf(stderr, "hayauma: the daemon at %s did not finish its answer: %s\n", name,
-                curl_easy_strerror(code));
+        buf_putf(&message, "the daemon at %s did not finish its answer: %s", name, curl_easy_strerror(code));
         break;
-    default:
-        fprintf(stderr, "hayauma: the daemon cannot be reached at %s: %s.  %s\n", name, strerror(reason),
-                hint);
+    default: buf_putf(&message, "the daemon cannot be reached at %s: %s.  %s", name, strerror(reason), hint);
     }
+    fprintf(stderr, "hayauma: %s\n", buf_str(&message));
+    if (c->errors_as_json)
+        put_unreachable_json(buf_str(&message));
     return CLI_UNREACHABLE;
 }
 

@@ -349,6 +349,8 @@ int cmd_explain(struct cli *cli)
     BUF_LOCAL(url);
     BUF_LOCAL(out);
 
+    if (!*cli_arg(cli, 0))
+        return cli_fail(CLI_USAGE, "which address or domain?");
     url_path(&url, "/api/v1/explain");
     url_segment(&url, cli_arg(cli, 0));
     int code = cli_ask(cli, "GET", &url, (struct bytes){0}, &e);

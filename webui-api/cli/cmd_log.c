@@ -19,36 +19,66 @@ static void on_interrupt(int number)
     _exit(CLI_DONE);
 }
 
+static const struct {
+    const char *option, *field;
+} filters[] = {{"group", "group"},
+               {"domain", "domain"},
+               {"campaign", "campaign"},
+               {"recipient", "address"},
+               {"result", "outcome"}};
+
+static bool filters_any(const struct cli *cli)
+{
+    for (size_t i = 0; i < COUNT_OF(filters); i++)
+        if (cli_text(cli, filters[i].option))
+            return true;
+    return false;
+}
+
 static bool wanted(const struct cli *cli, const json_t *a)
 {
-    static const struct {
-        const char *option, *field;
-    } rows[] = {{"group", "group"},
-                {"domain", "domain"},
-                {"campaign", "campaign"},
-                {"recipient", "address"},
-                {"result", "outcome"}};
-
-    for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        const char *want = cli_text(cli, rows[i].option);
-        if (want && !bytes_ieq(bytes_of(want), bytes_of(field_text(a, rows[i].field))))
+    for (size_t i = 0; i < COUNT_OF(filters); i++) {
+        const char *want = cli_text(cli, filters[i].option);
+        if (want && !bytes_ieq(bytes_of(want), bytes_of(field_text(a, filters[i].field))))
             return false;
     }
     return true;
 }
 
-static int print_lines(struct cli *cli, struct bytes lines)
+static struct bytes take_line(struct bytes *lines)
+{
+    struct bytes line = bytes_first(*lines, bytes_find(*lines, '\n'));
+
+    *lines = bytes_skip(*lines, line.len + 1);
+    return line;
+}
+
+static json_t *wanted_in(const struct cli *cli, struct bytes line)
+{
+    json_t *a = line.len ? json_loadb(line.at, line.len, 0, NULL) : NULL;
+
+    if (a && wanted(cli, a))
+        return a;
+    json_decref(a);
+    return NULL;
+}
+
+/* Of what the filters let through, the first `skip` are not shown. */
+static int print_lines(struct cli *cli, struct bytes lines, size_t skip)
 {
     BUF_LOCAL(out);
 
     cli->now_unix = clock_unix();
     while (lines.len) {
-        struct bytes line = bytes_first(lines, bytes_find(lines, '\n'));
+        struct bytes line = take_line(&lines);
         JSON_LOCAL(a);
-        lines = bytes_skip(lines, line.len + 1);
-        a = line.len ? json_loadb(line.at, line.len, 0, NULL) : NULL;
-        if (!a || !wanted(cli, a))
+        a = wanted_in(cli, line);
+        if (!a)
             continue;
+        if (skip) {
+            skip--;
+            continue;
+        }
         if (!cli->json) {
             attempt_put_line(&out, cli, a);
             buf_putc(&out, '\n');
@@ -58,6 +88,19 @@ static int print_lines(struct cli *cli, struct bytes lines)
         }
     }
     return cli_write(buf_bytes(&out));
+}
+
+/* How many of them the filters let through beyond the newest `last`. */
+static size_t beyond(const struct cli *cli, struct bytes lines, uint64_t last)
+{
+    size_t count = 0;
+
+    while (lines.len) {
+        JSON_LOCAL(a);
+        a = wanted_in(cli, take_line(&lines));
+        count += a != NULL;
+    }
+    return count > last ? count - last : 0;
 }
 
 static int ask(struct cli *cli, const char *after, uint64_t limit, uint64_t wait_ms, struct answer *out)
@@ -102,10 +145,13 @@ int cmd_log_follow(struct cli *cli)
         return cli_fail(CLI_USAGE, "--last shows %d at most", LAST_MAX);
     signal(SIGINT, on_interrupt);
     signal(SIGTERM, on_interrupt);
-    int code = ask(cli, last ? "0" : "now", last ? last : 1, 0, &answer);
-    for (;;) {
+    bool filtered = filters_any(cli); /* the newest that they let through are further back */
+    int code =
+        ask(cli, last ? "0" : "now", last && filtered ? LAST_MAX : MAX_OF(last, (uint64_t)1), 0, &answer);
+    size_t skip = code || !filtered ? 0 : beyond(cli, buf_bytes(&answer.body), last);
+    for (;; skip = 0) {
         if (!code)
-            code = print_lines(cli, buf_bytes(&answer.body));
+            code = print_lines(cli, buf_bytes(&answer.body), skip);
         if (code)
             return code;
         if (!*answer.next)

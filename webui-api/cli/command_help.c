@@ -4,11 +4,19 @@
 
 #define WIDTH 100
 
-static void put_padded(struct buf *out, const char *text, size_t width)
+#define OPTION_WIDTH  26
+#define COMMAND_WIDTH 30
+
+/* What stands on the left; what it is about begins in one column with all others, if need be on the next
+ * line. */
+static void put_left(struct buf *out, const char *text, size_t width)
 {
     size_t shown = format_width(bytes_of(text)); /* an ellipsis is one column, three octets */
 
-    buf_putf(out, "  %s%*s", text, (int)(shown < width ? width - shown : 0) + 2, "");
+    if (shown > width)
+        buf_putf(out, "  %s\n%*s", text, (int)width + 4, "");
+    else
+        buf_putf(out, "  %s%*s", text, (int)(width - shown) + 2, "");
 }
 
 /* Sentences in lines of at most WIDTH columns; the first begins at column `indent`, where we are. */
@@ -43,12 +51,8 @@ static void put_option(struct buf *out, const struct command_option *o)
         buf_putf(&left, " %s", o->value);
     if (o->repeats)
         buf_puts(&left, " …");
-    if (left.len > 26) {
-        buf_putf(out, "  %s\n%30s", buf_str(&left), "");
-    } else {
-        put_padded(out, buf_str(&left), o->repeats ? 28 : 26); /* "…" is three octets and one column */
-    }
-    put_wrapped(out, o->help, 30);
+    put_left(out, buf_str(&left), OPTION_WIDTH);
+    put_wrapped(out, o->help, OPTION_WIDTH + 4);
 }
 
 static void put_common_options(struct buf *out)
@@ -68,8 +72,8 @@ static void put_lines(const struct command *table, struct bytes family, bool all
             (command_family(c).len || command_family(c - 1).len))
             buf_putc(out, '\n');
         buf_putf(&left, "%s %s", c->name, c->arguments);
-        put_padded(out, buf_str(&left), 30);
-        put_wrapped(out, c->summary, 34);
+        put_left(out, buf_str(&left), COMMAND_WIDTH);
+        put_wrapped(out, c->summary, COMMAND_WIDTH + 4);
     }
 }
 

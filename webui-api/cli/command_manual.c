@@ -1,26 +1,6 @@
 /* The manual page hayauma(1), from the table: troff with the man macros. */
+#include "base/roff.h"
 #include "webui-api/cli/command.h"
-
-/* Text as it stands: no line of it is a request, no backslash an escape, and dashes can be copied. */
-static void put_text(const char *text, struct buf *out)
-{
-    bool line_begins = true;
-
-    for (; *text; text++) {
-        if (line_begins && (*text == '.' || *text == '\''))
-            buf_puts(out, "\\&");
-        line_begins = *text == '\n';
-        if (*text == '\\')
-            buf_puts(out, "\\(rs");
-        else if (*text == '-')
-            buf_puts(out, "\\-");
-        else if (strncmp(text, "…", sizeof("…") - 1) == 0) {
-            buf_puts(out, "...");
-            text += sizeof("…") - 2;
-        } else
-            buf_putc(out, *text);
-    }
-}
 
 static void put_option(const struct command_option *o, struct buf *out)
 {
@@ -28,34 +8,34 @@ static void put_option(const struct command_option *o, struct buf *out)
     if (o->letter)
         buf_putf(out, "\\fB\\-%c\\fR, ", o->letter);
     buf_puts(out, "\\fB\\-\\-");
-    put_text(o->name, out);
+    roff_put(out, o->name);
     buf_puts(out, "\\fR");
     if (o->value) {
         buf_puts(out, " \\fI");
-        put_text(o->value, out);
+        roff_put(out, o->value);
         buf_puts(out, "\\fR");
     }
     if (o->repeats)
         buf_puts(out, " ...");
     buf_putc(out, '\n');
-    put_text(o->help, out);
+    roff_put(out, o->help);
     buf_puts(out, ".\n");
 }
 
 static void put_command(const struct command *c, struct buf *out)
 {
     buf_puts(out, ".SS hayauma ");
-    put_text(c->name, out);
+    roff_put(out, c->name);
     if (*c->arguments) {
         buf_puts(out, " \\fI");
-        put_text(c->arguments, out);
+        roff_put(out, c->arguments);
         buf_puts(out, "\\fR");
     }
     buf_putc(out, '\n');
-    put_text(c->summary, out);
+    roff_put(out, c->summary);
     buf_puts(out, ".\n");
     if (c->more) {
-        put_text(c->more, out);
+        roff_put(out, c->more);
         buf_putc(out, '\n');
     }
     for (const struct command_option *o = c->options; o && o->name; o++)
@@ -94,5 +74,5 @@ void command_manual(const struct command *table, struct buf *out)
                   ".TP\n.I /etc/hayauma/hayauma.yaml\nThe daemon's configuration: where nothing else names "
                   "the socket,\n"
                   "it is that of\n.I api.socket\nor\n.IR data_dir .\n"
-                  ".SH SEE ALSO\n.BR hayaumad (8)\n");
+                  ".SH SEE ALSO\n.BR hayaumad (8),\n.BR hayauma.yaml (5)\n");
 }

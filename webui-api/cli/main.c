@@ -1,6 +1,7 @@
 /* hayauma: from words to a command, and which daemon it speaks to. */
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -63,7 +64,11 @@ int main(int argc, char **argv)
     BUF_LOCAL(complaint);
     int code;
 
+    char version[] = "version";
+
     tzset();
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) /* what every other program understands */
+        argv[1] = version;
     signal(SIGPIPE, SIG_DFL); /* `hayauma queue list | head` ends quietly */
     if (!command_parse(commands, argc, argv, &in, &complaint))
         code = usage_error(&in, buf_str(&complaint));

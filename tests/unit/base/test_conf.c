@@ -352,7 +352,14 @@ static void reference_and_schema_name_every_key(void **state)
 {
     BUF_LOCAL(reference);
     BUF_LOCAL(schema);
+    BUF_LOCAL(manual);
 
+    conf_manual(keys, &manual);
+    assert_non_null(strstr(buf_str(&manual),
+                           ".TP\n\\fByard.wait\\fR\nWait.\n.br\n"
+                           "A duration from 1s to 1h. Default: 1500ms. A change needs a restart.\n"));
+    assert_non_null(
+        strstr(buf_str(&manual), ".TP\n\\fBhorses[].name\\fR\nIts name.\n.br\nA text; required.\n"));
     conf_reference(keys, &reference);
     conf_schema(keys, &schema);
     assert_non_null(strstr(buf_str(&reference),

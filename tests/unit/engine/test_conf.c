@@ -229,7 +229,7 @@ static void what_does_not_go_together_is_refused_at_its_line(void **state)
         {"listeners: [{address: 127.0.0.1:8025}]\napi: {listen: \"127.0.0.1:8025\"}\n",
          "h:1:23: 127.0.0.1:8025 is api.listen too\n"},
         {"api: {listen: \"0.0.0.0:8025\"}\n",
-         "h:1:15: the API may listen on a loopback address only: whoever reaches it may steer the mail\n"},
+         "h:1:15: api.listen takes a loopback address only: it asks nobody who they are\n"},
         {"api: {listen: 8025}\n",
          "h:1:15: expected an address and a port, like 127.0.0.1:8025, found '8025'\n"},
         {"tls: {key: k.pem}\n", "h:1:12: 'tls.certificate' is missing: they go together\n"},

@@ -130,7 +130,7 @@ static bool matches(const struct known *r, size_t index, const struct browse_que
         return true;
     if (s->message_id && s->message_id != r->id)
         return false;
-    if (s->campaign && (!campaigns[r->campaign] || strcmp(s->campaign, campaigns[r->campaign]) != 0))
+    if (s->campaign && strcmp(s->campaign, campaigns[r->campaign] ? campaigns[r->campaign] : "") != 0)
         return false;
     if (s->sender && strcmp(s->sender, message % 2 ? "" : "x@s.example") != 0)
         return false;
@@ -208,6 +208,7 @@ static void every_selector_pages_through_exactly_its_rows(void **state)
         {{.message_id = rows[30].id}, NULL, 0},
         {{.message_id = 12345}, NULL, 0},
         {{.campaign = spring}, NULL, 0},
+        {{.campaign = empty}, NULL, 0}, /* mail without one */
         {{.sender = sender}, NULL, 0},
         {{.sender = empty, .campaign = spring}, NULL, 0},
         {{.account = account}, NULL, 0},

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "webui-api/cli/cli.h"
+#include "webui-api/cli/format.h"
 #include "webui-api/cli/socket.h"
 
 #define WORDS_MAX 16
@@ -214,6 +215,31 @@ static void completion_knows_every_command_and_option(void **state)
     }
 }
 
+/* A name that is too long, or has an ellipsis of three octets, pushes nothing out of its column. */
+static void what_help_says_of_names_begins_in_one_column(void **state)
+{
+    (void)state;
+    for (const struct command *c = commands; c->name; c++) {
+        BUF_LOCAL(out);
+        command_help(c, &out);
+        struct bytes rest = buf_bytes(&out);
+        while (rest.len && bytes_find(rest, '\n') < rest.len) {
+            struct bytes line = bytes_first(rest, bytes_find(rest, '\n'));
+            rest = bytes_skip(rest, line.len + 1);
+            assert_true(!bytes_starts(line, BYTES("    ")) || format_width(line) <= 100);
+            size_t at = 2;
+            while (at + 1 < line.len && !(line.at[at] == ' ' && line.at[at + 1] == ' '))
+                at++;
+            if (!bytes_starts(line, BYTES("  -")) || at + 1 >= line.len)
+                continue; /* a continued sentence; a name that fills its line */
+            struct bytes name = bytes_first(line, at);
+            while (at < line.len && line.at[at] == ' ')
+                at++;
+            assert_int_equal(format_width(name) + (at - name.len), 30);
+        }
+    }
+}
+
 static void the_manual_tells_of_every_command_and_no_text_becomes_a_request(void **state)
 {
     BUF_LOCAL(out);
@@ -310,6 +336,7 @@ int main(void)
         cmocka_unit_test(repeated_options_keep_their_order),
         cmocka_unit_test(every_command_has_a_handler_help_and_options_of_its_own_names),
         cmocka_unit_test(completion_knows_every_command_and_option),
+        cmocka_unit_test(what_help_says_of_names_begins_in_one_column),
         cmocka_unit_test(the_manual_tells_of_every_command_and_no_text_becomes_a_request),
         cmocka_unit_test(the_socket_follows_the_daemons_configuration),
         cmocka_unit_test(addresses_are_encoded),
