@@ -16,10 +16,18 @@ uint64_t server_slow_at_ms(const struct smtp_server *s)
     return s->txn.started_ms + SLOW_GRACE_MS + s->txn.wire_bytes * 1000 / rate;
 }
 
+/* The clock of a message in chunks rests between them, and goes on with the next: many are no way to be slow.
+ */
 static void start_clock(struct smtp_server *s)
 {
-    s->txn.started_ms = s->now_ms;
-    s->txn.wire_bytes = 0;
+    struct server_txn *t = &s->txn;
+
+    if (t->chunks > 1) {
+        t->started_ms += s->now_ms - t->rested_ms;
+        return;
+    }
+    t->started_ms = s->now_ms;
+    t->wire_bytes = 0;
 }
 
 /* All octets of the content are in. */
@@ -72,6 +80,7 @@ static enum server_state chunk_is_in(struct smtp_server *s)
         data_decode_last(&t->decoder, server_content_put, s);
     if (t->refused.code || t->chunk_last)
         return content_is_in(s);
+    t->rested_ms = s->now_ms;
     server_reply(s, 250, "2.0.0", "Chunk OK");
     return SERVER_BDAT;
 }

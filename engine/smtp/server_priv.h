@@ -55,6 +55,7 @@ struct server_txn {
     uint64_t content_bytes; /* decoded, without what we add */
     uint64_t wire_bytes;    /* as received since started_ms */
     uint64_t started_ms;
+    uint64_t rested_ms; /* the end of the last chunk */
     uint32_t chunks;
     uint64_t chunk_left; /* octets of the BDAT in work */
     bool chunk_last;

@@ -245,6 +245,40 @@ static void a_trickle_of_data_is_not_enough(void **state)
     play_end(&p);
 }
 
+/* T20 */
+static void a_trickle_in_many_chunks_is_not_enough(void **state)
+{
+    static const struct {
+        unsigned step_ms, pause_ms; /* between the octets of a chunk, and between chunks */
+        bool is_cut;
+    } rows[] = {{1000, 0, true}, {1000, 200000, true}, {1, 200000, false}};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct play p;
+        play_prepare(&p);
+        p.rules.data_rate_min = 100;
+        play_begin(&p);
+        play_says(&p, "EHLO c.example\r\n");
+        play_says(&p, ENVELOPE);
+        unsigned chunks = 0, slow_ms = 0;
+        for (; chunks < 20 && !p.close_count; chunks++) {
+            play_says(&p, "BDAT 10\r\n");
+            for (unsigned n = 0; n < 10 && !p.close_count; n++) {
+                p.now_ms += rows[i].step_ms;
+                slow_ms += rows[i].step_ms;
+                smtp_server_on_deadline(p.server, p.now_ms);
+                if (!p.close_count)
+                    play_says(&p, "x");
+            }
+            p.now_ms += rows[i].pause_ms;
+        }
+        assert_int_equal(p.close_count, rows[i].is_cut);
+        assert_true(rows[i].is_cut ? slow_ms > 60000 && slow_ms < 64000 : chunks == 20);
+        play_end(&p);
+    }
+}
+
 static void who_speaks_first_is_not_served(void **state)
 {
     struct play p;
@@ -336,6 +370,7 @@ int main(void)
         cmocka_unit_test(a_session_may_end_anywhere),
         cmocka_unit_test(silence_ends_a_session),
         cmocka_unit_test(a_trickle_of_data_is_not_enough),
+        cmocka_unit_test(a_trickle_in_many_chunks_is_not_enough),
         cmocka_unit_test(who_speaks_first_is_not_served),
         cmocka_unit_test(a_session_may_be_turned_out),
         cmocka_unit_test(a_drained_session_ends_between_transactions),
