@@ -181,6 +181,16 @@ static void check_fallback(struct policy_reader *r)
                 tls_level_name(g->starttls));
 }
 
+/* A password is for the server that it belongs to: only where the group says so itself does anybody get it
+ * who answers. */
+static void settle_auth_level(struct policy_reader *r)
+{
+    struct group *g = &r->draft->g;
+
+    if (g->route == ROUTE_SMARTHOST && g->auth_user && g->starttls == TLS_ON && !given(r, "starttls"))
+        g->starttls = TLS_VERIFY;
+}
+
 /* Credentials in clear text, or given to whoever answers. */
 static void check_auth(struct policy_reader *r, const struct yaml_node *group)
 {
@@ -197,7 +207,7 @@ static void check_auth(struct policy_reader *r, const struct yaml_node *group)
         yaml_error(
             r->errors, at,
             "credentials never go in clear: set 'starttls: verify' or 'require', or 'implicit_tls: true'");
-    else if (g->starttls != TLS_VERIFY)
+    else if (g->starttls != TLS_VERIFY && !r->in_defaults)
         yaml_notice(
             r->errors, at,
             "the password goes to a server whose certificate is not verified: consider 'starttls: verify'");
@@ -271,6 +281,7 @@ static void settle_hosts(struct group_draft *d)
 void policy_check_group(struct policy_reader *r, const struct yaml_node *group)
 {
     if (!r->in_defaults) {
+        settle_auth_level(r);
         if (group)
             check_identity(r, group);
         check_discovery(r, group);

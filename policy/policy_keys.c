@@ -158,7 +158,9 @@ const struct policy_key policy_keys[] = {
      .type = KEY_TEXT,
      .offset = AT(g.auth_user),
      .example = "campaigns@example.com",
-     .help = "Login at the smart host (RFC 4954).  Mail with credentials never goes in clear."},
+     .help =
+         "Login at the smart host (RFC 4954).  Mail with credentials never goes in clear, and a group that "
+         "does not say `starttls` itself is at `verify` then, and no longer at `on`."},
     {.name = "route.auth.password_file",
      .type = KEY_PATH,
      .offset = AT(g.auth_password_file),

@@ -307,6 +307,26 @@ def test_credentials_never_go_in_clear(world, tmp_path):
     assert world.seen.commands["hub"]["AUTH"] == 0 and world.seen.commands["hub"]["MAIL"] == 0
 
 
+def test_credentials_are_for_the_server_that_they_belong_to(world, certs, tmp_path):
+    """A group that says nothing of TLS verifies where it has a password: whoever stands between gets neither it nor the mail."""
+    secret = tmp_path / "password"
+    secret.touch(mode=0o600)
+    secret.write_text("top secret\n")
+    world.receiver("false", auth={"campaigns": "top secret"}, cert="self_signed")
+    world.receiver("true", auth={"campaigns": "top secret"})
+    groups = []
+    for name in ("false", "true"):
+        groups.append(group(name, [f"{name}-hub.test"], retry=HOURLY, tls={"ca_file": str(certs.ca_file)}, route={
+            "smarthost": [f"mx.{name}.test:{MX_PORT}"], "auth": {"user": "campaigns", "password_file": str(secret)}}))
+        del groups[-1]["starttls"], groups[-1]["port"]
+    daemon = world.daemon(*groups)
+    daemon.send("a@false-hub.test", "a@true-hub.test")
+    assert [d.receiver for d in world.got(1)] == ["true"] and world.seen.commands["true"]["AUTH ok"] == 1
+    wait_until(lambda: daemon.attempts("a@false-hub.test"), what="an attempt")
+    assert daemon.attempts("a@false-hub.test")[0]["enhanced"] == "4.7.5"
+    assert world.seen.commands["false"]["STARTTLS"] == 1 and world.seen.commands["false"]["AUTH"] == 0
+
+
 def test_implicit_tls_to_a_smart_host(world):
     here = world.receiver("hub", tls="implicit")
     daemon = world.daemon(group("default", starttls="require", route={"smarthost": [f"{here}:{MX_PORT}"], "implicit_tls": True}))

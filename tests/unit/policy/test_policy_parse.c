@@ -282,6 +282,43 @@ static void a_route_replaces_an_inherited_one_as_a_whole(void **state)
     policy_unref(p);
 }
 
+static void a_password_is_for_a_verified_server_unless_the_group_says_otherwise(void **state)
+{
+    static const struct {
+        const char *defaults, *group;
+        enum tls_level want;
+    } cases[] = {
+        {"", "", TLS_VERIFY},
+        {"starttls: on", "", TLS_VERIFY}, /* said of all, and not of this one */
+        {"starttls: require", "", TLS_REQUIRE},
+        {"starttls: verify", "", TLS_VERIFY},
+        {"", "starttls: on, ", TLS_ON},
+        {"", "starttls: require, ", TLS_REQUIRE},
+        {"starttls: verify", "starttls: on, ", TLS_ON},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        char *text = text_format("defaults: {%s}\ngroups:\n"
+                                 "- {name: with, match: [a.example], %sroute: {smarthost: h.example, "
+                                 "auth: {user: u, password_file: /p}}}\n"
+                                 "- {name: without, match: [b.example], %sroute: {smarthost: h.example}}\n",
+                                 cases[i].defaults, cases[i].group, cases[i].group);
+        struct policy *p = parse_good(text);
+        assert_int_equal(policy_group_by_name(p, "with")->starttls, cases[i].want);
+        if (!*cases[i].defaults && !*cases[i].group)
+            assert_int_equal(policy_group_by_name(p, "without")->starttls, TLS_ON);
+        policy_unref(p);
+        mem_free(text);
+    }
+    struct policy *inherited =
+        parse_good("defaults:\n  route: {smarthost: h.example, auth: {user: u, password_file: /p}}\n"
+                   "groups:\n- {name: g, match: [a.example]}\n- {name: mx, match: [b.example], route: mx}\n");
+    assert_int_equal(policy_group_by_name(inherited, "g")->starttls, TLS_VERIFY);
+    assert_int_equal(policy_group_by_name(inherited, "default")->starttls, TLS_VERIFY);
+    assert_int_equal(policy_group_by_name(inherited, "mx")->starttls, TLS_ON);
+    policy_unref(inherited);
+}
+
 static void the_text_is_kept_to_the_octet(void **state)
 {
     static const char text[] = "# a comment\ngroups:\n- name: default # another\n\n\n";
@@ -410,6 +447,7 @@ int main(void)
         cmocka_unit_test(the_presets_are_those_that_are_documented),
         cmocka_unit_test(a_smart_host_route_is_read_in_full),
         cmocka_unit_test(a_route_replaces_an_inherited_one_as_a_whole),
+        cmocka_unit_test(a_password_is_for_a_verified_server_unless_the_group_says_otherwise),
         cmocka_unit_test(the_text_is_kept_to_the_octet),
         cmocka_unit_test(the_document_of_a_new_installation_says_what_the_presets_say),
         cmocka_unit_test(the_examples_of_the_first_document_are_good_ones),

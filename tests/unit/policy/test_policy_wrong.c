@@ -332,10 +332,11 @@ static void settings_of_tls_without_effect_are_noticed(void **state)
         {GROUP("  retry: {lifetime: 1h, delay_notice: 2h}\n"), "no delay notice is ever sent"},
         {GROUP("  retry: {lifetime: 1m}\n"), "there is only one attempt"},
         {GROUP("  route: {smarthost: x.example}\n  port: 26\n"), "the smart hosts have their own"},
-        {GROUP("  route: {smarthost: x.example, auth: {user: u, password_file: /p}}\n"),
+        {GROUP("  starttls: on\n  route: {smarthost: x.example, auth: {user: u, password_file: /p}}\n"),
          "certificate is not verified"},
         {GROUP("  starttls: verify\n  route: {smarthost: x.example, auth: {user: u, password_file: /p}}\n"),
          NULL},
+        {GROUP("  route: {smarthost: x.example, auth: {user: u, password_file: /p}}\n"), NULL},
         {GROUP("  starttls: off\n  route: {smarthost: x.example, implicit_tls: true, auth: {user: u, "
                "password_file: /p}}\n"),
          "certificate is not verified"},
