@@ -212,7 +212,9 @@ static void put_dnssec(struct buf *out, const struct cli *cli, const json_t *sta
     size_t i;
 
     put_label(out, cli, "DNSSEC");
-    buf_puts(out, field_text(dnssec, "state"));
+    buf_puts(out, strcmp(field_text(dnssec, "state"), "unreachable") == 0
+                      ? "no answer that tells whether it works"
+                      : field_text(dnssec, "state"));
     json_array_foreach(json_object_get(dnssec, "servers"), i, server)
     {
         buf_puts(out, i ? ", " : ": ");
