@@ -169,6 +169,43 @@ static void format_text(struct buf *line, enum log_level level, const struct log
     }
 }
 
+static bool is_number(struct bytes v)
+{
+    for (size_t i = 0; i < v.len; i++)
+        if (v.at[i] < '0' || v.at[i] > '9')
+            return false;
+    return v.len == 1 || (v.len && v.len <= 18 && v.at[0] != '0');
+}
+
+static bool is_field(struct bytes key, const struct log_field *fields, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (bytes_eq(key, bytes_of(fields[i].key)))
+            return true;
+    return false;
+}
+
+/* "worker=1 client=192.0.2.1" as members of their own; what a field of the line says too is left to that. */
+static void put_context_json(struct buf *line, const struct log *log, const struct log_field *fields,
+                             size_t count)
+{
+    for (struct bytes rest = bytes_of(log->context); rest.len;) {
+        struct bytes word = bytes_first(rest, bytes_find(rest, ' '));
+        struct bytes key = bytes_first(word, bytes_find(word, '='));
+        struct bytes value = bytes_skip(word, key.len + 1);
+        rest = bytes_skip(rest, word.len + 1);
+        if (!word.len || is_field(key, fields, count))
+            continue;
+        buf_putc(line, ',');
+        put_value(line, key, true);
+        buf_putc(line, ':');
+        if (is_number(value))
+            buf_put(line, value);
+        else
+            put_value(line, value, true);
+    }
+}
+
 static void format_json(struct buf *line, enum log_level level, const struct log *log, const char *event,
                         const struct log_field *fields, size_t count)
 {
@@ -179,10 +216,8 @@ static void format_json(struct buf *line, enum log_level level, const struct log
     buf_puts(line, "\",\"event\":\"");
     buf_puts(line, event);
     buf_putc(line, '"');
-    if (log && log->context[0]) {
-        buf_puts(line, ",\"context\":");
-        put_value(line, bytes_of(log->context), true);
-    }
+    if (log)
+        put_context_json(line, log, fields, count);
     for (size_t i = 0; i < count; i++) {
         buf_puts(line, ",\"");
         buf_puts(line, fields[i].key);

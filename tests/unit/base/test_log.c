@@ -112,12 +112,29 @@ static void every_octet_makes_sound_json(void **state)
             fail_msg("octet %d: %s", c, error.text);
         assert_string_equal(json_string_value(json_object_get(parsed, "level")), "info");
         assert_string_equal(json_string_value(json_object_get(parsed, "event")), "e");
-        assert_string_equal(json_string_value(json_object_get(parsed, "context")), "x=\"?\\");
+        assert_string_equal(json_string_value(json_object_get(parsed, "x")), "\"?\\");
         assert_true(json_integer_value(json_object_get(parsed, "n")) == INT64_MIN);
         if (c > 0 && c < 0x80)
             assert_memory_equal(json_string_value(json_object_get(parsed, "v")), value, 2);
         json_decref(parsed);
     }
+}
+
+static void a_context_is_members_in_json_and_a_field_goes_before_it(void **state)
+{
+    struct log log;
+
+    (void)state;
+    log_setup(out_fd, LOG_LEVEL_INFO, LOG_FORMAT_JSON);
+    log_context(&log, "worker=%d client=%s id=007 n=1", 2, "2001:db8::1");
+    log_info(&log, "e", LOG_INT("n", 5));
+    json_t *parsed = json_loads(line(), JSON_REJECT_DUPLICATES, NULL);
+    assert_non_null(parsed);
+    assert_int_equal(json_integer_value(json_object_get(parsed, "worker")), 2);
+    assert_string_equal(json_string_value(json_object_get(parsed, "client")), "2001:db8::1");
+    assert_string_equal(json_string_value(json_object_get(parsed, "id")), "007");
+    assert_int_equal(json_integer_value(json_object_get(parsed, "n")), 5);
+    json_decref(parsed);
 }
 
 static void long_values_are_cut(void **state)
@@ -195,6 +212,7 @@ int main(void)
         cmocka_unit_test(a_line_has_level_event_context_and_fields),
         cmocka_unit_test(no_value_forges_a_field_or_a_line),
         cmocka_unit_test(every_octet_makes_sound_json),
+        cmocka_unit_test(a_context_is_members_in_json_and_a_field_goes_before_it),
         cmocka_unit_test(long_values_are_cut),
         cmocka_unit_test(gathered_lines_are_written_together_and_in_order),
         cmocka_unit_test(levels_are_named_and_filter),
