@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/notice.h"
 #include "engine/campaign_guard.h"
 #include "engine/engine_priv.h"
 #include "engine/shaping.h"
@@ -103,7 +104,7 @@ enum err engine_campaign_pause(struct engine *e, const char *id, const char *by,
     if (!err)
         err = follow(e, id, QUEUE_PAUSE, changed);
     if (!err)
-        log_info(NULL, "campaign.paused", LOG_STR("campaign", id), LOG_STR("by", k.by), LOG_STR("why", k.why),
+        notice_info(NULL, "campaign.paused", LOG_STR("campaign", id), LOG_STR("by", k.by), LOG_STR("why", k.why),
                  LOG_INT("rcpts", *changed));
     return err;
 }
@@ -119,7 +120,7 @@ enum err engine_campaign_resume(struct engine *e, const char *id, uint64_t *chan
     if (!err)
         err = follow(e, id, QUEUE_RESUME, changed);
     if (!err)
-        log_info(NULL, "campaign.resumed", LOG_STR("campaign", id), LOG_INT("rcpts", *changed));
+        notice_info(NULL, "campaign.resumed", LOG_STR("campaign", id), LOG_INT("rcpts", *changed));
     return err;
 }
 
@@ -129,7 +130,7 @@ static enum err settle_end(struct engine *e, const char *id, uint64_t *changed)
 
     if (!err) {
         store_campaign_settled(e->shared.store, id);
-        log_info(NULL, "campaign.over", LOG_STR("campaign", id), LOG_INT("rcpts", *changed));
+        notice_info(NULL, "campaign.over", LOG_STR("campaign", id), LOG_INT("rcpts", *changed));
     }
     return err;
 }
@@ -142,7 +143,7 @@ enum err engine_campaign_expire(struct engine *e, const char *id, int64_t at_uni
         return ERR_INVALID;
     enum err err = change_kept(e, id, set_end, &at_unix);
     if (!err)
-        log_info(NULL, "campaign.expires", LOG_STR("campaign", id), LOG_INT("at", at_unix),
+        notice_info(NULL, "campaign.expires", LOG_STR("campaign", id), LOG_INT("at", at_unix),
                  LOG_STR("by", by ? by : ""));
     return err || !at_unix || at_unix > clock_unix() ? err : settle_end(e, id, changed);
 }
@@ -177,7 +178,7 @@ void engine_watch_campaigns(struct engine *e)
 
     watch_ends(e);
     while ((id = campaign_guard_take(e->shared.guard, why, &last))) {
-        log_warn(NULL, "campaign.guard", LOG_STR("campaign", id), LOG_STR("why", why));
+        notice_warn(NULL, "campaign.guard", LOG_STR("campaign", id), LOG_STR("why", why));
         enum err err = engine_campaign_pause(e, id, GUARD_NAME, why, &changed);
         if (!err)
             enter_event(e, id, why, &last);

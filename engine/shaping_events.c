@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/log.h"
+#include "base/notice.h"
 #include "base/macros.h"
 #include "engine/shaping_priv.h"
 
@@ -50,7 +50,7 @@ static void say(const char *event, const struct shaped *s, enum shaped_what what
     char mx[256], value[32];
 
     snprintf(value, sizeof(value), "%g", e->value);
-    log_warn(
+    notice_warn(
         NULL, event, LOG_INT("id", e->id), LOG_STR("what", shaped_what_name(what)), LOG_STR("value", value),
         LOG_STR("group", s->group), LOG_STR("mx", shaped_first_host(s->hosts, mx)),
         LOG_STR("by", e->line ? "rule" : "adaptive"), LOG_INT("line", e->line),
@@ -98,9 +98,9 @@ void shaped_note_end(struct shaped *s, enum shaped_what what, const char *why)
     char mx[256];
 
     if (what != SHAPED_RESTING || !e->over) /* not for every dead receiver each time that it is tried again */
-        log_info(NULL, "shaping.end", LOG_INT("id", e->id), LOG_STR("what", shaped_what_name(what)),
-                 LOG_STR("group", s->group), LOG_STR("mx", shaped_first_host(s->hosts, mx)),
-                 LOG_STR("why", why));
+        notice_info(NULL, "shaping.end", LOG_INT("id", e->id), LOG_STR("what", shaped_what_name(what)),
+                    LOG_STR("group", s->group), LOG_STR("mx", shaped_first_host(s->hosts, mx)),
+                    LOG_STR("why", why));
     if (what != SHAPED_RESTING)
         event_forget(s->all, e->id);
     *e = (struct shaping_event){0};

@@ -1,6 +1,6 @@
 /* Hosts that cannot do what they offer: remembered by address, served with less from then on. */
 #include "base/clock.h"
-#include "base/log.h"
+#include "base/notice.h"
 #include "engine/shaping_priv.h"
 
 #define HOSTS_MAX 1000
@@ -35,9 +35,9 @@ static uint64_t last_id(const struct shaped_host *h)
 void shaped_host_note_end(struct shaping *all, struct shaped_host *h, enum shaped_host_what what,
                           const char *why)
 {
-    log_info(NULL, "shaping.end", LOG_INT("id", h->events[what].id),
-             LOG_STR("what", shaped_host_what_name(what)), LOG_STR("group", h->group), LOG_STR("mx", h->mx),
-             LOG_STR("remote", h->remote), LOG_STR("why", why));
+    notice_info(NULL, "shaping.end", LOG_INT("id", h->events[what].id),
+                LOG_STR("what", shaped_host_what_name(what)), LOG_STR("group", h->group),
+                LOG_STR("mx", h->mx), LOG_STR("remote", h->remote), LOG_STR("why", why));
     event_forget(all, h->events[what].id);
     h->events[what] = (struct shaping_event){0};
     if (last_id(h))
@@ -105,10 +105,10 @@ bool shaping_host_put(struct shaping *all, const char *remote, const char *mx, c
         e->id = ++all->last_id;
         e->since_unix = clock_unix();
         all->begun[SHAPED_WHATS + (int)what][1]++;
-        log_info(NULL, "shaping.begin", LOG_INT("id", e->id), LOG_STR("what", shaped_host_what_name(what)),
-                 LOG_STR("group", group), LOG_STR("mx", mx), LOG_STR("remote", remote),
-                 LOG_STR("by", "adaptive"), LOG_STR("stage", outcome_stage_name(e->stage)),
-                 LOG_INT("code", e->code), LOG_STR("why", e->text));
+        notice_info(NULL, "shaping.begin", LOG_INT("id", e->id), LOG_STR("what", shaped_host_what_name(what)),
+                    LOG_STR("group", group), LOG_STR("mx", mx), LOG_STR("remote", remote),
+                    LOG_STR("by", "adaptive"), LOG_STR("stage", outcome_stage_name(e->stage)),
+                    LOG_INT("code", e->code), LOG_STR("why", e->text));
         event_keep(
             all,
             &(struct event_kept){

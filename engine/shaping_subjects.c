@@ -2,7 +2,7 @@
 #include <stdio.h>
 
 #include "base/clock.h"
-#include "base/log.h"
+#include "base/notice.h"
 #include "engine/shaping_priv.h"
 
 #define SUBJECTS_MAX 10000
@@ -51,9 +51,9 @@ static struct shaping_subject_entry *find(struct shaping *all, enum shaping_subj
 
 void shaping_subject_note_end(struct shaping *all, struct shaping_subject_entry *u, const char *why)
 {
-    log_info(NULL, "shaping.end", LOG_INT("id", u->event.id),
-             LOG_STR("what", shaping_subject_what_name(u->kind)), LOG_STR("group", u->group),
-             LOG_STR(shaping_subject_scope(u->kind), u->name), LOG_STR("why", why));
+    notice_info(NULL, "shaping.end", LOG_INT("id", u->event.id),
+                LOG_STR("what", shaping_subject_what_name(u->kind)), LOG_STR("group", u->group),
+                LOG_STR(shaping_subject_scope(u->kind), u->name), LOG_STR("why", why));
     event_forget(all, u->event.id);
     map_remove(&all->subjects, key_of(u));
     shaping_subject_destroy(u);
@@ -97,11 +97,11 @@ static void say(const char *event, const struct shaping_subject_entry *u)
     char value[32];
 
     snprintf(value, sizeof(value), "%g", e->value);
-    log_warn(NULL, event, LOG_INT("id", e->id), LOG_STR("what", shaping_subject_what_name(u->kind)),
-             LOG_STR("value", value), LOG_STR("group", u->group),
-             LOG_STR(shaping_subject_scope(u->kind), u->name), LOG_STR("detail", u->detail),
-             LOG_STR("stage", outcome_stage_name(e->stage)), LOG_INT("code", e->code),
-             LOG_STR("why", e->text));
+    notice_warn(NULL, event, LOG_INT("id", e->id), LOG_STR("what", shaping_subject_what_name(u->kind)),
+                LOG_STR("value", value), LOG_STR("group", u->group),
+                LOG_STR(shaping_subject_scope(u->kind), u->name), LOG_STR("detail", u->detail),
+                LOG_STR("stage", outcome_stage_name(e->stage)), LOG_INT("code", e->code),
+                LOG_STR("why", e->text));
 }
 
 void shaping_subject_put(struct shaping *all, enum shaping_subject kind, const struct subject_change *c,

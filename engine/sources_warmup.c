@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/notice.h"
 #include "engine/shaping.h"
 #include "engine/sources_priv.h"
 #include "policy/classify.h"
@@ -128,12 +129,12 @@ static void tell(const struct source_use *use, const struct warmup_ladder *l, en
     if (e == WARMUP_NOTHING)
         return;
     if (bad)
-        log_warn(NULL, "source.warmup", LOG_STR("address", use->state->text),
+        notice_warn(NULL, "source.warmup", LOG_STR("address", use->state->text),
                  LOG_STR("group", use->group->name), LOG_STR("what", warmup_event_name(e)),
                  LOG_INT("step", use->warm.step + 1), LOG_INT("of", l->count),
                  LOG_INT("tried", before->tried), LOG_INT("refused", before->refused));
     else
-        log_info(NULL, "source.warmup", LOG_STR("address", use->state->text),
+        notice_info(NULL, "source.warmup", LOG_STR("address", use->state->text),
                  LOG_STR("group", use->group->name), LOG_STR("what", warmup_event_name(e)),
                  LOG_INT("step", MIN_OF(use->warm.step + 1, l->count)), LOG_INT("of", l->count),
                  LOG_INT("tried", before->tried), LOG_INT("refused", before->refused));

@@ -7,6 +7,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/notice.h"
 #include "engine/tls_state.h"
 #include "queue/keep.h"
 
@@ -339,11 +340,11 @@ static void log_event(const struct known *k, const struct tls_verdict *v)
     const struct tls_downgrade *d = v->entry;
 
     if (v->event == TLS_STATE_WORSE)
-        log_warn(&watch_log, "tls.downgrade", LOG_STR("domain", k->domain), LOG_STR("mx", d->mx),
+        notice_warn(&watch_log, "tls.downgrade", LOG_STR("domain", k->domain), LOG_STR("mx", d->mx),
                  LOG_STR("remote", d->remote ? d->remote : "-"), LOG_STR("from", tls_reached_name(d->from)),
                  LOG_STR("to", tls_reached_name(d->to)), LOG_STR("evidence", d->evidence ? d->evidence : ""));
     else if (v->event == TLS_STATE_BETTER)
-        log_info(&watch_log, "tls.downgrade_over", LOG_STR("domain", k->domain), LOG_STR("mx", d->mx),
+        notice_info(&watch_log, "tls.downgrade_over", LOG_STR("domain", k->domain), LOG_STR("mx", d->mx),
                  LOG_STR("is", tls_reached_name(d->from)), LOG_INT("sessions", d->count),
                  LOG_INT("seconds", d->over_unix - d->first_unix));
 }

@@ -74,7 +74,7 @@ const struct route routes[] = {
     {HTTP_GET, "/api/v1/tls/reports-out/{domain}", get_tls_report_out, "day", false},
     {HTTP_POST, "/api/v1/tls/reports-out/{domain}", post_tls_report_out, "day again", false},
 
-    {HTTP_GET, "/api/v1/log/follow", get_log_follow, "after wait_ms limit", false},
+    {HTTP_GET, "/api/v1/log/follow", get_log_follow, "after wait_ms limit events", false},
 };
 const size_t route_count = COUNT_OF(routes);
 

@@ -192,6 +192,27 @@ def test_log_follow_shows_attempts_as_they_happen(world):
         follow.wait()
 
 
+def test_log_follow_shows_what_is_changed_automatically_when_it_is_asked_for(world):
+    world.receiver("p", "p.test", replies={"RCPT": "450 4.7.0 slow down"})
+    daemon = world.daemon(group("p", ["p.test"], retry=HOURLY, replies=[{"text": "slow down", "suspend": "1h"}]), log={"level": "error"})
+    follow = subprocess.Popen([HAYAUMA, "log", "follow", "--events", "--json", "--last", "0", "--socket", daemon.socket],
+                              stdout=subprocess.PIPE, text=True)
+    try:
+        time.sleep(0.5)
+        daemon.send("a@p.test")
+        lines = [json.loads(follow.stdout.readline()) for _ in range(2)]
+        (event,) = [line for line in lines if "event" in line]
+        (attempt,) = [line for line in lines if "outcome" in line]
+        assert attempt["address"] == "a@p.test"
+        assert (event["event"], event["what"], event["group"], event["why"]) == ("shaping.begin", "suspended", "p", "slow down")
+        daemon.hayauma("shaping", "clear", "--all")
+        over = json.loads(follow.stdout.readline())
+        assert (over["event"], over["id"], over["event_id"]) == ("shaping.end", event["id"], event["event_id"] + 1)
+    finally:
+        follow.kill()
+        follow.wait()
+
+
 def test_account_life(world):
     daemon = world.daemon()
     daemon.account("app", "first horse")

@@ -295,6 +295,7 @@ static const struct command_option log_follow[] = {
     TEXT("campaign", "ID", "Only this campaign"),
     TEXT("recipient", "ADDRESS", "Only this recipient"),
     WORD("result", "delivered|deferred|bounced|expired|cancelled", "Only attempts that ended so"),
+    FLAG("events", "Also what is changed automatically: shaping, warm-up, campaigns, lost TLS"),
     COUNT("last", "Begin with the N newest attempts that the other options let through.  Preset: 10; 0: only "
                   "what comes"),
     LAST,

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/notice.h"
 
 static int out_fd, in_fd; /* a pipe: the log writes, the test reads */
 
@@ -206,6 +207,29 @@ static void levels_are_named_and_filter(void **state)
     assert_false(log_level_parse("", &level));
 }
 
+static void a_notice_is_kept_whatever_the_level_and_the_oldest_goes(void **state)
+{
+    struct buf out = {0};
+    uint64_t before = notices_newest();
+
+    log_setup(out_fd, LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
+    notice_info(NULL, "limit.end", LOG_INT("id", 7), LOG_STR("why", "\"enough\"\n"));
+    assert_int_equal(notices_newest(), before + 1);
+    assert_int_equal(notices_read(before, 10, &out), before + 1);
+    assert_non_null(strstr(buf_str(&out), "{\"event\":\"limit.end\",\"event_id\":1,\"at\":\"2"));
+    assert_non_null(strstr(buf_str(&out), "\"id\":7,\"why\":\"\\\"enough\\\"\\n\"}\n"));
+    buf_clear(&out);
+    for (int i = 0; i < NOTICES_MAX + 5; i++)
+        notice_warn(NULL, "limit.begin", LOG_INT("id", i));
+    assert_int_equal(notices_read(before, 1, &out), before + 7); /* six have gone */
+    assert_non_null(strstr(buf_str(&out), "\"id\":5}\n"));
+    buf_clear(&out);
+    assert_int_equal(notices_read(notices_newest(), 10, &out), notices_newest());
+    assert_int_equal(out.len, 0);
+    assert_int_equal(notices_read(before + 999999, 1, &out), before + 7); /* of another run */
+    buf_fini(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -216,6 +240,7 @@ int main(void)
         cmocka_unit_test(long_values_are_cut),
         cmocka_unit_test(gathered_lines_are_written_together_and_in_order),
         cmocka_unit_test(levels_are_named_and_filter),
+        cmocka_unit_test(a_notice_is_kept_whatever_the_level_and_the_oldest_goes),
     };
 
     return cmocka_run_group_tests_name("base/log", tests, open_pipe, close_pipe);
