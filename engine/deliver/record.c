@@ -1,6 +1,7 @@
 /* From an outcome to its record: what follows for the recipient, and one line and one history row about it.
  */
 #include "base/clock.h"
+#include "base/clock_steps.h"
 #include "base/mem.h"
 #include "engine/campaign_guard.h"
 #include "engine/deliver/deliver_priv.h"
@@ -30,10 +31,10 @@ static void decide_then(struct dest *dest, const struct job *job, struct rcpt *r
     struct deliver *d = dest->d;
     const struct group *group = dest_group(dest);
     const struct retry_schedule *retry = &group->retry;
-    int64_t now = clock_unix(), began = m->accepted_unix; /* the age counts from there */
+    int64_t now = clock_unix(), began = clock_restate(m->accepted_unix); /* the age counts from there */
 
     if (group->quiet.on && a->outcome.kind == OUTCOME_DEFERRED)
-        began += quiet_age_off_s(dest, group, m->accepted_unix);
+        began += quiet_age_off_s(dest, group, began);
     if (a->outcome.kind == OUTCOME_DEFERRED &&
         (retry_is_expired(retry, began, now) || message_is_over(m, now)))
         a->outcome.kind = OUTCOME_EXPIRED;

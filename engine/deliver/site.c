@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/clock_steps.h"
 #include "base/mem.h"
 #include "engine/campaign_guard.h"
 #include "engine/deliver/deliver_priv.h"
@@ -266,7 +267,7 @@ void site_on_alive(struct site *s)
 
 bool job_clear_ok(const struct deliver *d, const struct job *job)
 {
-    int64_t age_s = clock_unix() - job->message->accepted_unix;
+    int64_t age_s = clock_unix() - clock_restate(job->message->accepted_unix);
     int64_t after_ms = (int64_t)worker_conf(d->w)->delivery.clear_fallback_after_ms;
 
     /* Acceptance is known to the second: what is certainly that old. */
@@ -337,9 +338,11 @@ static bool is_too_old(const struct dest *dest, const struct message *m)
     const struct group *group = dest->site->group;
     int64_t now = clock_unix();
 
-    return retry_is_expired(&group->retry, m->accepted_unix, now) &&
-           retry_is_expired(&group->retry, m->accepted_unix + quiet_age_off_s(dest, group, m->accepted_unix),
-                            now);
+    if (!retry_is_expired(&group->retry, m->accepted_unix, now))
+        return false; /* nearly always: without a lock */
+    int64_t began = clock_restate(m->accepted_unix);
+    return retry_is_expired(&group->retry, began, now) &&
+           retry_is_expired(&group->retry, began + quiet_age_off_s(dest, group, began), now);
 }
 
 /* What lay on disk too long is given up before it is tried again; what has an end of its own, before any try.
