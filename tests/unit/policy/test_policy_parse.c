@@ -1,4 +1,5 @@
 /* What a good document means. */
+#include "base/mem.h"
 #include "policy/policy_include.h"
 #include "tests/unit/policy/parse_help.h"
 
