@@ -90,13 +90,14 @@ static json_t *store_json(struct engine *e)
     struct store_stats s;
 
     store_stats(e->shared.store, &s);
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s}", "waiting",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s}", "waiting",
                      (json_int_t)s.waiting, "held", (json_int_t)s.held, "paused", (json_int_t)s.paused,
                      "messages", (json_int_t)s.messages, "domains_cold", (json_int_t)s.domains_cold, "leased",
                      (json_int_t)s.leased, "commits", (json_int_t)s.commits, "batch_max",
                      (json_int_t)s.batch_max, "wal_bytes", (json_int_t)s.wal_bytes, "spool_bytes",
-                     (json_int_t)s.spool_bytes, "segments", (json_int_t)s.segments, "accepted_rcpts",
-                     (json_int_t)s.accepted_rcpts, "full", (int)s.full, "last_error", s.last_error);
+                     (json_int_t)s.spool_bytes, "segments", (json_int_t)s.segments, "shared_bytes",
+                     (json_int_t)s.shared_bytes, "accepted_rcpts", (json_int_t)s.accepted_rcpts, "full",
+                     (int)s.full, "last_error", s.last_error);
 }
 
 static long memory_bytes(void)
@@ -250,6 +251,8 @@ void engine_metrics(struct engine *e, struct buf *out)
            (double)s.commit_us_total / 1e6);
     metric(out, "store_wal_bytes", "size of the write-ahead log", true, (double)s.wal_bytes);
     metric(out, "store_spool_bytes", "size of the spool", true, (double)s.spool_bytes);
+    metric(out, "store_shared_bytes", "octets of bodies that were not stored again", false,
+           (double)s.shared_bytes);
     metric(out, "store_full", "1 while new mail is refused for want of space", true, s.full);
     metric(out, "history_backlog", "attempts that wait to be recorded", true,
            (double)history_backlog(e->shared.history));

@@ -63,6 +63,12 @@ void body_keep_file(struct body *b)
     atomic_store(&full(b)->uncommitted, false);
 }
 
+void body_drop_file(struct body *b)
+{
+    if (atomic_exchange(&full(b)->uncommitted, false))
+        full(b)->drop(full(b)->drop_arg, b->segment);
+}
+
 bool body_is_new_file(const struct body *b)
 {
     const struct body_full *f = (const struct body_full *)(const void *)b; /* first member */
@@ -79,8 +85,7 @@ void body_unref(struct body *b)
 {
     if (!b || atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) != 1)
         return;
-    if (atomic_load(&full(b)->uncommitted))
-        full(b)->drop(full(b)->drop_arg, b->segment);
+    body_drop_file(b);
     body_memory_add(-(int64_t)b->mem_bytes);
     mem_free(b->mem);
     mem_free(full(b));

@@ -29,5 +29,7 @@ void body_memory_add(int64_t bytes);
 struct body *body_create_on_disk(uint64_t segment, uint64_t offset, uint64_t size_bytes,
                                  void (*drop)(void *arg, uint64_t segment), void *arg);
 void body_keep_file(struct body *b);
+/* The file of a body that is not committed goes now: its octets lie elsewhere. */
+void body_drop_file(struct body *b);
 /* True for a body of body_create_on_disk that is not committed yet. */
 bool body_is_new_file(const struct body *b);

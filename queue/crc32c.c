@@ -136,3 +136,9 @@ uint32_t crc32c_replaced(uint32_t crc, const void *old, const void *new, size_t 
 
     return crc ^ multiply(difference, power(after));
 }
+
+/* What comes before adds to the sum as if it stood there with zeros behind it. */
+uint32_t crc32c_last(uint32_t whole, uint32_t before, uint64_t len)
+{
+    return whole ^ multiply(before, power(len));
+}

@@ -2,6 +2,7 @@
  *     u32 version  u64 id  u32 flags  i64 accepted  i64 due  i64 expires  u32 lane  u32 ret  u32 total
  *     u32 recipients
  *     body: u64 segment  u64 offset  u64 size  u32 header  u32 flags  u32 checksum
+ *         version 2, when the content lies elsewhere: u64 content segment  u64 content offset
  *     text sender, campaign, envid, account
  *     recipient: u32 no  u16 attempts  u8 notify  u8 delay notified  u8 state  text domain (none: as the one
  * before), address, orcpt, last reply
@@ -12,10 +13,12 @@
 
 #include <string.h>
 
-#define VERSION     1
-#define ACCEPTED_AT (4 + 8 + 4)
-#define SENDER_AT   (ACCEPTED_AT + 3 * 8 + 4 * 4 + 3 * 8 + 3 * 4)
-#define RCPT_LEAST  (4 + 2 + 1 + 1 + 1 + 4 * 4)
+#define VERSION        1
+#define VERSION_SHARED 2
+#define ACCEPTED_AT    (4 + 8 + 4)
+#define SENDER_AT      (ACCEPTED_AT + 3 * 8 + 4 * 4 + 3 * 8 + 3 * 4)
+#define SHARED_BYTES   (2 * 8)
+#define RCPT_LEAST     (4 + 2 + 1 + 1 + 1 + 4 * 4)
 
 /* ---- encoding ---- */
 
@@ -44,12 +47,16 @@ static void put_body(struct buf *out, const struct envelope_body *b)
     put_number(out, b->header_bytes, 4);
     put_number(out, b->flags, 4);
     put_number(out, b->checksum, 4);
+    if (!b->content_segment)
+        return;
+    put_number(out, b->content_segment, 8);
+    put_number(out, b->content_offset, 8);
 }
 
 void envelope_put(struct buf *out, const struct message *m, const struct envelope_body *body,
                   const uint8_t *states, int64_t due_unix)
 {
-    put_number(out, VERSION, 4);
+    put_number(out, body->content_segment ? VERSION_SHARED : VERSION, 4);
     put_number(out, m->id, 8);
     put_number(out, m->flags, 4);
     put_number(out, (uint64_t)m->accepted_unix, 8);
@@ -116,7 +123,7 @@ static const char *take_text(struct reading *in)
     return text;
 }
 
-static void take_body(struct reading *in, struct envelope_body *b)
+static void take_body(struct reading *in, struct envelope_body *b, bool shared)
 {
     b->segment = take_number(in, 8);
     b->offset = take_number(in, 8);
@@ -124,6 +131,11 @@ static void take_body(struct reading *in, struct envelope_body *b)
     b->header_bytes = (uint32_t)take_number(in, 4);
     b->flags = (uint32_t)take_number(in, 4);
     b->checksum = (uint32_t)take_number(in, 4);
+    if (!shared)
+        return;
+    b->content_segment = take_number(in, 8);
+    b->content_offset = take_number(in, 8);
+    in->bad |= !b->content_segment || b->header_bytes >= b->size_bytes;
 }
 
 static void take_rcpt(struct reading *in, struct rcpt *r, const char *domain_before, uint8_t *state,
@@ -150,7 +162,8 @@ bool envelope_parse(struct bytes octets, struct arena *arena, struct envelope *o
     struct message *m = &out->message;
 
     memset((void *)out, 0, sizeof(*out));
-    in.bad = take_number(&in, 4) != VERSION;
+    uint64_t version = take_number(&in, 4);
+    in.bad = version != VERSION && version != VERSION_SHARED;
     m->id = take_number(&in, 8);
     m->flags = (uint32_t)take_number(&in, 4);
     m->accepted_unix = (int64_t)take_number(&in, 8);
@@ -159,7 +172,7 @@ bool envelope_parse(struct bytes octets, struct arena *arena, struct envelope *o
     uint64_t lane = take_number(&in, 4), ret = take_number(&in, 4);
     m->rcpt_total = (uint32_t)take_number(&in, 4);
     m->rcpt_count = (uint32_t)take_number(&in, 4);
-    take_body(&in, &out->body);
+    take_body(&in, &out->body, version == VERSION_SHARED);
     m->sender = take_text(&in);
     m->campaign = take_text(&in);
     m->envid = take_text(&in);
@@ -180,8 +193,10 @@ bool envelope_parse(struct bytes octets, struct arena *arena, struct envelope *o
 
 const char *envelope_campaign(struct bytes octets)
 {
-    struct reading in = {bytes_skip(octets, SENDER_AT), false};
+    struct reading in = {octets, false};
+    uint64_t version = take_number(&in, 4);
 
+    in.rest = bytes_skip(octets, SENDER_AT + (version == VERSION_SHARED ? SHARED_BYTES : 0));
     (void)take_text(&in);
     return take_text(&in);
 }

@@ -14,6 +14,7 @@
 struct envelope_body {
     uint64_t segment, offset, size_bytes;
     uint32_t header_bytes, flags, checksum;
+    uint64_t content_segment, content_offset; /* 0: as a whole at `segment`; else all behind the header section is here */
 };
 
 /* `states` has the row state (schema.h) of each recipient; due_unix is that of all. */

@@ -11,9 +11,15 @@
 
 #define LEASE_LEFT_UNKNOWN UINT32_MAX
 
+/* What a message counts for in the segments that hold its body. */
+struct body_weight {
+    uint64_t segment, content_segment; /* the latter 0: it shares nothing */
+    int64_t bytes, content_bytes;      /* with their record headers */
+};
+
 struct lease {
     uint64_t message_id; /* 0: free slot */
-    uint64_t segment, size_bytes;
+    struct body_weight weight;
     uint32_t left;       /* rows of the message in the database, or LEASE_LEFT_UNKNOWN */
     uint32_t count;      /* leased recipients */
     bool fresh;          /* a hint: its rows are ROW_FRESH */

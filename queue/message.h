@@ -35,6 +35,8 @@ struct body {
     uint32_t checksum;     /* CRC-32C of the octets */
     uint64_t segment;      /* where the spool has it, once stored; 0 before */
     uint64_t offset;       /* of the first body octet in the segment file */
+    uint64_t content_segment; /* 0: all of it lies there; else what follows header_bytes lies here, */
+    uint64_t content_offset;  /* where it is shared with other messages */
     char *mem;             /* owned; NULL: read it with spool_read() */
     size_t mem_bytes;      /* accounted memory, 0 without mem */
 };

@@ -8,8 +8,10 @@
  *        |    rcpt_other (state, message_id, no)            state <> READY: few rows, or fresh or paused ones
  *        v
  *     message (id | envelope, segment, offset, size)   one row while it has a recipient
+ *        |         content_segment, content_offset      not 0: what follows its header section lies there
  *        v
- *     segment (id, live_bytes, total_bytes)            one row a spool file; live 0, not current: deleted
+ *     segment (id, live_bytes, total_bytes)            one row a spool file; live 0, not current: deleted.
+ *                                                      What is shared is live once for each message
  *
  *     final (message_id, no | outcome, mx, at)         of rows in state DSN
  *     counter (messages, rows of each state)           one row, in every transaction: sums without a scan
@@ -95,6 +97,9 @@ static const char *const steps[] = {
     "ALTER TABLE message ADD COLUMN expires INTEGER NOT NULL DEFAULT 0;",
 
     "ALTER TABLE counter ADD COLUMN expire INTEGER NOT NULL DEFAULT 0;",
+
+    "ALTER TABLE message ADD COLUMN content_segment INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE message ADD COLUMN content_offset INTEGER NOT NULL DEFAULT 0;",
 };
 
 unsigned schema_version(void)

@@ -8,6 +8,8 @@
  *             body: the octets as they will be sent, before dot-stuffing
  *     record  u32 magic "HYE1"  u32 CRC-32C of the segment's number and the envelope; else as above
  *             envelope (queue/envelope.h) of the body before it, or of one alone in its file
+ *     record  u32 magic "HYH1"  as "HYB1", of a message that shares its content: its header section only
+ *     record  u32 magic "HYC1"  as "HYB1", of a content that is shared: alone in its file
  *     record  …                                                       (little-endian throughout)
  *
  * A body over SPOOL_MEMORY_LIMIT lies alone in its file.  The rows in queue.db name segment and offset.  What
@@ -15,6 +17,9 @@
  * envelopes there (store_journal.c), and a body without one is the rest of a batch that was never answered.
  * No later run appends to a segment.  The record headers serve the copying of stragglers too (store_mover.c),
  * and whoever must rescue mail without a database.
+ *
+ * What follows the header section may be shared by messages (store_contents.c): it lies in a "HYC1", or in
+ * the file of a long body, and the others' rows and envelopes name it too.  Such a file is never moved.
  *
  * A dead segment of full size may be written over as a new one (spool_spare.c), so behind all that older
  * octets may stand; an envelope among them has a sum for another segment.  <…>.spare waits to be written
@@ -263,7 +268,14 @@ enum err spool_read(struct spool *s, const struct body *b, uint64_t from, size_t
     }
     if (!s || !b->segment)
         return ERR_NOT_FOUND;
-    return read_segment(s, b->segment, b->offset + from, out, len);
+    if (!b->content_segment)
+        return read_segment(s, b->segment, b->offset + from, out, len);
+    size_t own = from < b->header_bytes ? MIN_OF(len, (size_t)(b->header_bytes - from)) : 0;
+    enum err e = own ? read_segment(s, b->segment, b->offset + from, out, own) : OK;
+    if (e || own == len)
+        return e;
+    return read_segment(s, b->content_segment, b->content_offset + (from + own - b->header_bytes), out + own,
+                        len - own);
 }
 
 enum err spool_load(struct spool *s, struct body *b)
@@ -286,6 +298,17 @@ enum err spool_load(struct spool *s, struct body *b)
     return OK;
 }
 
+static bool kind_of(uint32_t magic, enum spool_kind *out)
+{
+    switch (magic) {
+    case SPOOL_RECORD_MAGIC: *out = SPOOL_BODY; return true;
+    case SPOOL_HEADER_MAGIC: *out = SPOOL_HEADER; return true;
+    case SPOOL_CONTENT_MAGIC: *out = SPOOL_CONTENT; return true;
+    case SPOOL_ENVELOPE_MAGIC: *out = SPOOL_ENVELOPE; return true;
+    default: return false;
+    }
+}
+
 enum err spool_next_record(struct spool *s, uint64_t segment, uint64_t end_bytes, uint64_t *at,
                            struct spool_record *out)
 {
@@ -305,14 +328,31 @@ enum err spool_next_record(struct spool *s, uint64_t segment, uint64_t end_bytes
     memcpy(&size, head + 8, 8);
     memcpy(&id, head + 16, 8);
     memcpy(&head_sum, head + 24, 4);
-    bool is_envelope = le32toh(magic) == SPOOL_ENVELOPE_MAGIC;
-    if ((le32toh(magic) != SPOOL_RECORD_MAGIC && !is_envelope) || le32toh(head_sum) != crc32c(0, head, 24) ||
+    enum spool_kind kind;
+    if (!kind_of(le32toh(magic), &kind) || le32toh(head_sum) != crc32c(0, head, 24) ||
         le64toh(size) > INT64_MAX - from - SPOOL_RECORD_BYTES)
         return ERR_CORRUPT;
-    *out = (struct spool_record){le64toh(id), from + SPOOL_RECORD_BYTES, le64toh(size), le32toh(sum),
-                                 is_envelope};
+    *out = (struct spool_record){le64toh(id), from + SPOOL_RECORD_BYTES, le64toh(size), le32toh(sum), kind};
     *at = out->offset + out->size_bytes;
     return OK;
+}
+
+enum err spool_check(struct spool *s, uint64_t segment, uint64_t offset)
+{
+    uint64_t at = offset - SPOOL_RECORD_BYTES;
+    struct spool_record r;
+    BUF_LOCAL(octets);
+
+    enum err e = offset < SPOOL_FILE_BYTES + SPOOL_RECORD_BYTES
+                     ? ERR_CORRUPT
+                     : spool_next_record(s, segment, UINT64_MAX, &at, &r);
+    if (!e && r.size_bytes > ENVELOPE_MAX)
+        e = ERR_CORRUPT;
+    if (!e)
+        e = read_segment(s, segment, r.offset, buf_reserve(&octets, r.size_bytes), r.size_bytes);
+    if (!e && crc32c(0, octets.at, r.size_bytes) != r.checksum)
+        e = ERR_CORRUPT;
+    return e;
 }
 
 uint32_t spool_envelope_sum(uint64_t segment, struct bytes octets)

@@ -176,6 +176,8 @@ static enum err write_over(struct spool *s, const struct body *b, uint64_t at, s
 enum err spool_replace(struct spool *s, struct body *b, uint64_t at, struct bytes octets)
 {
     BUF_LOCAL(old);
+    if (b->content_segment) /* the store has it, and others read it */
+        return ERR_INVALID;
     enum err e = spool_read(s, b, at, octets.len, buf_reserve(&old, octets.len));
 
     if (e)
@@ -188,6 +190,39 @@ enum err spool_replace(struct spool *s, struct body *b, uint64_t at, struct byte
         b->checksum =
             crc32c_replaced(b->checksum, old.at, octets.at, octets.len, b->size_bytes - at - octets.len);
     return e;
+}
+
+static enum err write_content(int fd, uint64_t message_id, struct bytes octets, uint32_t checksum)
+{
+    char head[SPOOL_RECORD_BYTES];
+    struct iovec iov[2] = {{head, sizeof(head)}, {(char *)(uintptr_t)octets.at, octets.len}};
+
+    format_header(head, SPOOL_CONTENT_MAGIC, message_id, octets.len, checksum);
+    return write_all(fd, iov, 2, SPOOL_FILE_BYTES);
+}
+
+enum err spool_put_content(struct spool *s, uint64_t message_id, struct bytes octets, uint32_t checksum,
+                           struct spool_place *out)
+{
+    uint64_t segment;
+    int fd;
+
+    if (s->alone_count == COUNT_OF(s->alone) || s->content_count == COUNT_OF(s->contents))
+        return ERR_FULL;
+    enum err e = spool_create_file(s, &segment, &fd);
+    if (e)
+        return e;
+    e = write_content(fd, message_id, octets, checksum);
+    close(fd);
+    if (e) {
+        spool_delete(s, segment);
+        return e;
+    }
+    s->alone[s->alone_count++] = segment;
+    s->contents[s->content_count++] = segment;
+    s->dir_changed = true;
+    *out = (struct spool_place){segment, SPOOL_FILE_BYTES + SPOOL_RECORD_BYTES};
+    return OK;
 }
 
 /* Room for one more record with `need` octets. */
@@ -223,6 +258,18 @@ enum err spool_put(struct spool *s, uint64_t message_id, const struct body *b, s
         return e;
     spool_format_header(s->headers[s->runs], message_id, b->size_bytes, b->checksum);
     gather(s, b->mem, b->size_bytes, out);
+    return OK;
+}
+
+enum err spool_put_header(struct spool *s, uint64_t message_id, struct bytes octets, uint32_t checksum,
+                          struct spool_place *out)
+{
+    enum err e = make_room(s, SPOOL_RECORD_BYTES + octets.len);
+
+    if (e)
+        return e;
+    format_header(s->headers[s->runs], SPOOL_HEADER_MAGIC, message_id, octets.len, checksum);
+    gather(s, octets.at, octets.len, out);
     return OK;
 }
 
@@ -312,6 +359,7 @@ void spool_keep(struct spool *s)
 {
     s->kept_bytes = s->end_bytes;
     s->is_new = false;
+    s->content_count = 0;
 }
 
 void spool_undo(struct spool *s, bool keep_octets)
@@ -331,6 +379,11 @@ void spool_undo(struct spool *s, bool keep_octets)
             spool_delete(s, doomed);
     }
     s->is_new = false;
+    while (s->content_count) {
+        uint64_t content = s->contents[--s->content_count];
+        if (!keep_octets)
+            spool_delete(s, content);
+    }
 }
 
 uint64_t spool_current(const struct spool *s)

@@ -7,7 +7,9 @@
 
 #include "queue/spool_priv.h"
 
-#define SPOOL_RECORD_MAGIC 0x31425948U /* "HYB1" */
+#define SPOOL_RECORD_MAGIC   0x31425948U /* "HYB1" */
+#define SPOOL_HEADER_MAGIC   0x31485948U /* "HYH1" */
+#define SPOOL_CONTENT_MAGIC  0x31435948U /* "HYC1" */
 #define SPOOL_ENVELOPE_MAGIC 0x31455948U /* "HYE1" */
 #define SPOOL_NAME_BYTES   40
 #define OPEN_FILES         48
@@ -61,8 +63,10 @@ struct spool {
     uint64_t kept_bytes;    /* as of the last keep */
     bool is_new;            /* begun in this batch */
     bool dir_changed, wrote;
-    uint64_t alone[64]; /* files of single bodies in this batch, to be synced */
+    uint64_t alone[64]; /* files of single bodies and contents in this batch, to be synced */
     size_t alone_count;
+    uint64_t contents[64]; /* files of contents that were made in this batch */
+    size_t content_count;
     size_t runs;
     struct iovec iov[RUNS_MAX * 2];
     char headers[RUNS_MAX][SPOOL_RECORD_BYTES];

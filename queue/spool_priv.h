@@ -33,13 +33,23 @@ MUST_CHECK enum err spool_put(struct spool *s, uint64_t message_id, const struct
 /* The same for octets that tell how the message before them is to be sent (queue/envelope.h); they must live until the sync. */
 MUST_CHECK enum err spool_put_envelope(struct spool *s, uint64_t message_id, struct bytes octets,
                                        struct spool_place *out);
+/* The same for the header section of a message whose content is shared. */
+MUST_CHECK enum err spool_put_header(struct spool *s, uint64_t message_id, struct bytes octets, uint32_t checksum,
+                                     struct spool_place *out);
+/*
+ * What messages are to share, in a file of its own: written at once, synced with the batch.  An error says that there
+ * is no such file, and leaves the batch as it was.
+ */
+MUST_CHECK enum err spool_put_content(struct spool *s, uint64_t message_id, struct bytes octets, uint32_t checksum,
+                                      struct spool_place *out);
 MUST_CHECK enum err spool_flush(struct spool *s); /* hands everything to the kernel and starts its writing */
 MUST_CHECK enum err spool_sync_begin(struct spool *s); /* flushes, and lets another thread begin the sync */
 MUST_CHECK enum err spool_sync(struct spool *s);  /* after that it is on stable storage, directory entries too */
 void spool_keep(struct spool *s);
 /*
- * Takes the batch back: the file is cut to where the batch began, and the next batch begins a new segment.  With
- * keep_octets nothing is cut: after a failed COMMIT a crash might still bring the rows back.
+ * Takes the batch back: the file is cut to where the batch began, and the next batch begins a new segment; what it put
+ * into files of their own goes.  With keep_octets all stays: after a failed COMMIT a crash might still bring the rows
+ * back.
  */
 void spool_undo(struct spool *s, bool keep_octets);
 uint64_t spool_current(const struct spool *s); /* never delete this one */
@@ -50,14 +60,17 @@ void spool_drop_spares(struct spool *s);
 void spool_set_full(struct spool *s, bool full);
 
 /* Walks the records of a closed segment. */
+enum spool_kind { SPOOL_BODY, SPOOL_HEADER, SPOOL_CONTENT, SPOOL_ENVELOPE };
 struct spool_record {
-    uint64_t message_id, offset /* of the body, or the envelope */, size_bytes;
+    uint64_t message_id, offset /* of the octets */, size_bytes;
     uint32_t checksum;
-    bool is_envelope;
+    enum spool_kind kind;
 };
 /* ERR_NOT_FOUND: the end, or end_bytes reached; ERR_CORRUPT: not a record.  *at starts as 0. */
 MUST_CHECK enum err spool_next_record(struct spool *s, uint64_t segment, uint64_t end_bytes, uint64_t *at,
                                       struct spool_record *out);
+/* The record whose octets begin there, which are not many: ERR_CORRUPT if they are not those that were written. */
+MUST_CHECK enum err spool_check(struct spool *s, uint64_t segment, uint64_t offset);
 /* The octets of an envelope; ERR_CORRUPT: they are not what was written in this segment. */
 MUST_CHECK enum err spool_read_envelope(struct spool *s, uint64_t segment, const struct spool_record *r,
                                         struct buf *out);

@@ -193,6 +193,7 @@ static void destroy(struct store *s)
         sqlite3_close(s->db);
     }
     store_mover_destroy(s);
+    store_contents_destroy(s);
     store_ops_destroy(s);
     for (struct store_domain *d; (d = map_next(&s->domains, &at));)
         mem_free(d);
@@ -238,6 +239,7 @@ static struct store *create(const struct store_config *config)
     s->dir = mem_strdup(config->dir);
     s->config.dir = s->dir;
     s->lock_fd = s->reserve_fd = -1;
+    store_contents_create(s);
     s->forget_every_ms = 3600 * 1000;
     s->now_unix = clock_unix();
     s->wakes = mem_zalloc(s->config.workers * sizeof(*s->wakes));

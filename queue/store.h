@@ -231,6 +231,7 @@ struct store_stats {
     uint64_t waiting, held, paused, messages, domains_cold, leased; /* recipients, unless named otherwise */
     uint64_t accepted_messages, accepted_rcpts, delivered, bounced, expired, cancelled, deferred; /* since start */
     uint64_t commits, commit_us_total, batch_max, wal_bytes, spool_bytes, segments;
+    uint64_t shared_bytes;    /* since start: octets of accepted bodies that were not stored again */
     bool full;                /* accepting stopped for want of space */
     char last_error[160];     /* "" or what the disk or SQLite last said */
 };

@@ -76,22 +76,33 @@ static bool body_is_there(struct store *s, const struct body *b)
         return false;
     if (b->mem || b->size_bytes == 0 || body_is_new_file(b))
         return true;
-    return store_segment_find(s, b->segment) != NULL;
+    return store_segment_find(s, b->segment) &&
+           (!b->content_segment || store_segment_find(s, b->content_segment));
 }
+
 /* ---- taking ---- */
 
 static enum err put_body(struct store *s, struct accepted *x)
 {
     const struct body *b = x->message->body;
     struct spool_place place;
-    enum err e = spool_put(s->spool, x->id, b, &place);
+    enum err e = store_share_content(s, x);
 
+    if (e || x->body.segment) /* shared */
+        return e;
+    e = spool_put(s->spool, x->id, b, &place);
     if (e)
         return e;
     s->put_bytes += b->mem ? b->size_bytes : 0;
     x->body_is_new = b->mem || body_is_new_file(b);
-    x->body = (struct envelope_body){place.segment,   place.offset, b->size_bytes,
-                                     b->header_bytes, b->flags,     b->checksum};
+    x->body = (struct envelope_body){.segment = place.segment,
+                                     .offset = place.offset,
+                                     .size_bytes = b->size_bytes,
+                                     .header_bytes = b->header_bytes,
+                                     .flags = b->flags,
+                                     .checksum = b->checksum,
+                                     .content_segment = b->mem ? 0 : b->content_segment,
+                                     .content_offset = b->mem ? 0 : b->content_offset};
     return OK;
 }
 
@@ -172,6 +183,7 @@ static void hand_out(struct store *s, const struct accepted *x, uint32_t unsettl
 {
     struct message *m = x->a->message;
     const struct accepted_rcpt *rows = &s->accepted_rcpts[x->first_rcpt];
+    struct body_weight weight = store_body_weight(&x->body);
 
     for (uint32_t from = 0, to; from < m->rcpt_count; from = to) {
         const char *domain = m->rcpts[from].domain;
@@ -183,8 +195,7 @@ static void hand_out(struct store *s, const struct accepted *x, uint32_t unsettl
         for (uint32_t i = from; i < to; i++) {
             struct lease *l = leases_take(&s->leases, m->id, m->rcpts[i].no);
             l->left = m->rcpt_count;
-            l->segment = x->body.segment;
-            l->size_bytes = m->body->size_bytes;
+            l->weight = weight;
             l->fresh = true;
             l->unsettled = unsettled;
         }
@@ -201,8 +212,11 @@ static void hand_out(struct store *s, const struct accepted *x, uint32_t unsettl
 static void set_place(struct body *b, const struct envelope_body *place)
 {
     if (b->segment != place->segment || b->offset != place->offset) {
+        body_drop_file(b); /* it shares another's */
         b->segment = place->segment;
         b->offset = place->offset;
+        b->content_segment = place->content_segment;
+        b->content_offset = place->content_offset;
     }
     body_keep_file(b);
 }
@@ -210,7 +224,7 @@ static void set_place(struct body *b, const struct envelope_body *place)
 /* One that is safe: its jobs go out, then its answer; the request is gone afterwards. */
 struct telling {
     struct store_jobs **jobs;
-    uint64_t messages, rcpts;
+    uint64_t messages, rcpts, shared_bytes;
 };
 
 static void tell_job(struct store *s, struct accepted *x, uint32_t unsettled, struct telling *t)
@@ -221,6 +235,8 @@ static void tell_job(struct store *s, struct accepted *x, uint32_t unsettled, st
     hand_out(s, x, unsettled, t->jobs);
     t->messages++;
     t->rcpts += x->rcpt_count;
+    t->shared_bytes +=
+        x->body.content_segment && !x->content_is_new ? x->body.size_bytes - x->body.header_bytes : 0;
 }
 
 static void answer(struct store *s, struct accepted *x)
@@ -235,6 +251,7 @@ static void end_telling(struct store *s, struct telling *t)
     pthread_mutex_lock(&s->shared_lock);
     s->stats.accepted_messages += t->messages;
     s->stats.accepted_rcpts += t->rcpts;
+    s->stats.shared_bytes += t->shared_bytes;
     pthread_mutex_unlock(&s->shared_lock);
     for (unsigned w = 0; w < s->config.workers; w++)
         if (t->jobs[w])
@@ -279,6 +296,12 @@ void store_finish_accepts(struct store *s)
     end_telling(s, &t);
 }
 
+static void free_octets(struct accepted *x)
+{
+    buf_fini(&x->envelope);
+    buf_fini(&x->header);
+}
+
 void store_fail_accepts(struct store *s, enum err e)
 {
     for (size_t i = 0; i < s->accept_count; i++) {
@@ -288,15 +311,17 @@ void store_fail_accepts(struct store *s, enum err e)
         if (!x->result)
             x->result = e;
         answer(s, x);
-        if (!x->kept) /* nothing of it is in the spool */
+        if (!x->kept) { /* nothing of it is in the spool */
             buf_fini(&x->envelope);
+            x->body_is_new = x->content_is_new = false;
+        }
     }
 }
 
 void store_forget_accepts(struct store *s)
 {
     for (size_t i = 0; i < s->accept_count; i++)
-        buf_fini(&s->accepts[i].envelope);
+        free_octets(&s->accepts[i]);
     arena_fini(&s->settle_arena);
     s->accept_count = s->turn_accepts = 0;
     s->accepted_rcpt_count = 0;

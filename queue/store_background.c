@@ -236,6 +236,7 @@ void store_housekeeping(struct store *s)
     check_files(s);
     check_space(s);
     store_mover_look(s);
+    store_contents_look(s);
     store_keep_look(s);
     s->forget_wanted = s->domains_done && s->fresh_done &&
                        (!s->forgot_all_ms || now - s->forgot_all_ms > s->forget_every_ms);

@@ -36,11 +36,16 @@ static bool body_is_whole(struct store *s, const struct envelope_body *body)
     b->segment = body->segment;
     b->offset = body->offset;
     b->checksum = body->checksum;
+    b->header_bytes = body->header_bytes;
+    b->content_segment = body->content_segment;
+    b->content_offset = body->content_offset;
     enum err e = OK;
     if (body->size_bytes > SPOOL_MEMORY_LIMIT) /* synced before its envelope was written */
         e = spool_read(s->spool, b, body->size_bytes - 1, 1, &last);
     else if (body->size_bytes)
         e = spool_load(s->spool, b);
+    if (!e && body->size_bytes > SPOOL_MEMORY_LIMIT && body->content_segment)
+        e = spool_check(s->spool, body->segment, body->offset);
     body_unref(b);
     return e == OK;
 }
@@ -98,7 +103,7 @@ static enum err scan(struct store *s, uint64_t segment)
 
     spool_number_after(s->spool, segment);
     while (!(e = spool_next_record(s->spool, segment, UINT64_MAX, &at, &r))) {
-        if (r.is_envelope)
+        if (r.kind == SPOOL_ENVELOPE)
             e = take_envelope(s, segment, &r);
         if (e)
             break;

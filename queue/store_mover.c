@@ -3,6 +3,8 @@
  * that the old one can be deleted.  The file itself tells what lies in it, and the message rows tell what of
  * that is wanted, so nothing indexes messages by segment.
  *
+ * A content that messages share stays where it is: it lies alone in its file, which is never mostly dead.
+ *
  * Only messages with no recipient leased are moved: whoever holds a job may be reading at the old place.  A
  * segment with such a message is looked at again later.
  */
@@ -81,7 +83,9 @@ static enum err move(struct store *s, struct mover *m, const struct spool_record
     b->checksum = r->checksum;
     m->bodies[m->count++] = b;
     enum err e = spool_load(s->spool, b);
-    if (!e)
+    if (!e && r->kind == SPOOL_HEADER)
+        e = spool_put_header(s->spool, r->message_id, bytes_make(b->mem, b->size_bytes), b->checksum, &place);
+    else if (!e)
         e = spool_put(s->spool, r->message_id, b, &place);
     if (e)
         return e;

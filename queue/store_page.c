@@ -58,6 +58,8 @@ enum err store_load_message(struct store *s, uint64_t id, struct message *out, s
     out->body->flags = (uint32_t)sqlite3_column_int64(st, 12);
     out->body->checksum = (uint32_t)sqlite3_column_int64(st, 13);
     out->expires_unix = sqlite3_column_int64(st, 14);
+    out->body->content_segment = (uint64_t)sqlite3_column_int64(st, 15);
+    out->body->content_offset = (uint64_t)sqlite3_column_int64(st, 16);
     (void)sqlite3_reset(st);
     return OK;
 }

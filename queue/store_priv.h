@@ -88,7 +88,9 @@ struct accepted {
     size_t first_rcpt; /* index into accepted_rcpts */
     uint32_t rcpt_count, gone; /* all; those delivered meanwhile */
     struct envelope_body body;
+    struct buf header;    /* owned: octets being stored, of a long body whose content is shared */
     bool body_is_new;     /* its octets came with this accept */
+    bool content_is_new;  /* so did a file for its content */
     bool kept;            /* its octets stay in the spool whatever becomes of it */
     bool is_counted;      /* they are in the sums of their segments already */
     struct buf envelope;  /* owned; empty: not for an early answer */
@@ -148,6 +150,7 @@ struct clock_pass { /* the wall clock was set: store_clock.c */
 };
 
 struct store_job; /* an operation under way: store_ops.c */
+struct contents;  /* what messages share: store_contents.c */
 struct mover;     /* stragglers being copied: store_segments.c */
 
 struct store {
@@ -240,6 +243,7 @@ struct store {
     uint32_t fresh_no;
     int64_t wake_domain_id, wake_lane;
     struct mover *mover;
+    struct contents *contents;
     bool segments_dirty;    /* some segment's share of live octets fell: look for stragglers */
     uint64_t checked_space_ms;
     bool low_space;         /* below the reserve */
@@ -361,6 +365,19 @@ void store_segment_change(struct store *s, uint64_t id, int64_t live, int64_t to
 MUST_CHECK enum err store_write_segments(struct store *s);
 void store_keep_segments(struct store *s, bool kept);
 MUST_CHECK enum err store_remove_orphans(struct store *s);
+
+/* store_contents.c: what follows the header section, stored once for messages that share it */
+void store_contents_create(struct store *s);
+void store_contents_destroy(struct store *s); /* before the spool is closed */
+/* Sets x->body when its content is shared; with OK and no x->body.segment the body is to be stored as a whole. */
+MUST_CHECK enum err store_share_content(struct store *s, struct accepted *x);
+bool store_keeps_content(const struct store *s, uint64_t segment); /* though no message needs it now */
+void store_content_gone(struct store *s, uint64_t segment);        /* its file is about to be deleted */
+void store_forget_contents(struct store *s); /* a batch was taken back */
+void store_contents_look(struct store *s);   /* now and then: what is not used any more */
+struct body_weight store_body_weight(const struct envelope_body *b);
+void store_weigh(struct store *s, const struct body_weight *w, int sign); /* live octets: 1, -1, or 0 only to look */
+void store_weigh_new(struct store *s, const struct accepted *x); /* octets that came to the segments with it */
 
 /* store_mover.c: what is left in mostly dead segments is copied forward */
 void store_mover_look(struct store *s); /* begins with a segment, if one is worth it; now and then */

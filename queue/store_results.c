@@ -113,8 +113,7 @@ static enum err delete_final(struct store *s, uint64_t id, uint32_t no)
 }
 
 /* Asks the database, where no lease knows: are there rows left, and where does the body lie? */
-static enum err look_up_message(struct store *s, uint64_t id, bool *rows_left, uint64_t *segment,
-                                uint64_t *size)
+static enum err look_up_message(struct store *s, uint64_t id, bool *rows_left, struct envelope_body *out)
 {
     sqlite3_stmt *any = s->st[ST_RCPT_ANY], *place = s->st[ST_MESSAGE_PLACE];
 
@@ -132,8 +131,10 @@ static enum err look_up_message(struct store *s, uint64_t id, bool *rows_left, u
         return e;
     if (!row)
         return ERR_NOT_FOUND;
-    *segment = (uint64_t)sqlite3_column_int64(place, 0);
-    *size = (uint64_t)sqlite3_column_int64(place, 1);
+    *out = (struct envelope_body){.segment = (uint64_t)sqlite3_column_int64(place, 0),
+                                  .size_bytes = (uint64_t)sqlite3_column_int64(place, 1),
+                                  .header_bytes = (uint32_t)sqlite3_column_int64(place, 3),
+                                  .content_segment = (uint64_t)sqlite3_column_int64(place, 4)};
     (void)sqlite3_reset(place);
     return OK;
 }
@@ -142,17 +143,18 @@ static enum err look_up_message(struct store *s, uint64_t id, bool *rows_left, u
 static enum err after_delete(struct store *s, uint64_t id, uint32_t gone)
 {
     struct lease *l = leases_find(&s->leases, id);
-    uint64_t segment = 0, size = 0;
+    struct body_weight weight = {0};
     bool rows_left;
     enum err e = OK;
 
     if (l && l->left != LEASE_LEFT_UNKNOWN) {
         l->left -= gone;
         rows_left = l->left > 0;
-        segment = l->segment;
-        size = l->size_bytes;
+        weight = l->weight;
     } else {
-        e = look_up_message(s, id, &rows_left, &segment, &size);
+        struct envelope_body body = {0};
+        e = look_up_message(s, id, &rows_left, &body);
+        weight = store_body_weight(&body);
     }
     if (e || rows_left)
         return e == ERR_NOT_FOUND ? OK : e;
@@ -161,7 +163,7 @@ static enum err after_delete(struct store *s, uint64_t id, uint32_t gone)
     if (e)
         return e;
     s->messages_change--;
-    store_segment_change(s, segment, -(int64_t)(size + SPOOL_RECORD_BYTES), 0);
+    store_weigh(s, &weight, -1);
     return OK;
 }
 

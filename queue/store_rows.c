@@ -20,7 +20,7 @@ struct rows_cursor {
 
 static const char message_columns[] =
     "CREATE TABLE x(id, flags, accepted, sender, campaign, envid, account, ret, total, segment, offset, size,"
-    " header_bytes, body_flags, checksum, expires)";
+    " header_bytes, body_flags, checksum, expires, content_segment, content_offset)";
 static const char rcpt_columns[] = "CREATE TABLE x(message_id, no, domain_id, state, due, attempts, notify,"
                                    " delay_notified, address, orcpt, last_text, lane)";
 
@@ -159,6 +159,8 @@ static void put_message(sqlite3_context *out, const struct accepted *x, int colu
     case 13: sqlite3_result_int64(out, x->body.flags); break;
     case 14: sqlite3_result_int64(out, x->body.checksum); break;
     case 15: sqlite3_result_int64(out, m->expires_unix); break;
+    case 16: sqlite3_result_int64(out, (int64_t)x->body.content_segment); break;
+    case 17: sqlite3_result_int64(out, (int64_t)x->body.content_offset); break;
     default: sqlite3_result_null(out); break;
     }
 }

@@ -51,6 +51,8 @@ enum err store_load_segments(struct store *s)
         g->total_bytes = sqlite3_column_int64(st, 2);
         s->stats.spool_bytes += (uint64_t)g->total_bytes;
         spool_number_after(s->spool, g->id);
+        if (g->live_bytes <= 0) /* it was kept for what might come */
+            store_segment_change(s, g->id, 0, 0);
     }
     sqlite3_finalize(st);
     s->segments_dirty = true;
@@ -66,7 +68,7 @@ enum err store_write_segments(struct store *s)
         store_segment_change(s, s->spool_current, 0, 0);
     for (struct store_segment *g = s->touched; g && !e; g = g->next_touched) {
         int64_t live = g->live_bytes + g->live_change;
-        g->gone = live <= 0 && g->id != current;
+        g->gone = live <= 0 && g->id != current && !store_keeps_content(s, g->id);
         sqlite3_stmt *st = s->st[g->gone ? ST_SEGMENT_DELETE : ST_SEGMENT_PUT];
         sql_bind_int(st, 1, (int64_t)g->id);
         if (!g->gone) {
@@ -99,6 +101,7 @@ void store_keep_segments(struct store *s, bool kept)
             continue;
         if (kept)
             grown -= g->total_bytes;
+        store_content_gone(s, g->id);
         map_remove(&s->segments, key_of(&g->id));
         int64_t size = (int64_t)s->config.segment_bytes;
         if (kept && g->total_bytes > size / 4 * 3 && g->total_bytes < size * 2)

@@ -189,8 +189,9 @@ static enum err count(struct store *s, const struct accepted *x)
         s->final_new |= r->state == ROW_EXPIRE;
     }
     if (x->rcpt_count) {
-        int64_t octets = (int64_t)x->body.size_bytes + SPOOL_RECORD_BYTES;
-        store_segment_change(s, x->body.segment, has_rows ? octets : 0, x->body_is_new ? octets : 0);
+        struct body_weight weight = store_body_weight(&x->body);
+        store_weigh(s, &weight, has_rows);
+        store_weigh_new(s, x);
         s->messages_change += has_rows;
         add_to_tally(s, x);
     }
@@ -204,8 +205,8 @@ static void count_envelope(struct store *s, const struct accepted *x)
         return;
     if (x->envelope.len)
         store_segment_change(s, x->envelope_place.segment, 0, (int64_t)x->envelope.len + SPOOL_RECORD_BYTES);
-    if (x->result && x->kept && x->body_is_new)
-        store_segment_change(s, x->body.segment, 0, (int64_t)x->body.size_bytes + SPOOL_RECORD_BYTES);
+    if (x->result)
+        store_weigh_new(s, x);
 }
 
 /* ---- what was delivered before it had rows ---- */

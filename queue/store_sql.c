@@ -10,7 +10,8 @@ static const char *const texts[ST_COUNT] = {
 
     [ST_MESSAGES_ADD] =
         "INSERT INTO message(id, flags, accepted, sender, campaign, envid, account, ret, total, segment,"
-        " offset, size, header_bytes, body_flags, checksum, expires) SELECT * FROM " STORE_ACCEPT_MESSAGE,
+        " offset, size, header_bytes, body_flags, checksum, expires, content_segment, content_offset)"
+        " SELECT * FROM " STORE_ACCEPT_MESSAGE,
     [ST_RCPTS_ADD] =
         "INSERT INTO rcpt(message_id, no, domain_id, state, due, attempts, notify, delay_notified, address,"
         " orcpt, last_text, lane) SELECT * FROM " STORE_ACCEPT_RCPT,
@@ -19,7 +20,8 @@ static const char *const texts[ST_COUNT] = {
     [ST_RCPT_DELETE_RUN] = "DELETE FROM rcpt WHERE message_id = ?1 AND no BETWEEN ?2 AND ?3 AND state = ?4",
     [ST_RCPT_STATE] = "SELECT state FROM rcpt" RCPT_KEY,
     [ST_RCPT_ANY] = "SELECT 1 FROM rcpt WHERE message_id = ?1 LIMIT 1",
-    [ST_MESSAGE_PLACE] = "SELECT segment, size, offset FROM message WHERE id = ?1",
+    [ST_MESSAGE_PLACE] =
+        "SELECT segment, size, offset, header_bytes, content_segment FROM message WHERE id = ?1",
     [ST_MESSAGE_MOVE] = "UPDATE message SET segment = ?2, offset = ?3 WHERE id = ?1",
 
     [ST_RCPT_DEFER] = "UPDATE rcpt SET state = ?3, due = ?4, attempts = ?5, last_text = ?6" RCPT_KEY,
@@ -54,7 +56,8 @@ static const char *const texts[ST_COUNT] = {
                      " AND (due, message_id, no) > (?3, ?4, ?5) AND due <= ?6 ORDER BY due, message_id, no",
     [ST_PAGE_MESSAGE] =
         "SELECT flags, accepted, sender, campaign, envid, account, ret, total, segment, offset, size,"
-        " header_bytes, body_flags, checksum, expires FROM message WHERE id = ?1",
+        " header_bytes, body_flags, checksum, expires, content_segment, content_offset FROM message WHERE id "
+        "= ?1",
     [ST_PAGE_RCPT] = "SELECT domain_id, due, attempts, notify, delay_notified, address, orcpt, last_text"
                      " FROM rcpt" RCPT_KEY,
     [ST_FINAL_DUE] =
@@ -64,8 +67,9 @@ static const char *const texts[ST_COUNT] = {
         "SELECT message_id, no, domain_id FROM rcpt WHERE state <> 1 AND state = 0"
         " AND message_id <= ?3 AND (message_id, no) > (?1, ?2) ORDER BY message_id, no LIMIT ?4",
     /* Not `>`: SQLite would seek to the first row of the lane before, and read all of it. */
-    [ST_NEXT_LANE] = "SELECT domain_id, lane, due FROM rcpt WHERE state = 1 AND (domain_id, lane) >= (?1, ?2 + 1)"
-                     " ORDER BY domain_id, lane, due LIMIT 1",
+    [ST_NEXT_LANE] =
+        "SELECT domain_id, lane, due FROM rcpt WHERE state = 1 AND (domain_id, lane) >= (?1, ?2 + 1)"
+        " ORDER BY domain_id, lane, due LIMIT 1",
 
     [ST_CLOCK_ROWS] =
         "SELECT message_id, no, due, attempts FROM rcpt WHERE state = 1 AND domain_id = ?1"

@@ -231,6 +231,7 @@ static void take_back(struct store *s, bool commit_failed)
     }
     spool_undo(s->spool, commit_failed);
     store_keep_segments(s, false);
+    store_forget_contents(s);
     store_mover_done(s, false);
     store_clock_done(s, false);
     store_domains_taken_back(s);
@@ -369,6 +370,7 @@ static void fail_early(struct store *s, enum err e)
     store_note_error(s, "write", e);
     s->failed = OK;
     spool_undo(s->spool, false);
+    store_forget_contents(s);
     if (e == ERR_NOSPACE) {
         s->failed_space = true;
         spool_set_full(s->spool, true);

@@ -3,9 +3,12 @@
  * thread.
  *
  *     bench_store DIR [messages=50000] [body=10240] [window=500] [domains=10] [workers=1] [cold=0] [rcpts=1]
+ * [differ=1]
  *
- * Figures are per message, whatever the number of its recipients.  cold=1: every domain is cold, so that all
- * mail goes through pages.  Prints key=value.
+ * Bodies are equally long.  differ=1: each has octets of its own near its end; differ=2: where the store does
+ * not look when it asks what repeats; differ=0: all contents are equal, and stored once.  Figures are per
+ * message, whatever the number of its recipients.  cold=1: every domain is cold, so that all mail goes
+ * through pages.  Prints key=value.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +23,7 @@ struct bench {
     struct store *store;
     struct inbox inbox;
     struct doorbell bell;
-    uint64_t messages, body_bytes, window, domains, workers, cold, rcpts;
+    uint64_t messages, body_bytes, window, domains, workers, cold, rcpts, differ;
     uint64_t sent, accepted, failed, handed, in_flight, settled;
     uint64_t *started_us, *latency_us;
     char (*names)[40];
@@ -134,6 +137,10 @@ static void send_one(struct bench *b)
     for (uint32_t i = 0; i < b->rcpts; i++)
         rcpts[i] = (struct rcpt){.no = i, .address = address, .domain = b->names[n % b->domains]};
     struct body *body = body_create(mem_dup(b->pattern, b->body_bytes), b->body_bytes);
+    if (b->differ && b->body_bytes > 300)
+        memcpy(body->mem + (b->differ == 1 ? b->body_bytes - sizeof(text) : b->body_bytes / 3), text,
+               sizeof(text));
+    body_measure(body);
     struct message m = {.id = message_id_make(0),
                         .accepted_unix = clock_unix(),
                         .sender = "news@sender.example",
@@ -162,7 +169,7 @@ static void parse(struct bench *b, int argc, char **argv)
         uint64_t *at;
     } keys[] = {{"messages", &b->messages}, {"body", &b->body_bytes}, {"window", &b->window},
                 {"domains", &b->domains},   {"workers", &b->workers}, {"cold", &b->cold},
-                {"rcpts", &b->rcpts}};
+                {"rcpts", &b->rcpts},       {"differ", &b->differ}};
 
     for (int i = 2; i < argc; i++)
         for (size_t k = 0; k < COUNT_OF(keys); k++)
@@ -179,13 +186,18 @@ static int by_value(const void *a, const void *b)
 
 int main(int argc, char **argv)
 {
-    struct bench b = {
-        .messages = 50000, .body_bytes = 10240, .window = 500, .domains = 10, .workers = 1, .rcpts = 1};
+    struct bench b = {.messages = 50000,
+                      .body_bytes = 10240,
+                      .window = 500,
+                      .domains = 10,
+                      .workers = 1,
+                      .rcpts = 1,
+                      .differ = 1};
     char *why;
 
     if (argc < 2) {
-        fprintf(stderr,
-                "bench_store DIR [messages=] [body=] [window=] [domains=] [workers=] [cold=] [rcpts=]\n");
+        fprintf(stderr, "bench_store DIR [messages=] [body=] [window=] [domains=] [workers=] [cold=] "
+                        "[rcpts=] [differ=]\n");
         return 2;
     }
     parse(&b, argc, argv);
@@ -198,6 +210,10 @@ int main(int argc, char **argv)
     b.again = mem_zalloc(b.domains);
     b.pattern = mem_alloc(b.body_bytes);
     memset(b.pattern, 'x', b.body_bytes);
+    for (uint64_t i = 0; i + 80 < b.body_bytes; i += 80)
+        memcpy(b.pattern + i, "\r\n", 2);
+    if (b.body_bytes > 300)
+        memcpy(b.pattern, "Subject: news\r\n\r\n", 17);
     doorbell_init(&b.bell);
     inbox_init(&b.inbox, &b, doorbell_ring, &b.bell);
     struct inbox *inboxes[64];
@@ -235,20 +251,20 @@ int main(int argc, char **argv)
     struct store_stats s;
     store_stats(b.store, &s);
     qsort(b.latency_us, b.messages, sizeof(uint64_t), by_value);
-    printf("messages=%llu failed=%llu body=%llu window=%llu domains=%llu cold=%llu rcpts=%llu\n",
+    printf("messages=%llu failed=%llu body=%llu window=%llu domains=%llu cold=%llu rcpts=%llu differ=%llu\n",
            (unsigned long long)b.messages, (unsigned long long)b.failed, (unsigned long long)b.body_bytes,
            (unsigned long long)b.window, (unsigned long long)b.domains, (unsigned long long)b.cold,
-           (unsigned long long)b.rcpts);
+           (unsigned long long)b.rcpts, (unsigned long long)b.differ);
     printf("per_second=%.0f store_cpu_us=%.2f other_cpu_us=%.2f commits=%llu batch_mean=%.0f "
            "commit_us_mean=%.0f\n",
            n / took * 1e6, (all - own) / n, own / n, (unsigned long long)s.commits, n / (double)s.commits,
            (double)s.commit_us_total / (double)s.commits);
     printf("accept_us_p50=%llu accept_us_p99=%llu accept_us_max=%llu wal_bytes=%llu waiting=%llu "
-           "segments=%llu\n",
+           "segments=%llu spool_bytes=%llu\n",
            (unsigned long long)b.latency_us[b.messages / 2],
            (unsigned long long)b.latency_us[b.messages * 99 / 100],
            (unsigned long long)b.latency_us[b.messages - 1], (unsigned long long)s.wal_bytes,
-           (unsigned long long)s.waiting, (unsigned long long)s.segments);
+           (unsigned long long)s.waiting, (unsigned long long)s.segments, (unsigned long long)s.spool_bytes);
     store_close(b.store);
     return s.waiting != 0 || b.failed != 0;
 }

@@ -19,7 +19,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct envelope copy;
         envelope_put(&again, &e.message, &e.body, e.states, e.due_unix);
         if (!envelope_parse(buf_bytes(&again), &second, &copy) || copy.message.id != e.message.id ||
-            copy.message.rcpt_count != e.message.rcpt_count)
+            copy.message.rcpt_count != e.message.rcpt_count || copy.body.size_bytes != e.body.size_bytes ||
+            copy.body.content_segment != e.body.content_segment ||
+            copy.body.content_offset != e.body.content_offset)
             abort();
         arena_fini(&second);
     }

@@ -17,8 +17,10 @@ class Load:
     `per_connection` messages.
     """
 
-    def __init__(self, address, domains, sessions=4, rate=500, recipients=1, pad=2000, context=None, per_connection=None):
+    def __init__(self, address, domains, sessions=4, rate=500, recipients=1, pad=2000, context=None, per_connection=None,
+                 shared=None):
         self.address, self.domains, self.rate, self.recipients, self.pad = address, domains, rate, recipients, pad
+        self.shared = shared  # the content of every second message
         self.acknowledged = {}  # message id: [recipients], since the 250 has been read
         self.sent = set()  # message ids whose dot left
         self.refused = 0
@@ -84,7 +86,8 @@ class Load:
             began = time.monotonic()
             n = next(_serial)
             rcpts = [f"r{n}-{k}@{random.choice(self.domains)}" for k in range(self.recipients)]
-            message_id, text = compose(rcpts, body=b"z" * 70 + b"\r\n" + (b"p" * 76 + b"\r\n") * random.randrange(self.pad // 78))
+            own = b"z" * 70 + b"\r\n" + (b"p" * 76 + b"\r\n") * random.randrange(self.pad // 78)
+            message_id, text = compose(rcpts, body=self.shared if self.shared and n % 2 else own)
             s.sendall(f"MAIL FROM:<{SENDER}>\r\n{''.join(f'RCPT TO:<{r}>' + chr(13) + chr(10) for r in rcpts)}DATA\r\n".encode())
             codes = [reply() for _ in range(len(rcpts) + 2)]
             if codes[-1] != 354:

@@ -17,6 +17,7 @@ from harness import HOURLY, PATIENCE, SANITIZED, Raw, compose, group, wait_until
 from load import Load
 
 CONNECTIONS = 10
+NEWSLETTER = (b"n" * 76 + b"\r\n") * 400  # so long that it gets a file of its own after some ten messages
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 QUICK = {"schedule": ["1s", "2s"], "jitter": "0%", "lifetime": "1h"}
@@ -43,7 +44,7 @@ def test_t01_kill_9_under_load_loses_nothing(world, request):
     world.receiver("flaky", "flaky.test",
                    replies={"RCPT": lambda s, a: "450 4.2.0 later" if flaky["on"] and random.random() < 0.5 else None})
     daemon = world.daemon(group("default", retry=QUICK, limits={"connections": CONNECTIONS}), log={"level": "warn"})
-    load = Load(daemon.open, ["fast.test", "flaky.test"], rate=500 / PATIENCE).start()
+    load = Load(daemon.open, ["fast.test", "flaky.test"], rate=500 / PATIENCE, shared=NEWSLETTER).start()
     for _ in range(rounds):
         time.sleep(random.uniform(0.2, 1.5))
         daemon.kill()
@@ -134,7 +135,7 @@ def power_cuts(world, tmp_path, cuts, env=None):
     copies = []
     daemon = world.daemon(group("default", retry=HOURLY), data_dir=str(disk.mount_point / "data"), env=env,
                           log={"level": "warn"}, store={"reserve": "1M"})
-    load = Load(daemon.open, ["r.test"], rate=400 / PATIENCE, pad=8000).start()
+    load = Load(daemon.open, ["r.test"], rate=400 / PATIENCE, pad=8000, shared=NEWSLETTER).start()
     try:
         for i in range(cuts):
             time.sleep(random.uniform(0.5, 1.2))
@@ -264,7 +265,7 @@ def test_t05_a_full_disk_gives_452_and_recovers(world, tmp_path):
                               store={"reserve": "4M", "segment": "1M"})
         ids, code = [], 250
         for _ in range(400):
-            message_id, text = compose(["a@r.test"], body=(b"f" * 76 + b"\r\n") * 6000)
+            message_id, text = compose(["a@r.test"], body=b"%d is its own" % len(ids) + (b"f" * 76 + b"\r\n") * 6000)
             with Raw(*daemon.open) as raw:
                 raw.begin("a@r.test")
                 code, words = raw.cmd("DATA")

@@ -35,6 +35,9 @@ static void the_checksum_of_much_is_that_of_its_octets(void **state)
         text[len] = (char)(seed >> 24);
         by_octets = crc32c(by_octets, &text[len], 1);
     }
+    for (size_t cut = 0; cut <= 3000; cut += 77) /* the rest of a sum, when its beginning is known */
+        assert_int_equal(crc32c_last(crc32c(0, text, 3000), crc32c(0, text, cut), 3000 - cut),
+                         crc32c(0, text + cut, 3000 - cut));
     assert_int_equal(crc32c(0, text + 1, 3000), crc32c(crc32c(0, text + 1, 1500), text + 1501, 1500));
 }
 

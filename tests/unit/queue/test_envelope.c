@@ -36,14 +36,20 @@ static struct message *make(const char *campaign)
                                             .rcpts = rcpts});
 }
 
-static const struct envelope_body body = {7, 48, 123456, 900, BODY_8BIT | BODY_DOTS, 0xdeadbeef};
+static const struct envelope_body body = {7, 48, 123456, 900, BODY_8BIT | BODY_DOTS, 0xdeadbeef, 0, 0};
+static const struct envelope_body shared = {7, 48, 123456, 900, BODY_8BIT, 0xdeadbeef, 5, 1 << 20};
 
-static void put(struct buf *out, const char *campaign)
+static void put_with(struct buf *out, const struct envelope_body *where, const char *campaign)
 {
     struct message *m = make(campaign);
 
-    envelope_put(out, m, &body, states, 1700000060);
+    envelope_put(out, m, where, states, 1700000060);
     message_unref(m);
+}
+
+static void put(struct buf *out, const char *campaign)
+{
+    put_with(out, &body, campaign);
 }
 
 static void what_was_put_is_read(void **state)
@@ -87,6 +93,50 @@ static void what_was_put_is_read(void **state)
     buf_fini(&octets);
 }
 
+static void where_a_shared_content_lies_is_read(void **state)
+{
+    struct buf octets = {0}, whole = {0};
+    struct arena arena = {0};
+    struct envelope e;
+
+    (void)state;
+    put_with(&octets, &shared, "spring");
+    assert_true(envelope_parse(buf_bytes(&octets), &arena, &e));
+    assert_memory_equal(&e.body, &shared, sizeof(shared));
+    assert_string_equal(e.message.sender, "s@origin.example");
+    assert_string_equal(e.message.rcpts[2].last_text, "450 later");
+    assert_string_equal(envelope_campaign(buf_bytes(&octets)), "spring");
+    assert_int_equal(envelope_accepted_unix(buf_bytes(&octets)), 1700000000);
+    put(&whole, "spring"); /* what shares nothing is written as it always was */
+    assert_int_equal(whole.at[0], 1);
+    assert_int_equal(octets.at[0], 2);
+    assert_int_equal(octets.len, whole.len + 16);
+    arena_fini(&arena);
+    buf_fini(&octets);
+    buf_fini(&whole);
+}
+
+static void a_shared_content_is_somewhere_and_behind_the_header_section(void **state)
+{
+    static const struct envelope_body bad[] = {
+        {.segment = 7, .offset = 48, .size_bytes = 900, .header_bytes = 900, .content_segment = 5},
+        {.segment = 7, .offset = 48, .size_bytes = 900, .header_bytes = 901, .content_segment = 5},
+    };
+
+    (void)state;
+    for (size_t i = 0; i <= COUNT_OF(bad); i++) {
+        struct buf octets = {0};
+        struct arena arena = {0};
+        struct envelope e;
+        put_with(&octets, i < COUNT_OF(bad) ? &bad[i] : &shared, NULL);
+        if (i == COUNT_OF(bad)) /* segment 0 */
+            memset(octets.at + 4 + 8 + 4 + 3 * 8 + 4 * 4 + 3 * 8 + 3 * 4, 0, 8);
+        assert_false(envelope_parse(buf_bytes(&octets), &arena, &e));
+        arena_fini(&arena);
+        buf_fini(&octets);
+    }
+}
+
 static void without_a_campaign_there_is_none(void **state)
 {
     struct buf octets = {0};
@@ -97,12 +147,11 @@ static void without_a_campaign_there_is_none(void **state)
     buf_fini(&octets);
 }
 
-static void less_or_more_octets_are_no_envelope(void **state)
+static void cut_at_every_place(const struct envelope_body *where)
 {
     struct buf octets = {0};
 
-    (void)state;
-    put(&octets, "spring");
+    put_with(&octets, where, "spring");
     for (size_t len = 0; len <= octets.len + 1; len++) {
         struct arena arena = {0};
         struct envelope e;
@@ -116,10 +165,19 @@ static void less_or_more_octets_are_no_envelope(void **state)
     buf_fini(&octets);
 }
 
+static void less_or_more_octets_are_no_envelope(void **state)
+{
+    (void)state;
+    cut_at_every_place(&body);
+    cut_at_every_place(&shared);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_put_is_read),
+        cmocka_unit_test(where_a_shared_content_lies_is_read),
+        cmocka_unit_test(a_shared_content_is_somewhere_and_behind_the_header_section),
         cmocka_unit_test(without_a_campaign_there_is_none),
         cmocka_unit_test(less_or_more_octets_are_no_envelope),
     };

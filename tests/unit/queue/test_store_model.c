@@ -1,6 +1,7 @@
 /*
  * The store against a plain table of what it ought to hold, under random operations and restarts: each
- * recipient is in exactly one pair of hands, comes back when it ought to, and ends once.
+ * recipient is in exactly one pair of hands, comes back when it ought to with the octets that were sent, and
+ * ends once.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,6 +20,9 @@
 #define DOMAINS  7
 #define ROWS_MAX 20000
 #define FAR      100000 /* seconds: never due in this test */
+#define CONTENTS                                                                                             \
+    4 /* what messages share: the last one in files of their own; 0 is short, and never shared               \
+       */
 
 enum model_state { M_WAITS, M_HELD, M_DSN, M_BOUNCE, M_CANCEL, M_GONE };
 struct model_row {
@@ -28,6 +32,7 @@ struct model_row {
     enum model_state state;
     bool leased, later;
     unsigned ends;
+    uint32_t content;
 };
 
 static struct world w;
@@ -36,6 +41,8 @@ static size_t row_count;
 static bool cold[DOMAINS];
 static uint32_t seed;
 static char domains[DOMAINS][24];
+static char *contents[CONTENTS];
+static const size_t content_sizes[CONTENTS] = {3, 5000, 90000, SPOOL_MEMORY_LIMIT + 1000};
 static const char *const campaigns[] = {NULL, "spring", "autumn", "a", "b"};
 static const uint32_t flags[] = {0, MESSAGE_HIGH, MESSAGE_LOW};
 
@@ -64,6 +71,32 @@ static struct model_row *any(bool leased)
     return NULL;
 }
 
+static struct body *body_of(uint32_t content)
+{
+    struct body_writer *writer = body_writer_create(store_spool(w.store));
+    struct body *b = NULL;
+    char head[80];
+    int len = snprintf(head, sizeof(head), "Subject: %u\r\n\r\n", dice(1000000));
+
+    assert_int_equal(body_writer_put(writer, bytes_make(head, (size_t)len)), OK);
+    assert_int_equal(body_writer_put(writer, bytes_make(contents[content], content_sizes[content])), OK);
+    assert_int_equal(body_writer_finish(writer, &b), OK);
+    return b;
+}
+
+static void check_octets(struct body *b, uint32_t content)
+{
+    size_t len = content_sizes[content];
+    char *got = mem_alloc(len);
+
+    if (len < SPOOL_MEMORY_LIMIT)
+        assert_int_equal(spool_load(store_spool(w.store), b), OK); /* and it is whole */
+    assert_int_equal(b->size_bytes, b->header_bytes + len);
+    assert_int_equal(spool_read(store_spool(w.store), b, b->header_bytes, len, got), OK);
+    assert_memory_equal(got, contents[content], len);
+    mem_free(got);
+}
+
 /* The store handed these out: each must have been free, and of that domain. */
 static void take_jobs(struct list *jobs)
 {
@@ -77,6 +110,7 @@ static void take_jobs(struct list *jobs)
             assert_string_equal(j->rcpts[i].domain, domains[r->domain]);
             r->leased = true;
         }
+        check_octets(j->message->body, find_row(j->message->id, j->rcpts[0].no)->content);
         job_destroy(j);
     }
 }
@@ -89,6 +123,7 @@ static void do_accept(void)
     int of[4];
     bool later = dice(8) == 0;
     uint64_t id = 0;
+    uint32_t content = dice(50) == 0 ? CONTENTS - 1 : dice(CONTENTS - 1);
 
     if (row_count + count > ROWS_MAX)
         return;
@@ -99,12 +134,11 @@ static void do_accept(void)
     }
     w.campaign = campaigns[dice(COUNT_OF(campaigns))];
     w.flags = flags[dice(COUNT_OF(flags))];
-    assert_int_equal(world_accept_at(&w, list, count, later ? clock_unix() + FAR : 0,
-                                     world_body("a: b\r\n\r\nc\r\n"), &id),
+    assert_int_equal(world_accept_at(&w, list, count, later ? clock_unix() + FAR : 0, body_of(content), &id),
                      OK);
     size_t hot = 0;
     for (uint32_t i = 0; i < count; i++) {
-        rows[row_count++] = (struct model_row){id, i, of[i], M_WAITS, false, later, 0};
+        rows[row_count++] = (struct model_row){id, i, of[i], M_WAITS, false, later, 0, content};
         hot += !later && !cold[of[i]];
     }
     world_wait_for_jobs(&w, hot);
@@ -281,8 +315,11 @@ static void do_finals(void)
     store_final_page_destroy(p);
 }
 
+static uint64_t shared_bytes;
+
 static void do_restart(void)
 {
+    shared_bytes += world_stats(&w).shared_bytes;
     world_close(&w);
     memset(cold, 0, sizeof(cold));
     for (size_t i = 0; i < row_count; i++)
@@ -333,6 +370,12 @@ static void random_operations_agree_with_the_model(void **state)
     print_message("HAYAUMA_TEST_SEED=%u\n", seed);
     for (int d = 0; d < DOMAINS; d++)
         snprintf(domains[d], sizeof(domains[d]), "d%d.example", d);
+    for (uint32_t i = 0; i < CONTENTS; i++) {
+        contents[i] = mem_alloc(content_sizes[i]);
+        for (size_t k = 0; k < content_sizes[i]; k++)
+            contents[i][k] = (char)('a' + (k / 7 + i) % 26);
+        memcpy(contents[i] + content_sizes[i] - 2, "\r\n", 2);
+    }
     world_init(&w);
     world_must_open(&w);
     for (int i = 0; i < 3000; i++) {
@@ -373,7 +416,10 @@ static void random_operations_agree_with_the_model(void **state)
     assert_int_equal(world_stats(&w).messages, 0);
     assert_int_equal(w.wrong_owner, 0);
     assert_true(world_stats(&w).segments <= 1); /* the current one */
+    assert_true(shared_bytes > 0);
     world_fini(&w);
+    for (uint32_t i = 0; i < CONTENTS; i++)
+        mem_free(contents[i]);
 }
 
 int main(void)
