@@ -260,8 +260,11 @@ const struct conf_key conf_keys[] = {
              "section 3 wants it. mark: taken in, and the list of reports says what was found; for a mail host in front "
              "that changes mail, and checks DKIM itself."},
 
-    {"store.segment", CONF_SIZE, AT(store.segment_bytes), "64M", "1M", "1G", CONF_RESTART,
-     .help = "Size of one file of message bodies; a file is deleted when nothing in it is wanted any more."},
+    {"store.segment", CONF_SIZE, AT(store.segment_bytes), "8M", "1M", "1G", CONF_RESTART,
+     .help = "Size of one file of message bodies; a file in which nothing is wanted any more is written over, or deleted."},
+    {"store.share_contents", CONF_BOOL, AT(store.share_contents), "true", .reload = CONF_RESTART,
+     .help = "What follows the header section, where many messages have it in common, is stored once for all of them. "
+             "false: with each of them."},
     {"store.wal", CONF_SIZE, AT(store.wal_bytes), "64M", "4M", "4G", CONF_RESTART,
      .help = "Size of the queue database's write-ahead log at which it is folded back."},
     {"store.settle_after", CONF_DURATION, AT(store.settle_ms), "100ms", "0", "5s", CONF_RESTART,

@@ -102,6 +102,7 @@ struct conf {
     struct {
         uint64_t segment_bytes, wal_bytes, reserve_bytes, settle_ms;
         int64_t history_days;
+        bool share_contents;
     } store;
     struct {
         int64_t after, unknown_percent, blocked_percent; /* engine/campaign_guard.h; 0: not looked at */

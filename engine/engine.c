@@ -122,6 +122,7 @@ static enum err open_store(struct engine *e, char **why)
     struct store_config config = {
         .dir = conf->data_dir,
         .segment_bytes = conf->store.segment_bytes,
+        .keeps_copies = !conf->store.share_contents,
         .wal_limit_bytes = conf->store.wal_bytes,
         .reserve_bytes = conf->store.reserve_bytes,
         .settle_ms = (unsigned)conf->store.settle_ms,

@@ -1,6 +1,6 @@
 /*
- * Dead segments.  Unlinking 64 MiB takes a tenth of a second, which no answer should wait for: a thread of
- * its own does it.  Two dead segments are kept to be written over, as long as there is space.
+ * Dead segments.  Unlinking a file takes up to a tenth of a second, which no answer should wait for: a thread
+ * of its own does it.  Two dead segments are kept to be written over, as long as there is space.
  */
 #include <dirent.h>
 #include <errno.h>

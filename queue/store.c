@@ -233,7 +233,7 @@ static struct store *create(const struct store_config *config)
     s->config = *config;
     s->config.workers = MAX_OF(config->workers, 1U);
     if (!s->config.segment_bytes)
-        s->config.segment_bytes = 64U * 1024 * 1024;
+        s->config.segment_bytes = 8U * 1024 * 1024;
     if (!s->config.wal_limit_bytes)
         s->config.wal_limit_bytes = 64U * 1024 * 1024;
     s->dir = mem_strdup(config->dir);

@@ -55,7 +55,8 @@ void store_wake_destroy(struct store_wake *w);
 
 struct store_config {
     const char *dir;              /* data directory */
-    uint64_t segment_bytes;       /* 64 MiB */
+    uint64_t segment_bytes;       /* 0: 8 MiB */
+    bool keeps_copies;            /* a content is stored with each message, also one that many have in common */
     uint64_t wal_limit_bytes;     /* checkpoint by then */
     uint64_t reserve_bytes;       /* free space below which new mail gets 452 */
     unsigned workers;

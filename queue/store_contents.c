@@ -311,7 +311,7 @@ enum err store_share_content(struct store *s, struct accepted *x)
 {
     const struct body *b = x->message->body;
 
-    if (b->size_bytes - b->header_bytes < CONTENT_LEAST)
+    if (s->config.keeps_copies || b->size_bytes - b->header_bytes < CONTENT_LEAST)
         return OK;
     if (b->mem)
         return share_in_memory(s, x);

@@ -77,6 +77,7 @@ static bool write_config(const struct daemon *d, const struct daemon_opts *opts)
              d->folder, d->folder, d->port, opts->tls_in ? "starttls" : "none", d->folder, d->folder,
              opts->dns_port ? opts->dns_port : 9U, d->folder);
     buf_putf(&policy, "groups:\n  - name: default\n    starttls: %s\n", opts->tls_out ? "require" : "off");
+    buf_putf(&conf, "store:\n  share_contents: %s\n", opts->share_contents ? "true" : "false");
     if (opts->connections > DAEMON_CONNECTIONS)
         buf_putf(&conf, "delivery:\n  connections: %u\n", opts->connections + DAEMON_CONNECTIONS);
     if (opts->dkim && !make_dkim_key(d))

@@ -19,10 +19,12 @@ struct daemon_opts {
     uint16_t sink_port;
     unsigned connections; /* to the sink at most */
     bool tls_in, tls_out;
-    bool dkim;          /* signs what comes from source.example with a new RSA-2048 key */
-    uint16_t trap_port; /* not 0: where DAEMON_TRAP_DOMAIN is delivered, by a group of its own */
-    uint16_t dns_port;  /* not 0: no smart host; destinations are found there, and the sink's port is that of
-                           all MX */
+    bool share_contents; /* a bench's bodies are all alike: each is stored, as personal ones are, unless this
+                            is set */
+    bool dkim;           /* signs what comes from source.example with a new RSA-2048 key */
+    uint16_t trap_port;  /* not 0: where DAEMON_TRAP_DOMAIN is delivered, by a group of its own */
+    uint16_t dns_port;   /* not 0: no smart host; destinations are found there, and the sink's port is that of
+                            all MX */
 };
 
 struct daemon {

@@ -226,6 +226,7 @@ static const struct workload profiles[] = {
      .rcpts = 1000,
      .bytes = 10240,
      .domains = 1,
+     .share_contents = true,
      .measure = measure_cold,
      .help = "Messages to 1,000 recipients each: a million deliveries, and what of them lies on the disk."},
     {.name = "deep",

@@ -367,11 +367,13 @@ static bool run_once(const struct run_opts *opts, struct board *board, unsigned 
 {
     const struct workload *workload =
         opts->profile ? profile_find(opts->profile) : workload_find(opts->workload);
-    struct run run = {
-        .opts = opts,
-        .workload = workload,
-        .board = board,
-        .how = {.build = opts->build, .tls_in = workload->tls_in, .tls_out = workload->tls_out}};
+    struct run run = {.opts = opts,
+                      .workload = workload,
+                      .board = board,
+                      .how = {.build = opts->build,
+                              .tls_in = workload->tls_in,
+                              .tls_out = workload->tls_out,
+                              .share_contents = workload->share_contents}};
     bool exact = false;
 
     run.how.connections = (unsigned)run_connections(&run);

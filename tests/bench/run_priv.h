@@ -18,6 +18,7 @@ struct workload {
     const char *name;
     uint64_t messages, delay_ms, bytes, domains;
     bool tls_in, tls_out;
+    bool share_contents; /* daemon.h */
     uint64_t sessions, rcpts, connections;   /* 0: 50, 1, 100 */
     uint64_t fill;                           /* recipients laid into the queue before the daemon starts */
     bool chunking;                           /* BDAT in and out */

@@ -137,7 +137,7 @@ static void an_empty_file_gives_a_safe_daemon(void **state)
     assert_int_equal(c.dns.timeout_ms, 1500);
     assert_int_equal(c.dns.total_timeout_ms, 15000);
     assert_int_equal(c.dns.cache_entries, 20000);
-    assert_int_equal(c.store.segment_bytes, 64 << 20);
+    assert_int_equal(c.store.segment_bytes, 8 << 20);
     assert_int_equal(c.store.wal_bytes, 64 << 20);
     assert_int_equal(c.store.reserve_bytes, 64 << 20);
     assert_int_equal(c.store.history_days, 90);

@@ -289,6 +289,21 @@ static void long_bodies_share_the_file_of_the_first(void **state)
     check_sums();
 }
 
+static void nothing_is_shared_where_copies_are_kept(void **state)
+{
+    struct mail mails[5];
+
+    (void)state;
+    world_close(&w);
+    w.config.keeps_copies = true;
+    world_must_open(&w);
+    send_all(mails, 5, 3, LONG_BYTES);
+    assert_int_equal(sharers(), 0);
+    assert_true(spool_bytes() > 5 * LONG_BYTES);
+    check_mail(mails, 5);
+    check_sums();
+}
+
 static void contents_of_their_own_are_not_shared(void **state)
 {
     struct mail mails[23];
@@ -605,6 +620,7 @@ int main(void)
         ROW(many_messages_with_one_content_store_it_once),
         ROW(small_contents_share_once_that_pays),
         ROW(long_bodies_share_the_file_of_the_first),
+        ROW(nothing_is_shared_where_copies_are_kept),
         ROW(contents_of_their_own_are_not_shared),
         ROW(equal_sums_are_not_taken_for_equal_octets),
         ROW(a_content_is_there_until_its_last_message_ends),
