@@ -102,8 +102,9 @@ bool replies_have_sessions(const struct link *link, const struct outcome *o)
 {
     const struct site *s = link->site;
 
-    return s->group->adaptive.mode == ADAPTIVE_ON && o->stage >= STAGE_CONNECT && o->stage <= STAGE_EHLO &&
-           !(o->remote && o->code >= 500) && !s->rests_for_source && shaped_has_sessions(s->shaped);
+    return s->group->adaptive.mode == ADAPTIVE_ON && o->kind == OUTCOME_DEFERRED &&
+           o->stage >= STAGE_CONNECT && o->stage <= STAGE_EHLO && !(o->remote && o->code >= 500) &&
+           !s->rests_for_source && shaped_has_sessions(s->shaped);
 }
 
 void replies_on_rest(struct site *s, const struct outcome *o)

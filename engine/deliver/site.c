@@ -585,7 +585,8 @@ void site_on_walk_failed(struct site *s, struct link *link, const struct outcome
         return;
     }
     /* Others work, here or at another worker: the receiver wants no more of us just now. */
-    if (has_live_link(s, link->class, link->clear_ok) || replies_have_sessions(link, o)) {
+    if (has_live_link(s, link->class, link->clear_ok) ||
+        (speaks_for_site(link, o) && replies_have_sessions(link, o))) {
         replies_on_refused(s, o);
         return;
     }
