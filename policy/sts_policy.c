@@ -41,7 +41,7 @@ static bool is_field_name(struct bytes name)
 
 /* ---- the TXT record, §3.1 ---- */
 
-static bool is_id(struct bytes value)
+bool sts_is_id(struct bytes value)
 {
     if (value.len == 0 || value.len > STS_ID_MAX)
         return false;
@@ -94,7 +94,7 @@ bool sts_txt_parse(struct bytes text, char id[STS_ID_MAX + 1], bool *is_ours)
 
         if (equals == field.len || !is_field_name(name))
             return false;
-        if (bytes_eq(name, BYTES("id")) ? !is_id(value) : !is_extension_value(value))
+        if (bytes_eq(name, BYTES("id")) ? !sts_is_id(value) : !is_extension_value(value))
             return false;
         if (bytes_eq(name, BYTES("id")) && found.len == 0)
             found = value; /* the first of several (§3.2) */

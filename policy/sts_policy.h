@@ -34,6 +34,8 @@ struct sts_policy {
 struct sts_policy *sts_policy_ref(struct sts_policy *p);
 void sts_policy_unref(struct sts_policy *p); /* NULL is fine */
 
+/* 1 to 32 letters and digits, RFC 8461 §3.1. */
+bool sts_is_id(struct bytes value);
 /* Joined TXT strings of `_mta-sts.DOMAIN` (§3.1).  False: not a usable record; others that do not begin with v=STSv1; are
  * none of our business: `is_ours` false. */
 bool sts_txt_parse(struct bytes text, char id[STS_ID_MAX + 1], bool *is_ours);

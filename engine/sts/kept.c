@@ -34,7 +34,7 @@ enum err sts_kept_parse(const char *domain, struct bytes value, struct sts_polic
     if (!bytes_eq(take_word(&line), BYTES("sts1")))
         return ERR_VERSION;
     struct bytes word = take_word(&line);
-    if (!word.len || word.len > STS_ID_MAX)
+    if (!sts_is_id(word))
         return ERR_CORRUPT;
     memcpy(id, word.at, word.len);
     if (!bytes_parse_u64(take_word(&line), &fetched) || !bytes_parse_u64(line, &used) ||
