@@ -81,6 +81,16 @@ static bool make_room(struct submit *s)
 
 /* ---- at the door ---- */
 
+/* Another worker may be quicker to take the place that was made here. */
+static bool find_room(struct submit *s)
+{
+    bool found = permit_take(permits(s->w), NULL);
+
+    for (unsigned i = 0; !found && i < LOOKED_AT && make_room(s); i++)
+        found = permit_take(permits(s->w), NULL);
+    return found;
+}
+
 static bool refuse(struct submit *s, const char *address_key, const char *reason, const char *line,
                    const char **why)
 {
@@ -109,7 +119,7 @@ bool admission_take(struct submit *s, const char *address_key, bool trusted, int
     if (!client_may(all, address_key, &limits, CLIENT_CONNECT, clock_now_ms()))
         return refuse(s, address_key, "too many connections of this address",
                       "421 4.7.0 too many connections from your address, try again later\r\n", why);
-    if (permit_take(permits(s->w), NULL) || (make_room(s) && permit_take(permits(s->w), NULL)))
+    if (find_room(s))
         return true;
     client_gone(all, address_key, clock_now_ms());
     return refuse(s, address_key, "submission.connections is reached",
