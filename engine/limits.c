@@ -13,6 +13,8 @@
 #define CLAIM_MS         1000 /* who has not asked again by then wants none any more */
 #define ASK_AGAIN_MS     50
 #define LATE_NS          50000000.0 /* a timer that rings late must not lower the rate */
+#define KEEPER_LATE_NS   1000000000 /* who has not asked by then is at a worker that stands still */
+#define NOT_KEEPER_NS    2000000000 /* how much later than the keeper the others ask: then he is late */
 
 struct claim { /* a place in a line */
     const void *who;
@@ -23,7 +25,8 @@ struct permit_pool {
     pthread_mutex_t lock;
     char *key;                      /* owned */
     uint32_t limit, used, promised; /* promised: turns granted and not yet taken */
-    struct list waiters;
+    struct fair_queue waiters;
+    uint32_t waiting;                /* in it */
     uint32_t yielding;               /* holders that were asked to give theirs up and have not yet */
     struct claim claims[CLAIMS_MAX]; /* first come, first served */
     uint32_t claim_count;
@@ -34,6 +37,9 @@ struct pace {
     pthread_mutex_t lock;
     char *key; /* owned */
     struct bucket buckets[PACE_RULES];
+    struct fair_queue waiters;
+    const struct pace_waiter *keeper; /* of those that wait: it asks again at `due_ns`; NULL: nobody waits */
+    uint64_t due_ns;
 };
 
 struct client {
@@ -67,11 +73,13 @@ void limits_destroy(struct limits *l)
         return;
     for (size_t at = 0; (p = map_next(&l->pools, &at));) {
         pthread_mutex_destroy(&p->lock);
+        fair_fini(&p->waiters);
         mem_free(p->key);
         mem_free(p);
     }
     for (size_t at = 0; (pace = map_next(&l->paces, &at));) {
         pthread_mutex_destroy(&pace->lock);
+        fair_fini(&pace->waiters);
         mem_free(pace->key);
         mem_free(pace);
     }
@@ -93,7 +101,7 @@ struct permit_pool *permit_pool(struct limits *l, const char *key, uint32_t limi
     if (!p) {
         p = MEM_NEW(struct permit_pool);
         pthread_mutex_init(&p->lock, NULL);
-        list_init(&p->waiters);
+        fair_init(&p->waiters);
         p->key = mem_strdup(key);
         map_put(&l->pools, bytes_of(p->key), p);
     }
@@ -107,7 +115,7 @@ struct permit_pool *permit_pool(struct limits *l, const char *key, uint32_t limi
 void permit_waiter_init(struct permit_waiter *w, struct inbox *inbox, note_fn run)
 {
     *w = (struct permit_waiter){.note.run = run, .inbox = inbox};
-    list_init(&w->node);
+    list_init(&w->place.node);
 }
 
 static bool has_room(const struct permit_pool *p)
@@ -115,12 +123,28 @@ static bool has_room(const struct permit_pool *p)
     return p->limit == 0 || p->used + p->promised < p->limit;
 }
 
-/* Under the lock.  Grants turns to those who have waited longest. */
+/* Under the lock. */
+static void enqueue(struct permit_pool *p, struct permit_waiter *w, uint16_t lane)
+{
+    w->lane = lane;
+    fair_put(&p->waiters, &w->place, lane);
+    p->waiting++;
+}
+
+static void dequeue(struct permit_pool *p, struct permit_waiter *w)
+{
+    fair_remove(&p->waiters, &w->place);
+    p->waiting--;
+}
+
+/* Under the lock.  Grants turns to those whose they are. */
 static void serve_waiters(struct permit_pool *p)
 {
-    while (has_room(p) && !list_is_empty(&p->waiters)) {
-        struct permit_waiter *w = LIST_ENTRY(list_pop(&p->waiters), struct permit_waiter, node);
-        w->queued = false;
+    while (p->waiting && has_room(p)) {
+        struct permit_waiter *w =
+            CONTAINER_OF(fair_next(&p->waiters, NULL, NULL), struct permit_waiter, place);
+        fair_took(&p->waiters, &w->place);
+        dequeue(p, w);
         w->turn = true;
         p->promised++;
         if (!w->noted) {
@@ -130,7 +154,7 @@ static void serve_waiters(struct permit_pool *p)
     }
 }
 
-bool permit_take(struct permit_pool *p, struct permit_waiter *w)
+bool permit_take(struct permit_pool *p, struct permit_waiter *w, uint16_t lane)
 {
     bool taken = false;
 
@@ -139,19 +163,28 @@ bool permit_take(struct permit_pool *p, struct permit_waiter *w)
         w->turn = false;
         p->promised--;
         taken = p->limit == 0 || p->used < p->limit; /* the limit may have been lowered since */
-    } else if (has_room(p) && list_is_empty(&p->waiters)) {
+    } else if (has_room(p) && !p->waiting) {
         taken = true;
     }
     if (taken) {
         p->used++;
-    } else if (w && !w->queued) {
-        w->queued = true;
-        list_push_back(&p->waiters, &w->node);
+    } else if (w && !w->place.flow) {
+        enqueue(p, w, lane);
     } else if (!w) {
         p->wanted = true;
     }
     pthread_mutex_unlock(&p->lock);
     return taken;
+}
+
+void permit_urge(struct permit_pool *p, struct permit_waiter *w, uint16_t lane)
+{
+    pthread_mutex_lock(&p->lock);
+    if (w->place.flow && lane_goes_before(lane, w->lane)) {
+        dequeue(p, w);
+        enqueue(p, w, lane);
+    }
+    pthread_mutex_unlock(&p->lock);
 }
 
 void permit_give(struct permit_pool *p)
@@ -174,9 +207,8 @@ void permit_heard(struct permit_pool *p, struct permit_waiter *w)
 bool permit_cancel(struct permit_pool *p, struct permit_waiter *w)
 {
     pthread_mutex_lock(&p->lock);
-    if (w->queued) {
-        list_remove(&w->node);
-        w->queued = false;
+    if (w->place.flow) {
+        dequeue(p, w);
     } else if (w->turn) {
         w->turn = false;
         p->promised--;
@@ -247,22 +279,15 @@ bool permit_yield_to_line(struct permit_pool *p, const void *who, uint64_t now_m
 bool permit_has_waiters(struct permit_pool *p)
 {
     pthread_mutex_lock(&p->lock);
-    bool waiting = !list_is_empty(&p->waiters);
+    bool waiting = p->waiting > 0;
     pthread_mutex_unlock(&p->lock);
     return waiting;
 }
 
 bool permit_yield(struct permit_pool *p, const struct permit_waiter *but)
 {
-    uint32_t others = 0;
-
     pthread_mutex_lock(&p->lock);
-    LIST_FOREACH (node, &p->waiters) {
-        others += node != &but->node;
-        if (others > p->yielding)
-            break;
-    }
-    bool yield = others > p->yielding;
+    bool yield = p->waiting - (but->place.flow != NULL) > p->yielding;
     p->yielding += yield;
     pthread_mutex_unlock(&p->lock);
     return yield;
@@ -337,6 +362,7 @@ struct pace *pace_find(struct limits *l, const char *key)
     if (!p) {
         p = MEM_NEW(struct pace);
         pthread_mutex_init(&p->lock, NULL);
+        fair_init(&p->waiters);
         p->key = mem_strdup(key);
         map_put(&l->paces, bytes_of(p->key), p);
     }
@@ -345,8 +371,8 @@ struct pace *pace_find(struct limits *l, const char *key)
 }
 
 /* Under the lock. */
-static uint32_t longest_wait(struct pace *p, const struct pace_rule *rules, size_t count, uint64_t now_ns,
-                             size_t *which)
+static uint64_t longest_wait_ns(struct pace *p, const struct pace_rule *rules, size_t count, uint64_t now_ns,
+                                size_t *which)
 {
     uint64_t longest = 0;
 
@@ -357,7 +383,19 @@ static uint32_t longest_wait(struct pace *p, const struct pace_rule *rules, size
             *which = i;
         }
     }
-    return longest ? (uint32_t)MIN_OF(longest / 1000000 + 1, (uint64_t)UINT32_MAX) : 0;
+    return longest;
+}
+
+static void take_all(struct pace *p, const struct pace_rule *rules, const double *units, double sign,
+                     size_t count, uint64_t now_ns)
+{
+    for (size_t i = 0; i < count; i++)
+        bucket_take(&p->buckets[i], &rules[i], sign * units[i], now_ns);
+}
+
+static uint32_t to_ms(uint64_t wait_ns)
+{
+    return wait_ns ? (uint32_t)MIN_OF(wait_ns / 1000000 + 1, (uint64_t)UINT32_MAX) : 0;
 }
 
 uint32_t pace_take(struct pace *p, const struct pace_rule *rules, const double *units, size_t count,
@@ -366,47 +404,139 @@ uint32_t pace_take(struct pace *p, const struct pace_rule *rules, const double *
     uint64_t now_ns = now_us * 1000;
 
     pthread_mutex_lock(&p->lock);
-    uint32_t wait_ms = longest_wait(p, rules, count, now_ns, which);
-    for (size_t i = 0; i < count && !wait_ms; i++)
-        bucket_take(&p->buckets[i], &rules[i], units[i], now_ns);
+    uint64_t wait_ns = longest_wait_ns(p, rules, count, now_ns, which);
+    if (!wait_ns)
+        take_all(p, rules, units, 1, count, now_ns);
     pthread_mutex_unlock(&p->lock);
-    return wait_ms;
+    return to_ms(wait_ns);
 }
 
-uint32_t pace_book(struct pace *p, const struct pace_rule *rules, const double *units, size_t count,
-                   uint64_t now_us, size_t *which, unsigned *booked)
+uint32_t pace_book(struct pace *p, const struct pace_rule *rule, double units, uint64_t now_us)
 {
-    struct pace_rule open[PACE_RULES] = {{0}}; /* what is booked is no limit */
     uint64_t now_ns = now_us * 1000;
+    size_t which;
 
-    for (size_t i = 0; i < count; i++)
-        if (!(*booked & BIT(i)))
-            open[i] = rules[i];
     pthread_mutex_lock(&p->lock);
-    uint32_t wait_ms = longest_wait(p, open, count, now_ns, which);
-    for (size_t i = 0; i < count; i++)
-        if (!wait_ms || i == *which)
-            bucket_take(&p->buckets[i], &open[i], units[i], now_ns);
+    uint64_t wait_ns = longest_wait_ns(p, rule, 1, now_ns, &which);
+    bucket_take(&p->buckets[0], rule, units, now_ns);
     pthread_mutex_unlock(&p->lock);
-    *booked = wait_ms ? *booked | BIT(*which) : BIT(count) - 1;
-    return wait_ms;
+    return to_ms(wait_ns);
 }
 
 uint32_t pace_wait(struct pace *p, const struct pace_rule *rules, size_t count, uint64_t now_us,
                    size_t *which)
 {
     pthread_mutex_lock(&p->lock);
-    uint32_t wait_ms = longest_wait(p, rules, count, now_us * 1000, which);
+    uint64_t wait_ns = longest_wait_ns(p, rules, count, now_us * 1000, which);
     pthread_mutex_unlock(&p->lock);
-    return wait_ms;
+    return to_ms(wait_ns);
+}
+
+/* ---- their queue ---- */
+
+void pace_waiter_init(struct pace_waiter *w, struct inbox *inbox, note_fn run, const struct pace_rule *rules,
+                      size_t count)
+{
+    *w = (struct pace_waiter){.note.run = run, .inbox = inbox, .rules = rules, .count = count};
+    list_init(&w->place.node);
+}
+
+static void tell(struct pace_waiter *w, const struct pace_waiter *caller)
+{
+    if (w == caller || w->noted)
+        return;
+    w->noted = true;
+    inbox_post(w->inbox, &w->note);
+}
+
+static void leave_queue(struct pace *p, struct pace_waiter *w)
+{
+    fair_remove(&p->waiters, &w->place);
+    if (p->keeper == w)
+        p->keeper = NULL;
+}
+
+/* Under the lock.  Grants what is due, and sees that somebody keeps the clock; `caller` knows without a note.
+ */
+static void serve_paced(struct pace *p, uint64_t now_ns, const struct pace_waiter *caller)
+{
+    struct fair_entry *e;
+
+    while ((e = fair_next(&p->waiters, NULL, NULL))) {
+        struct pace_waiter *w = CONTAINER_OF(e, struct pace_waiter, place);
+        size_t which;
+        uint64_t wait_ns = longest_wait_ns(p, w->rules, w->count, now_ns, &which);
+        if (wait_ns) {
+            if (!p->keeper || now_ns > p->due_ns + KEEPER_LATE_NS) {
+                p->keeper = caller && caller->place.flow ? caller : w;
+                if (p->keeper == w)
+                    tell(w, caller);
+            }
+            p->due_ns = now_ns + wait_ns;
+            return;
+        }
+        take_all(p, w->rules, w->units, 1, w->count, now_ns);
+        fair_took(&p->waiters, &w->place);
+        leave_queue(p, w);
+        w->taken = true;
+        tell(w, caller);
+    }
+}
+
+uint32_t pace_turn(struct pace *p, struct pace_waiter *w, uint16_t lane, const double *units, uint64_t now_us,
+                   size_t *which)
+{
+    uint64_t now_ns = now_us * 1000, wait_ns = 0;
+
+    pthread_mutex_lock(&p->lock);
+    if (!w->taken) {
+        if (!w->place.flow) {
+            for (size_t i = 0; i < w->count; i++)
+                w->units[i] = units[i];
+            fair_put(&p->waiters, &w->place, w->lane = lane);
+        } else if (lane_goes_before(lane, w->lane)) {
+            fair_remove(&p->waiters, &w->place);
+            fair_put(&p->waiters, &w->place, w->lane = lane);
+        }
+        serve_paced(p, now_ns, w);
+        if (!w->taken)
+            wait_ns =
+                longest_wait_ns(p, w->rules, w->count, now_ns, which) + (p->keeper == w ? 0 : NOT_KEEPER_NS);
+    }
+    w->taken = false;
+    pthread_mutex_unlock(&p->lock);
+    return to_ms(wait_ns);
+}
+
+void pace_heard(struct pace *p, struct pace_waiter *w)
+{
+    pthread_mutex_lock(&p->lock);
+    w->noted = false;
+    pthread_mutex_unlock(&p->lock);
+}
+
+bool pace_leave(struct pace *p, struct pace_waiter *w, uint64_t now_us)
+{
+    uint64_t now_ns = now_us * 1000;
+
+    pthread_mutex_lock(&p->lock);
+    if (w->place.flow)
+        leave_queue(p, w);
+    else if (w->taken)
+        take_all(p, w->rules, w->units, -1, w->count, now_ns);
+    w->taken = false;
+    serve_paced(p, now_ns, NULL);
+    bool noted = w->noted;
+    pthread_mutex_unlock(&p->lock);
+    return noted;
 }
 
 void pace_add(struct pace *p, const struct pace_rule *rules, const double *units, size_t count,
               uint64_t now_us)
 {
     pthread_mutex_lock(&p->lock);
-    for (size_t i = 0; i < count; i++)
-        bucket_take(&p->buckets[i], &rules[i], units[i], now_us * 1000);
+    take_all(p, rules, units, 1, count, now_us * 1000);
+    serve_paced(p, now_us * 1000, NULL); /* what was given back is due for others */
     pthread_mutex_unlock(&p->lock);
 }
 

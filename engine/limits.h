@@ -2,8 +2,8 @@
  * Limits that span all workers, never multiplied by their number: permits (connections) and paces
  * (so many in a time), and what one client address may do.
  *
- * Thread    any; each pool has its own lock, held for a few instructions.  Waiters are served first come,
- * first served.
+ * Thread    any; each pool has its own lock, held for a few instructions.  Who waits is served by lanes, as
+ * engine/fair.h says: campaigns in turn, high priority first, of a lane first come, first served.
  */
 #pragma once
 
@@ -14,6 +14,7 @@
 #include "base/inbox.h"
 #include "base/ip.h"
 #include "base/list.h"
+#include "engine/fair.h"
 
 struct limits;
 struct permit_pool; /* by key; lives as long as the limits object */
@@ -27,11 +28,11 @@ struct permit_pool *permit_pool(struct limits *l, const char *key, uint32_t limi
 struct permit_waiter {
     struct note
         note; /* posted to `inbox` when a permit may be had: its handler calls permit_heard, then takes */
-    struct list node; /* the pool's */
     struct inbox *inbox;
-    bool queued; /* all three under the pool's lock */
-    bool turn;   /* a permit is kept free for it */
-    bool noted;  /* the note is on its way: the waiter must stay in memory */
+    struct fair_entry place; /* this and the rest under the pool's lock */
+    uint16_t lane;           /* while it has a place */
+    bool turn;               /* a permit is kept free for it */
+    bool noted;              /* the note is on its way: the waiter must stay in memory */
 };
 void permit_waiter_init(struct permit_waiter *w, struct inbox *inbox, note_fn run);
 
@@ -39,7 +40,10 @@ void permit_waiter_init(struct permit_waiter *w, struct inbox *inbox, note_fn ru
  * true: one permit is yours until permit_give.  false: `w` (unless NULL) stands in the queue, and its note
  * comes when its turn is there; a permit is then kept free for it until it takes or cancels.
  */
-bool permit_take(struct permit_pool *p, struct permit_waiter *w);
+bool permit_take(struct permit_pool *p, struct permit_waiter *w, uint16_t lane);
+/* Who stands in the queue, if he does, has now something of this lane, which goes before that he came with.
+ */
+void permit_urge(struct permit_pool *p, struct permit_waiter *w, uint16_t lane);
 void permit_give(struct permit_pool *p);
 /* By the note's handler, first. */
 void permit_heard(struct permit_pool *p, struct permit_waiter *w);
@@ -97,13 +101,34 @@ struct pace *pace_find(struct limits *l, const char *key);
 uint32_t pace_take(struct pace *p, const struct pace_rule *rules, const double *units, size_t count,
                    uint64_t now_us, size_t *which);
 /*
- * A place in the turn: whoever books comes before those who book later, whichever worker they are of, and
- * none can book a second time before the first was used.  Takes what all rules of which nothing is `booked`
- * (bits; 0 at first) allow, else from the one that makes wait longest: only from that time on the booking
- * goes on, for the others.  0: all is taken, go; else the milliseconds before calling again.
+ * The same for many who wait for it by lanes.  Of those who stand in the queue one at a time sees to the
+ * clock, and grants what is due to whose turn it is, himself or another; if he does not for a second, the
+ * next who asks does.
  */
-uint32_t pace_book(struct pace *p, const struct pace_rule *rules, const double *units, size_t count,
-                   uint64_t now_us, size_t *which, unsigned *booked);
+struct pace_waiter {
+    struct note note; /* posted to `inbox`: its handler calls pace_heard, then pace_turn */
+    struct inbox *inbox;
+    const struct pace_rule *rules; /* borrowed */
+    size_t count;
+    struct fair_entry place; /* this and the rest under the pace's lock */
+    double units[PACE_RULES];
+    uint16_t lane; /* while it has a place */
+    bool taken;    /* granted, and not yet told */
+    bool noted;    /* the note is on its way: the waiter must stay in memory */
+};
+void pace_waiter_init(struct pace_waiter *w, struct inbox *inbox, note_fn run, const struct pace_rule *rules,
+                      size_t count);
+/*
+ * 0: go, w->units are taken, which may be those of an earlier call.  Else `w` stands in the queue, and asks
+ * again when its note comes, at the latest after so many milliseconds; *which is the rule that binds.
+ */
+uint32_t pace_turn(struct pace *p, struct pace_waiter *w, uint16_t lane, const double *units, uint64_t now_us,
+                   size_t *which);
+void pace_heard(struct pace *p, struct pace_waiter *w); /* by the note's handler, first */
+/* Leaves the queue, or gives back what it was granted and not told.  Is a note still on its way? */
+bool pace_leave(struct pace *p, struct pace_waiter *w, uint64_t now_us);
+/* Takes `units` in advance, first come, first served; the milliseconds until they are there. */
+uint32_t pace_book(struct pace *p, const struct pace_rule *rule, double units, uint64_t now_us);
 /* As pace_take, and takes nothing. */
 uint32_t pace_wait(struct pace *p, const struct pace_rule *rules, size_t count, uint64_t now_us,
                    size_t *which);

@@ -26,6 +26,13 @@ void priority_order(uint32_t turn, enum priority out[PRIORITIES])
     memcpy(out, orders[which], sizeof(orders[0]));
 }
 
+bool lane_goes_before(uint16_t lane, uint16_t other)
+{
+    static const uint8_t rank[PRIORITIES] = {[PRIORITY_HIGH] = 0, [PRIORITY_NORMAL] = 1, [PRIORITY_LOW] = 2};
+
+    return rank[lane_priority(lane)] < rank[lane_priority(other)];
+}
+
 static const char *const names[PRIORITIES] = {
     [PRIORITY_NORMAL] = "normal", [PRIORITY_HIGH] = "high", [PRIORITY_LOW] = "low"};
 

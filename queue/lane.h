@@ -30,6 +30,7 @@ static inline enum priority lane_priority(uint16_t lane)
 /* The priority whose turn is `turn` (any count that ascends), best first: of eight turns one is for those
  * below. */
 void priority_order(uint32_t turn, enum priority out[PRIORITIES]);
+bool lane_goes_before(uint16_t lane, uint16_t other); /* is its priority higher? */
 
 const char *priority_name(enum priority p);                 /* "high", "normal", "low" */
 bool priority_parse(struct bytes text, enum priority *out); /* without regard to case */

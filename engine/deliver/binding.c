@@ -17,7 +17,7 @@ static bool put_rest(const struct suspension *s, uint64_t now_ms, struct arena *
     if (s->until_ms <= now_ms)
         return false;
     *out =
-        (struct binding){"suspended", unix_of(s->until_ms, now_ms), arena_strdup(arena, s->why.text), false};
+        (struct binding){"suspended", unix_of(s->until_ms, now_ms), arena_strdup(arena, s->why->text), false};
     return true;
 }
 

@@ -124,7 +124,7 @@ void deliver_policy_changed(struct deliver *d)
     for (size_t i = 0; i < count; i++) {
         struct dest *dest = dests[i];
         dest_forget_queries(dest);
-        dest->rest = (struct suspension){0};
+        suspension_end(&dest->rest);
         dest_kick_soon(dest); /* finds its group and site under the new policy */
     }
     mem_free(dests);
@@ -144,9 +144,9 @@ void deliver_call_back(struct deliver *d, char *const *domains, size_t count, bo
             continue;
         dest_return_jobs(dest);
         if (retry) {
-            dest->rest = (struct suspension){0};
+            suspension_end(&dest->rest);
             if (dest->site) {
-                dest->site->rest = (struct suspension){0};
+                suspension_end(&dest->site->rest);
                 replies_clear(dest->site);
             }
         }
@@ -226,7 +226,7 @@ void deliver_close(struct deliver *d)
     mem_free(dests);
     LIST_FOREACH_SAFE (node, &d->all_sites) {
         struct site *s = LIST_ENTRY(node, struct site, node);
-        s->rest = (struct suspension){0};
+        suspension_end(&s->rest);
         site_maybe_free(s);
     }
     deliver_flush(d);
@@ -265,8 +265,8 @@ json_t *suspension_json(const struct suspension *s, uint64_t now_ms)
 {
     return json_pack("{s:I, s:I, s:s, s:s, s:i}", "seconds_left",
                      (json_int_t)((s->until_ms - now_ms + 999) / 1000), "failures", (json_int_t)s->failures,
-                     "stage", outcome_stage_name(s->why.stage), "text", s->why.text, "code",
-                     (int)s->why.code);
+                     "stage", outcome_stage_name(s->why->stage), "text", s->why->text, "code",
+                     (int)s->why->code);
 }
 
 void deliver_status(struct deliver *d, json_t *groups)

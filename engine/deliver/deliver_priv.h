@@ -38,9 +38,9 @@ bool deliver_is_stalled(struct deliver *d);
 
 /* A reason to leave a destination or site alone for a while. */
 struct suspension {
-    uint64_t until_ms; /* 0: none */
-    uint32_t failures; /* in a row */
-    struct outcome why;
+    uint64_t until_ms;   /* 0: none */
+    uint32_t failures;   /* in a row */
+    struct outcome *why; /* owned; there while there are failures: most have none, and are many */
 };
 
 struct site_host {
@@ -118,14 +118,17 @@ const struct group *dest_group(struct dest *dest); /* that of the match */
 void dest_destroy(struct dest *dest);
 uint64_t suspension_start(struct suspension *s, const struct outcome *why, const struct retry_schedule *retry,
                           uint64_t now_ms);
+void suspension_end(struct suspension *s);
 
 json_t *suspension_json(const struct suspension *s, uint64_t now_ms); /* deliver.c */
 
 /* ---- site.c: domains that share hosts and rules ---- */
-/* One message of a group's rate, taken in advance. */
-struct pace_turn {
-    unsigned booked;         /* the rules from which it is taken: pace_book */
-    uint64_t at_ms, ends_ms; /* not before; not after */
+/* A site's turn at the rates of its group. */
+struct site_turn {
+    struct pace_waiter waiter;
+    uint64_t ask_at_ms; /* it stands in the queue, and asks again then at the latest; 0: it does not */
+    bool taken;         /* one message of that size may go, until … */
+    uint64_t ends_ms;
     uint64_t size_bytes;
 };
 
@@ -141,11 +144,12 @@ struct site {
     bool implicit_mx; /* no MX: the domain itself */
     bool stale;       /* policy changed: drains */
     struct list dests, links, idle;
-    struct turns turns; /* of the destinations that have jobs and know where to */
+    struct fair_queue turns; /* of the destinations that have jobs and know where to */
     uint32_t queued_jobs[JOB_CLASSES], opening[JOB_CLASSES], link_count;
     struct permit_pool *pool, *global; /* borrowed: live as long as limits */
     struct permit_waiter waiter, global_waiter;
-    bool waits_for_permit; /* in one of the queues */
+    bool waits_for_permit; /* in one of the queues, by this lane */
+    uint16_t waits_lane;
     struct suspension rest;
     struct site_quiet *quiet; /* owned; NULL: the group has no quiet hours */
     struct shaped *shaped;    /* counted: what we imposed on it, over all workers */
@@ -155,7 +159,7 @@ struct site {
     struct pace *messages, *connects;     /* borrowed, as the pools */
     struct pace_rule rules[PACE_RULES];   /* of messages */
     bool is_paced;                        /* one of them is a limit */
-    struct pace_turn turn;                /* of messages */
+    struct site_turn turn;                /* of messages */
     uint64_t open_after_ms;  /* no connection before: all hosts, or source addresses, were full */
     uint32_t walkers;        /* links that look for their first connection under a connection_rate */
     const char *bound_by;    /* static: the limit that was met last, until … */
@@ -193,14 +197,15 @@ void site_set_alarm(struct site *s, uint64_t at_ms); /* unless it rings earlier 
 bool job_clear_ok(const struct deliver *d, const struct job *job);
 
 /* ---- shape.c: the limits of a group, as its sites meet them ---- */
-void shape_init(struct site *s);
-/* May a message of that size go now?  If not, the site sleeps until one may. */
-bool shape_take_message(struct site *s, uint64_t size_bytes);
+void shape_init(struct site *s, note_fn on_turn);
+/* May a message of that size go now?  If not, the site has a place in the queue of its group, by the lane. */
+bool shape_take_message(struct site *s, uint16_t lane, uint64_t size_bytes);
 /* It did not go after all: its turn is kept, if another try follows soon, at `until_ms`. */
 void shape_give_message(struct site *s, uint64_t size_bytes, uint64_t until_ms);
-void shape_keep_turn(struct site *s, uint64_t until_ms); /* what is booked is used then, for other reasons */
-void shape_release(struct site *s);                      /* what is booked is for others */
-bool shape_may_send(struct site *s);                     /* is it its turn?  Takes nothing but a place */
+void shape_keep_turn(struct site *s, uint64_t until_ms); /* it is used then, for other reasons */
+bool shape_release(struct site *s);                      /* its turn is for others; is a note on its way? */
+bool shape_may_send(struct site *s, uint16_t lane, uint64_t size_bytes); /* is it its turn? */
+void shape_on_turn(struct site *s);                                      /* its note came, or `ask_at_ms` */
 /* 0: connect; else how long to wait, in milliseconds. */
 uint32_t shape_take_connect(struct link *link);
 void shape_give_connect(struct link *link); /* what it waited for is for others */

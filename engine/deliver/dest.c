@@ -67,6 +67,7 @@ void dest_destroy(struct dest *dest)
     tls_watch_release(dest->tls);
     dest_unbind(dest);
     strands_fini(&dest->strands);
+    suspension_end(&dest->rest);
     alarm_clear(&d->clock, &dest->alarm);
     map_remove(&d->dests, bytes_of(dest->domain));
     UNCOUNT(d->w, destinations);
@@ -105,9 +106,17 @@ uint64_t suspension_start(struct suspension *s, const struct outcome *why, const
                           uint64_t now_ms)
 {
     s->failures++;
-    s->why = *why;
+    if (!s->why)
+        s->why = MEM_NEW(struct outcome);
+    *s->why = *why;
     s->until_ms = now_ms + (uint64_t)retry_wait_s(retry, s->failures, worker_random()) * 1000;
     return s->until_ms;
+}
+
+void suspension_end(struct suspension *s)
+{
+    mem_free(s->why);
+    *s = (struct suspension){0};
 }
 
 void dest_go_cold(struct dest *dest)
@@ -412,7 +421,7 @@ static void settle_emptied(struct dest *dest)
     struct list *node;
 
     while ((node = list_pop(&dest->strands.emptied))) {
-        struct strand *strand = LIST_ENTRY(node, struct strand, node);
+        struct strand *strand = LIST_ENTRY(node, struct strand, place.node);
         if (strand->more && dest->cold)
             strand_want(strand);
         else
@@ -429,7 +438,7 @@ static void page_what_is_due(struct dest *dest)
     else if (dest->page_due && dest->fell_due && room(dest, 0) > 0)
         page(dest, MIN_OF(room(dest, 0), window(dest) / 8));
     else if (!list_is_empty(&dest->strands.wanted))
-        page_lane(dest, LIST_ENTRY(list_first(&dest->strands.wanted), struct strand, node));
+        page_lane(dest, LIST_ENTRY(list_first(&dest->strands.wanted), struct strand, place.node));
 }
 
 void dest_on_lane(struct dest *dest, uint16_t lane)
@@ -452,11 +461,10 @@ void dest_suspend(struct dest *dest, const struct outcome *o)
 static void rest(struct dest *dest, const struct outcome *o)
 {
     dest_settle_all(dest, o, NULL, worker_now_ms(dest->d->w), NULL, NULL);
-    if (o->kind == OUTCOME_DEFERRED) {
+    if (o->kind == OUTCOME_DEFERRED)
         dest_suspend(dest, o);
-    } else {
-        dest->rest = (struct suspension){.why = *o};
-    }
+    else
+        suspension_end(&dest->rest);
 }
 
 static void outcome_of_mx(const char *domain, const struct dns_mx *mx, struct outcome *o)
@@ -484,7 +492,7 @@ void dest_bind(struct dest *dest, const struct policy_match *match, const struct
 
     dest->bound_until_ms = worker_now_ms(dest->d->w) +
                            (uint64_t)MIN_OF(MAX_OF(ttl_s, (uint32_t)BIND_MIN_S), (uint32_t)BIND_MAX_S) * 1000;
-    dest->rest = (struct suspension){0};
+    suspension_end(&dest->rest);
     if (dest->site != site) {
         if (dest->site)
             site_unbind(dest->site, dest);

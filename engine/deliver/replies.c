@@ -229,7 +229,7 @@ static void wake_sites(struct worker *w, void *arg)
     LIST_FOREACH_SAFE (node, &w->deliver->all_sites) {
         struct site *s = LIST_ENTRY(node, struct site, node);
         if (s->rest.until_ms && !shaped_is_resting(s->shaped))
-            s->rest = (struct suspension){0};
+            suspension_end(&s->rest);
         LIST_FOREACH_SAFE (dest_node, &s->dests)
             dest_kick_soon(LIST_ENTRY(dest_node, struct dest, site_node));
     }

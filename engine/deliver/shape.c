@@ -16,7 +16,6 @@
 #define FAILED_HOSTS_MAX 4096
 
 enum { BY_SECOND, BY_MINUTE, BY_HOUR, BY_BYTES };
-#define ALL_PACES (BIT(PACE_RULES) - 1)
 static const char *const pace_names[PACE_RULES] = {
     [BY_SECOND] = "messages_per_second",
     [BY_MINUTE] = "messages_per_minute",
@@ -35,7 +34,7 @@ static void put_burst(struct pace_rule *rules, double burst)
     }
 }
 
-void shape_init(struct site *s)
+void shape_init(struct site *s, note_fn on_turn)
 {
     const struct group_limits *l = &s->group->limits;
     struct limits *limits = s->d->w->shared->limits;
@@ -51,6 +50,7 @@ void shape_init(struct site *s)
     buf_putf(&key, "messages:%s", s->group->name);
     s->messages = pace_find(limits, buf_str(&key));
     buf_clear(&key);
+    pace_waiter_init(&s->turn.waiter, &s->d->w->inbox, on_turn, s->rules, PACE_RULES);
     buf_putf(&key, "connects:%s", s->group->name);
     s->connects = pace_find(limits, buf_str(&key));
     source_init(s);
@@ -77,59 +77,64 @@ void shape_met(struct site *s, const char *limit, uint64_t until_ms)
 
 /* ---- messages ---- */
 
-/*
- * Sites of a group have their turns at its rate by booking: whoever finds none left takes the next one in
- * advance, and may use it when its time has come.  One at a time: who has mail for ever books again behind
- * all others.
- */
-static void book(struct site *s, uint64_t size_bytes)
+static void take_turn(struct site *s, uint64_t size_bytes, uint64_t ends_ms)
+{
+    s->turn.taken = true;
+    s->turn.ends_ms = ends_ms;
+    s->turn.size_bytes = size_bytes;
+    s->turn.ask_at_ms = 0;
+}
+
+static void ask(struct site *s, uint16_t lane, uint64_t size_bytes)
 {
     const double units[PACE_RULES] = {1, 1, 1, (double)size_bytes};
     size_t which = 0;
     uint64_t now_ms = worker_now_ms(s->d->w);
-    uint32_t wait_ms =
-        pace_book(s->messages, s->rules, units, PACE_RULES, clock_now_us(), &which, &s->turn.booked);
+    uint32_t wait_ms = pace_turn(s->messages, &s->turn.waiter, lane, units, clock_now_us(), &which);
 
-    s->turn.at_ms = now_ms + wait_ms;
-    s->turn.ends_ms = s->turn.at_ms + TURN_KEPT_MS;
-    s->turn.size_bytes = size_bytes;
-    if (wait_ms)
-        shape_met(s, pace_names[which], s->turn.at_ms);
+    if (!wait_ms) {
+        take_turn(s, (uint64_t)s->turn.waiter.units[BY_BYTES], now_ms + TURN_KEPT_MS);
+        return;
+    }
+    s->turn.ask_at_ms = now_ms + wait_ms;
+    shape_met(s, pace_names[which], s->turn.ask_at_ms);
+    site_set_alarm(s, s->turn.ask_at_ms);
 }
 
-static bool has_turn(struct site *s, uint64_t size_bytes)
+bool shape_may_send(struct site *s, uint16_t lane, uint64_t size_bytes)
 {
     uint64_t now_ms = worker_now_ms(s->d->w);
 
-    if (s->turn.booked && s->turn.ends_ms < now_ms && !s->waits_for_permit)
-        shape_release(s); /* its time was used by nobody: it would come on top of the others */
-    if (!s->turn.booked)
-        book(s, size_bytes);
-    else if (s->turn.at_ms <= now_ms && s->turn.booked != ALL_PACES)
-        book(s, s->turn.size_bytes);
-    if (s->turn.at_ms <= now_ms)
+    if (!s->is_paced)
         return true;
-    site_set_alarm(s, s->turn.at_ms);
-    return false;
+    if (s->turn.taken && s->turn.ends_ms < now_ms && !s->waits_for_permit)
+        shape_release(s); /* its time was used by nobody: it would come on top of the others */
+    if (s->turn.taken)
+        return true;
+    /* In the queue already: it is told when its turn is there. */
+    if (s->turn.ask_at_ms <= now_ms || lane_goes_before(lane, s->turn.waiter.lane))
+        ask(s, lane, size_bytes);
+    return s->turn.taken;
 }
 
-bool shape_take_message(struct site *s, uint64_t size_bytes)
+void shape_on_turn(struct site *s)
+{
+    if (s->turn.ask_at_ms)
+        ask(s, s->turn.waiter.lane, 0);
+}
+
+bool shape_take_message(struct site *s, uint16_t lane, uint64_t size_bytes)
 {
     if (!s->is_paced)
         return true;
-    if (!has_turn(s, size_bytes))
+    if (!shape_may_send(s, lane, size_bytes))
         return false;
-    /* Another message may have its turn now than was first when it was booked. */
+    /* Another message may have its turn now than was first when it was asked for. */
     const double units[PACE_RULES] = {0, 0, 0, (double)size_bytes - (double)s->turn.size_bytes};
     if (size_bytes != s->turn.size_bytes)
         pace_add(s->messages, s->rules, units, PACE_RULES, clock_now_us());
-    s->turn.booked = 0;
+    s->turn.taken = false;
     return true;
-}
-
-bool shape_may_send(struct site *s)
-{
-    return !s->is_paced || has_turn(s, s->turn.booked ? s->turn.size_bytes : 0);
 }
 
 void shape_give_message(struct site *s, uint64_t size_bytes, uint64_t until_ms)
@@ -139,7 +144,7 @@ void shape_give_message(struct site *s, uint64_t size_bytes, uint64_t until_ms)
     if (!s->is_paced)
         return;
     shape_release(s);
-    s->turn = (struct pace_turn){ALL_PACES, now_ms, until_ms + TURN_KEPT_MS, size_bytes};
+    take_turn(s, size_bytes, until_ms + TURN_KEPT_MS);
     if (until_ms > now_ms + TURN_WAITS_MS)
         shape_release(s);
 }
@@ -149,17 +154,16 @@ void shape_keep_turn(struct site *s, uint64_t until_ms)
     s->turn.ends_ms = MAX_OF(s->turn.ends_ms, until_ms + TURN_KEPT_MS);
 }
 
-void shape_release(struct site *s)
+bool shape_release(struct site *s)
 {
-    double units[PACE_RULES] = {-1, -1, -1, -(double)s->turn.size_bytes};
+    const double units[PACE_RULES] = {-1, -1, -1, -(double)s->turn.size_bytes};
 
-    if (!s->turn.booked)
-        return;
-    for (int i = 0; i < PACE_RULES; i++)
-        if (!(s->turn.booked & BIT(i)))
-            units[i] = 0;
-    s->turn.booked = 0;
-    pace_add(s->messages, s->rules, units, PACE_RULES, clock_now_us());
+    if (!s->is_paced)
+        return false;
+    if (TAKE(s->turn.taken))
+        pace_add(s->messages, s->rules, units, PACE_RULES, clock_now_us());
+    s->turn.ask_at_ms = 0;
+    return pace_leave(s->messages, &s->turn.waiter, clock_now_us());
 }
 
 /* ---- connections ---- */
@@ -175,16 +179,12 @@ uint32_t shape_take_connect(struct link *link)
 {
     struct site *s = link->site;
     const struct pace_rule rule = connect_rule(s);
-    const double one = 1;
     uint64_t now_ms = worker_now_ms(s->d->w);
-    unsigned booked = 0;
-    size_t which = 0;
 
     if (!(rule.units > 0))
         return 0;
-    if (!link->connect_at_ms) /* booked, as messages are */
-        link->connect_at_ms =
-            now_ms + pace_book(s->connects, &rule, &one, 1, clock_now_us(), &which, &booked);
+    if (!link->connect_at_ms)
+        link->connect_at_ms = now_ms + pace_book(s->connects, &rule, 1, clock_now_us());
     if (link->connect_at_ms <= now_ms) {
         link->connect_at_ms = 0;
         return 0;

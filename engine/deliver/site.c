@@ -72,6 +72,20 @@ static void on_global_permit(struct note *note, void *owner)
     site_maybe_free(s);
 }
 
+/* Its turn at the rates of the group has come, or it sees to the clock for all who wait. */
+static void on_turn(struct note *note, void *owner)
+{
+    struct site *s = CONTAINER_OF(note, struct site, turn.waiter.note);
+    (void)owner;
+
+    pace_heard(s->messages, &s->turn.waiter);
+    shape_on_turn(s);
+    site_kick(s);
+    if (!s->turns.ready)
+        shape_release(s); /* what it was for has gone */
+    site_maybe_free(s);
+}
+
 static void on_alarm(struct alarm *a)
 {
     struct site *s = CONTAINER_OF(a, struct site, alarm);
@@ -81,8 +95,10 @@ static void on_alarm(struct alarm *a)
     quiet_on_alarm(s);
     if (s->open_after_ms > now) /* what is still ahead rings again */
         site_set_alarm(s, s->open_after_ms);
-    if (s->turn.booked && s->turn.at_ms > now)
-        site_set_alarm(s, s->turn.at_ms);
+    if (s->turn.ask_at_ms > now)
+        site_set_alarm(s, s->turn.ask_at_ms);
+    else
+        shape_on_turn(s);
     if (site_is_resting(s)) {
         site_set_alarm(s, site_rest_until_ms(s));
     } else {
@@ -94,7 +110,7 @@ static void on_alarm(struct alarm *a)
     }
     site_kick(s);
     if (!s->turns.ready)
-        shape_release(s); /* what it was booked for has gone */
+        shape_release(s);
     site_maybe_free(s);
 }
 
@@ -119,7 +135,7 @@ static struct site *create(struct deliver *d, char *key, const struct group *gro
         s->hosts[i].name = mem_strdup(hosts[i].name);
     }
     list_init(&s->dests);
-    turns_init(&s->turns);
+    fair_init(&s->turns);
     list_init(&s->links);
     list_init(&s->idle);
     s->alarm.ring = on_alarm;
@@ -127,7 +143,7 @@ static struct site *create(struct deliver *d, char *key, const struct group *gro
     s->pool = permit_pool(d->w->shared->limits, buf_str(&pool), group->limits.connections);
     buf_fini(&pool);
     s->global = permit_pool(d->w->shared->limits, "all", descriptors_connections(worker_conf(d->w)));
-    shape_init(s);
+    shape_init(s, on_turn);
     permit_waiter_init(&s->waiter, &d->w->inbox, on_permit);
     permit_waiter_init(&s->global_waiter, &d->w->inbox, on_global_permit);
     replies_init(s);
@@ -167,10 +183,10 @@ void site_maybe_free(struct site *s)
         return;
     bool noted = permit_cancel(s->pool, &s->waiter);
     noted |= permit_cancel(s->global, &s->global_waiter);
+    noted |= shape_release(s);
     if (noted) /* its note is on the way, and comes here again */
         return;
     alarm_clear(&d->clock, &s->alarm);
-    shape_release(s);
     if (!s->stale)
         map_remove(&d->sites, bytes_of(s->key));
     list_remove(&s->node);
@@ -181,8 +197,9 @@ void site_maybe_free(struct site *s)
         mem_free(s->hosts[i].name);
     mem_free(s->hosts);
     mem_free(s->uses);
+    suspension_end(&s->rest);
     security_fini(&s->security);
-    turns_fini(&s->turns);
+    fair_fini(&s->turns);
     mem_free(s->key);
     if (s->auth_password)
         mem_wipe_free(s->auth_password, strlen(s->auth_password));
@@ -253,7 +270,7 @@ void site_on_alive(struct site *s)
 {
     bool rested = s->rest.until_ms > worker_now_ms(s->d->w), failed = s->rest.failures > 0;
 
-    s->rest = (struct suspension){0};
+    suspension_end(&s->rest);
     if (rested)
         shaped_reached(s->shaped);
     if (!failed)
@@ -406,7 +423,7 @@ struct deliver_txn *site_take(struct site *s, struct link *link)
         uint64_t size_bytes = first_job(strand, link->class)->message->body->size_bytes;
         uint32_t most =
             MIN_OF(first_job(strand, link->class)->rcpt_count, s->group->limits.recipients_per_transaction);
-        if (!shape_take_message(s, size_bytes))
+        if (!shape_take_message(s, strand->lane, size_bytes))
             return NULL;
         most = source_take_message(link, most);
         if (!most) {
@@ -424,7 +441,7 @@ struct deliver_txn *site_take(struct site *s, struct link *link)
             dest_kick_soon(dest);
             continue;
         }
-        turns_took(&s->turns, strand);
+        fair_took(&s->turns, &strand->place);
         struct job *job = dest_pop(strand, link->class);
         split(dest, job, most);
         uint32_t recipients = job->rcpt_count;
@@ -459,14 +476,21 @@ static void reclaim(struct worker *w, void *arg)
     deliver_reclaim(w->deliver);
 }
 
-static bool take_permits(struct site *s)
+static bool take_permits(struct site *s, uint16_t lane)
 {
     struct shared *shared = s->d->w->shared;
 
-    if (s->waits_for_permit)
+    if (s->waits_for_permit) {
+        if (lane_goes_before(lane, s->waits_lane)) {
+            permit_urge(s->global, &s->global_waiter, lane);
+            permit_urge(s->pool, &s->waiter, lane);
+            s->waits_lane = lane;
+        }
         return false;
-    if (permit_take(s->global, &s->global_waiter)) {
-        if (permit_take(s->pool, &s->waiter))
+    }
+    s->waits_lane = lane;
+    if (permit_take(s->global, &s->global_waiter, lane)) {
+        if (permit_take(s->pool, &s->waiter, lane))
             return true;
         permit_give(s->global);
         shape_met(s, "connections", 0);
@@ -492,21 +516,23 @@ static bool wants_link(const struct site *s, enum job_class class)
 static bool open_links(struct site *s, enum job_class class)
 {
     while (s->turns.ready && wants_link(s, class)) {
-        if (s->open_after_ms > worker_now_ms(s->d->w) || !shape_may_send(s) || !source_may_open(s) ||
+        struct strand *strand = turns_next(&s->turns, has_class, &class);
+        if (!strand)
+            return true;
+        const struct job *job = first_job(strand, class);
+        if (s->open_after_ms > worker_now_ms(s->d->w) ||
+            !shape_may_send(s, strand->lane, job->message->body->size_bytes) || !source_may_open(s) ||
             quiet_holds_back(s))
             return false; /* a limit binds, not the links */
         if (s->group->limits.connection_rate.count > 0 && s->walkers >= WALKERS_MAX)
             return false; /* they come back when they have connected */
-        struct strand *strand = turns_next(&s->turns, has_class, &class);
-        if (!strand)
-            return true;
         if (!replies_may_open(s))
             return false;
-        if (!take_permits(s)) {
+        if (!take_permits(s, strand->lane)) {
             shaped_give_connection(s->shaped);
             return false;
         }
-        link_open(s, class, strand->all->dest->domain, job_clear_ok(s->d, first_job(strand, class)));
+        link_open(s, class, strand->all->dest->domain, job_clear_ok(s->d, job));
     }
     return true;
 }

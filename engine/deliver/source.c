@@ -286,7 +286,7 @@ void deliver_sources_changed(struct deliver *d)
             continue;
         s->spent_until_ms = 0;
         if (s->rests_for_source)
-            s->rest = (struct suspension){0};
+            suspension_end(&s->rest);
         s->rests_for_source = false;
         LIST_FOREACH_SAFE (dest_node, &s->dests)
             dest_kick_soon(LIST_ENTRY(dest_node, struct dest, site_node));

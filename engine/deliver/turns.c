@@ -7,68 +7,20 @@ static struct bytes key_of(const uint16_t *lane)
     return bytes_make(lane, sizeof(*lane));
 }
 
-/* ---- flows ---- */
-
-void turns_init(struct turns *t)
+static struct strand *strand_at(struct list *node)
 {
-    for (int p = 0; p < PRIORITIES; p++)
-        list_init(&t->flows[p]);
-    list_init(&t->own.node);
-    list_init(&t->own.strands);
+    return LIST_ENTRY(node, struct strand, place.node);
 }
 
-void turns_fini(struct turns *t)
-{
-    map_fini(&t->others);
-}
-
-static struct flow *flow_need(struct turns *t, uint16_t lane)
-{
-    if (t->own.used && t->own.lane == lane)
-        return &t->own;
-    struct flow *flow = t->others.count ? map_find(&t->others, key_of(&lane)) : NULL;
-    if (flow)
-        return flow;
-    flow = &t->own;
-    if (flow->used) {
-        flow = MEM_NEW(struct flow);
-        list_init(&flow->node);
-        list_init(&flow->strands);
-    }
-    flow->lane = lane;
-    flow->used = true;
-    list_push_back(&t->flows[lane_priority(lane)], &flow->node);
-    t->ready++;
-    if (flow != &t->own)
-        map_put(&t->others, key_of(&flow->lane), flow);
-    return flow;
-}
-
-/* The strand goes from its flow, and the flow with its last one. */
-static void leave_flow(struct turns *t, struct strand *strand)
-{
-    struct flow *flow = TAKE(strand->flow);
-
-    list_remove(&strand->node);
-    if (!list_is_empty(&flow->strands))
-        return;
-    list_remove(&flow->node);
-    flow->used = false;
-    t->ready--;
-    if (flow == &t->own)
-        return;
-    map_remove(&t->others, key_of(&flow->lane));
-    mem_free(flow);
-}
+/* ---- turns ---- */
 
 void turns_join(struct strands *all)
 {
     struct list *node;
 
     while ((node = list_pop(&all->unready))) {
-        struct strand *strand = LIST_ENTRY(node, struct strand, node);
-        strand->flow = flow_need(all->turns, strand->lane);
-        list_push_back(&strand->flow->strands, node);
+        struct strand *strand = strand_at(node);
+        fair_put(all->turns, &strand->place, strand->lane);
     }
 }
 
@@ -77,42 +29,31 @@ void turns_leave(struct strands *all)
     struct strand *strand;
 
     for (size_t at = 0; (strand = strand_next(all, &at));) {
-        if (!strand->flow)
+        if (!strand->place.flow)
             continue;
-        leave_flow(all->turns, strand);
-        list_push_back(&all->unready, &strand->node);
+        fair_remove(all->turns, &strand->place);
+        list_push_back(&all->unready, &strand->place.node);
     }
 }
 
-struct strand *turns_next(const struct turns *t, strand_fn fits, const void *arg)
-{
-    enum priority order[PRIORITIES];
+struct question {
+    strand_fn fits;
+    const void *arg;
+};
 
-    if (!t->ready)
-        return NULL;
-    priority_order(t->count, order);
-    for (int p = 0; p < PRIORITIES; p++) {
-        LIST_FOREACH (flow_node, &t->flows[order[p]]) {
-            const struct flow *flow = LIST_ENTRY(flow_node, struct flow, node);
-            LIST_FOREACH (node, &flow->strands) {
-                struct strand *strand = LIST_ENTRY(node, struct strand, node);
-                if (fits(strand, arg))
-                    return strand;
-            }
-        }
-    }
-    return NULL;
+static bool strand_fits(struct fair_entry *e, const void *arg)
+{
+    const struct question *q = arg;
+
+    return q->fits(CONTAINER_OF(e, struct strand, place), q->arg);
 }
 
-void turns_took(struct turns *t, struct strand *strand)
+struct strand *turns_next(const struct fair_queue *turns, strand_fn fits, const void *arg)
 {
-    struct flow *flow = strand->flow;
+    const struct question q = {fits, arg};
+    struct fair_entry *e = fair_next(turns, strand_fits, &q);
 
-    t->count++;
-    list_remove(&strand->node);
-    list_push_back(&flow->strands, &strand->node);
-    list_remove(&flow->node);
-    list_push_back(&t->flows[lane_priority(flow->lane)], &flow->node);
+    return e ? CONTAINER_OF(e, struct strand, place) : NULL;
 }
 
 /* ---- strands ---- */
@@ -120,7 +61,7 @@ void turns_took(struct turns *t, struct strand *strand)
 static void strand_init(struct strand *strand, struct strands *all)
 {
     strand->all = all;
-    list_init(&strand->node);
+    list_init(&strand->place.node);
     for (int class = 0; class < JOB_CLASSES; class ++)
         list_init(&strand->jobs[class]);
 }
@@ -139,11 +80,11 @@ void strands_fini(struct strands *all)
     struct strand *strand;
 
     for (size_t at = 0; (strand = map_next(&all->others, &at));) {
-        list_remove(&strand->node);
+        list_remove(&strand->place.node);
         mem_free(strand);
     }
     map_fini(&all->others);
-    list_remove(&all->own.node);
+    list_remove(&all->own.place.node);
 }
 
 struct strand *strand_find(struct strands *all, uint16_t lane)
@@ -167,7 +108,7 @@ struct strand *strand_need(struct strands *all, uint16_t lane)
     strand->lane = lane;
     strand->used = true;
     strand->more = false;
-    list_push_back(&all->emptied, &strand->node);
+    list_push_back(&all->emptied, &strand->place.node);
     if (strand != &all->own)
         map_put(&all->others, key_of(&strand->lane), strand);
     return strand;
@@ -190,7 +131,7 @@ void strand_free(struct strand *strand)
 {
     struct strands *all = strand->all;
 
-    list_remove(&strand->node);
+    list_remove(&strand->place.node);
     strand->used = false;
     if (strand == &all->own)
         return;
@@ -205,8 +146,8 @@ void strand_put(struct strand *strand, struct job *job, enum job_class class, bo
     else
         list_push_back(&strand->jobs[class], &job->node);
     if (!strand->queued) {
-        list_remove(&strand->node);
-        list_push_back(&strand->all->unready, &strand->node);
+        list_remove(&strand->place.node);
+        list_push_back(&strand->all->unready, &strand->place.node);
     }
     strand->queued += job->rcpt_count;
 }
@@ -217,15 +158,15 @@ void strand_remove(struct strand *strand, struct job *job)
     strand->queued -= job->rcpt_count;
     if (strand->queued)
         return;
-    if (strand->flow)
-        leave_flow(strand->all->turns, strand);
+    if (strand->place.flow)
+        fair_remove(strand->all->turns, &strand->place);
     else
-        list_remove(&strand->node);
-    list_push_back(&strand->all->emptied, &strand->node);
+        list_remove(&strand->place.node);
+    list_push_back(&strand->all->emptied, &strand->place.node);
 }
 
 void strand_want(struct strand *strand)
 {
-    list_remove(&strand->node);
-    list_push_back(&strand->all->wanted, &strand->node);
+    list_remove(&strand->place.node);
+    list_push_back(&strand->all->wanted, &strand->place.node);
 }

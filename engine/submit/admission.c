@@ -84,10 +84,10 @@ static bool make_room(struct submit *s)
 /* Another worker may be quicker to take the place that was made here. */
 static bool find_room(struct submit *s)
 {
-    bool found = permit_take(permits(s->w), NULL);
+    bool found = permit_take(permits(s->w), NULL, 0);
 
     for (unsigned i = 0; !found && i < LOOKED_AT && make_room(s); i++)
-        found = permit_take(permits(s->w), NULL);
+        found = permit_take(permits(s->w), NULL, 0);
     return found;
 }
 

@@ -27,6 +27,14 @@ def flood(daemon, name, count, headers, sessions=4):
         t.join()
 
 
+def submit_all(daemon, domains, each, headers):
+    threads = [threading.Thread(target=submit, args=(daemon, [f"a{i}@{domain}" for i in range(each)], headers)) for domain in domains]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+
+
 def order(world):
     """The first letters of the recipients, in the order of their deliveries."""
     return "".join(d.recipient[0] for d in world.seen.deliveries)
@@ -140,14 +148,34 @@ def test_a_site_with_mail_for_ever_leaves_the_others_their_turn_over_all_workers
     for domain in small:
         world.receiver(domain.removesuffix(".test"), domain, delay_s=delay_s)
     daemon = world.daemon(group("all", [*large, *small], limits=limits, retry=HOURLY), workers=4)
-    threads = [threading.Thread(target=submit, args=(daemon, [f"a{i}@{domain}" for i in range(200)], [])) for domain in large]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    submit_all(daemon, large, 200, [])
     wait_until(lambda: len(world.seen.deliveries) >= 10, what="the first of the large one")
     submit(daemon, [f"b{k}@{domain}" for k in range(EACH) for domain in small], [])
     began = len(world.seen.deliveries)
     wait_until(lambda: order(world).count("b") == SMALL * EACH, 60, "the small ones")
     waited = order(world)[began:order(world).rindex("b")].count("a")
     assert waited <= most, f"{waited} of the large site went first"
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("limits, delay_s, most", [
+    ({"messages_per_second": 25}, 0, 45),  # every second turn is the small campaign's, not one of as many as there are sites
+    ({"connections": 2}, 0.05, 100),  # a turn is a second of one of them
+])
+def test_a_campaign_to_many_sites_has_no_more_of_a_group_than_one_to_a_single_site(world, workers, limits, delay_s, most):
+    large = [f"large{i}.test" for i in range(16)]
+    for domain in [*large, "small.test", "other.test"]:
+        world.receiver(domain.removesuffix(".test"), domain, delay_s=delay_s)
+    daemon = world.daemon(group("all", [*large, "small.test", "other.test"], limits=limits, retry=HOURLY), workers=workers)
+    submit_all(daemon, large, 40, ["X-Campaign: spring"])
+    wait_until(lambda: len(world.seen.deliveries) >= 20, what="the first of the large one")
+    submit(daemon, [f"b{i}@small.test" for i in range(25)], ["X-Campaign: autumn"])
+    began = len(world.seen.deliveries)
+    submit(daemon, ["t@other.test"], ["X-Hayauma-Priority: high"])
+    wait_until(lambda: "t" in order(world), 30, "the password mail", step=0.01)
+    wait_until(lambda: order(world).count("b") == 25, 60, "the small campaign")
+    done = order(world)[began:]
+    assert done.index("t") <= most, "it waited for the turns of the others"
+    waited = done[:done.rindex("b")].count("a")
+    assert waited <= most, f"{waited} of the large campaign went first"
+    assert waited >= 5, "nobody starves"

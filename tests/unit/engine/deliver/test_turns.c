@@ -13,7 +13,7 @@
 
 #define DESTS 2
 
-static struct turns site;
+static struct fair_queue site;
 static struct strands dests[DESTS];
 
 static int setup(void **state)
@@ -21,7 +21,7 @@ static int setup(void **state)
     (void)state;
     memset(&site, 0, sizeof(site));
     memset(dests, 0, sizeof(dests));
-    turns_init(&site);
+    fair_init(&site);
     for (int i = 0; i < DESTS; i++) {
         strands_init(&dests[i], NULL);
         dests[i].turns = &site;
@@ -38,7 +38,7 @@ static int teardown(void **state)
     }
     assert_int_equal(site.ready, 0);
     assert_int_equal(site.others.count, 0);
-    turns_fini(&site);
+    fair_fini(&site);
     return 0;
 }
 
@@ -79,7 +79,7 @@ static void serve(char out[3], strand_fn fits, const void *arg)
     strcpy(out, "--");
     if (!strand)
         return;
-    turns_took(&site, strand);
+    fair_took(&site, &strand->place);
     struct job *job = LIST_ENTRY(list_first(&strand->jobs[CLASS_NORMAL]), struct job, node);
     uint32_t flags = job->message->flags;
     out[0] = flags & MESSAGE_HIGH ? 'H' : flags & MESSAGE_LOW ? 'L' : job->message->campaign[0];
@@ -153,10 +153,10 @@ static void only_what_fits_is_taken(void **state)
 
 static void what_leaves_a_site_is_unready_and_joins_another(void **state)
 {
-    struct turns other = {0};
+    struct fair_queue other = {0};
 
     (void)state;
-    turns_init(&other);
+    fair_init(&other);
     put_many(0, "a", 0, 1);
     put_many(0, "b", 0, 1);
     put_many(1, "b", 0, 1);
@@ -167,7 +167,7 @@ static void what_leaves_a_site_is_unready_and_joins_another(void **state)
     turns_join(&dests[0]);
     assert_int_equal(other.ready, 2);
     turns_leave(&dests[0]);
-    turns_fini(&other);
+    fair_fini(&other);
     dests[0].turns = &site;
     turns_join(&dests[0]);
     site.count = 1;
@@ -185,7 +185,7 @@ static void an_empty_strand_waits_for_its_destination_to_decide(void **state)
     expect("a0 b0 c0");
     unsigned emptied = 0;
     for (struct list *node; (node = list_pop(&dests[0].emptied)); emptied++) {
-        struct strand *strand = LIST_ENTRY(node, struct strand, node);
+        struct strand *strand = LIST_ENTRY(node, struct strand, place.node);
         if (emptied == 1)
             strand_want(strand);
         else
@@ -209,7 +209,7 @@ static void thousands_of_lanes_come_and_go(void **state)
         put_many(i % DESTS, campaign, i % 3 ? 0 : MESSAGE_HIGH, 2);
     }
     for (struct strand *strand; (strand = turns_next(&site, any, NULL)); served++) {
-        turns_took(&site, strand);
+        fair_took(&site, &strand->place);
         struct job *job = LIST_ENTRY(list_first(&strand->jobs[CLASS_NORMAL]), struct job, node);
         strand_remove(strand, job);
         job_destroy(job);
