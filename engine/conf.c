@@ -186,7 +186,7 @@ const struct conf_key conf_keys[] = {
     {"delivery.connections", CONF_INT, AT(delivery.connections), "2000", "1", "60000", CONF_LIVE,
      .help = "Outgoing connections at once, over all destinations. The policy limits them per group and "
              "per host."},
-    {"delivery.jobs_per_domain", CONF_INT, AT(delivery.jobs_per_domain), "2000", "1", "1000000", CONF_LIVE,
+    {"delivery.jobs_per_domain", CONF_INT, AT(delivery.jobs_per_domain), "10000", "1", "1000000", CONF_LIVE,
      .help = "Recipients of one domain that wait in memory; the others wait on disk and are read as these "
              "leave."},
     {"delivery.jobs_in_memory", CONF_INT, AT(delivery.jobs_in_memory), "50000", "1000", "100000000", CONF_LIVE,

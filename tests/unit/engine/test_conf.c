@@ -129,7 +129,7 @@ static void an_empty_file_gives_a_safe_daemon(void **state)
     assert_int_equal(c.submission.command_timeout_ms, 300000);
     assert_int_equal(c.submission.data_timeout_ms, 180000);
     assert_int_equal(c.delivery.connections, 2000);
-    assert_int_equal(c.delivery.jobs_per_domain, 2000);
+    assert_int_equal(c.delivery.jobs_per_domain, 10000);
     assert_int_equal(c.delivery.jobs_in_memory, 50000);
     assert_int_equal(c.delivery.body_memory_bytes, 32 << 20);
     assert_true(c.delivery.ipv6 && c.delivery.pipelining_full);
