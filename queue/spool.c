@@ -6,11 +6,10 @@
  *             u64 body length   u64 message id
  *             u32 CRC-32C of the 24 octets before   u32 zero
  *             body: the octets as they will be sent, before dot-stuffing
- *     record  u32 magic "HYE1"  u32 CRC-32C of the segment's number and the envelope; else as above
- *             envelope (queue/envelope.h) of the body before it, or of one alone in its file
- *     record  u32 magic "HYH1"  as "HYB1", of a message that shares its content: its header section only
- *     record  u32 magic "HYC1"  as "HYB1", of a content that is shared: alone in its file
- *     record  …                                                       (little-endian throughout)
+ *     record  u32 magic "HYE1"  u32 CRC-32C of the run's key, the segment's number and the envelope; else as
+ * above envelope (queue/envelope.h) of the body before it, or of one alone in its file record  u32 magic
+ * "HYH1"  as "HYB1", of a message that shares its content: its header section only record  u32 magic "HYC1"
+ * as "HYB1", of a content that is shared: alone in its file record  … (little-endian throughout)
  *
  * A body over SPOOL_MEMORY_LIMIT lies alone in its file.  The rows in queue.db name segment and offset.  What
  * stands behind the end that the row of `segment` tells (total_bytes) has no rows yet: recovery reads the
@@ -22,8 +21,9 @@
  * the file of a long body, and the others' rows and envelopes name it too.  Such a file is never moved.
  *
  * A dead segment of full size may be written over as a new one (spool_spare.c), so behind all that older
- * octets may stand; an envelope among them has a sum for another segment.  <…>.spare waits to be written
- * over, <…>.dead to be unlinked.
+ * octets may stand; an envelope among them has a sum for another segment, and what somebody sent in the shape
+ * of an envelope has none that fits, because the key is random and secret (meta.spool_key, new at each
+ * start). <…>.spare waits to be written over, <…>.dead to be unlinked.
  *
  * Segments are deleted when the last row that lies in one is gone.  A body moves only while none of its
  * recipients is leased, so that whoever holds a job can read where the job says until the lease ends; the
@@ -355,11 +355,18 @@ enum err spool_check(struct spool *s, uint64_t segment, uint64_t offset)
     return e;
 }
 
-uint32_t spool_envelope_sum(uint64_t segment, struct bytes octets)
+void spool_set_key(struct spool *s, struct bytes key)
+{
+    s->key_bytes = MIN_OF(key.len, sizeof(s->key));
+    memcpy(s->key, key.at, s->key_bytes);
+}
+
+uint32_t spool_envelope_sum(const struct spool *s, uint64_t segment, struct bytes octets)
 {
     uint64_t stored = htole64(segment);
+    uint32_t sum = crc32c(crc32c(0, s->key, s->key_bytes), &stored, sizeof(stored));
 
-    return crc32c(crc32c(0, &stored, sizeof(stored)), octets.at, octets.len);
+    return crc32c(sum, octets.at, octets.len);
 }
 
 enum err spool_read_envelope(struct spool *s, uint64_t segment, const struct spool_record *r, struct buf *out)
@@ -371,5 +378,5 @@ enum err spool_read_envelope(struct spool *s, uint64_t segment, const struct spo
     if (e)
         return e;
     out->len = r->size_bytes;
-    return spool_envelope_sum(segment, buf_bytes(out)) == r->checksum ? OK : ERR_CORRUPT;
+    return spool_envelope_sum(s, segment, buf_bytes(out)) == r->checksum ? OK : ERR_CORRUPT;
 }

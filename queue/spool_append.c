@@ -281,7 +281,7 @@ enum err spool_put_envelope(struct spool *s, uint64_t message_id, struct bytes o
     if (e)
         return e;
     format_header(s->headers[s->runs], SPOOL_ENVELOPE_MAGIC, message_id, octets.len,
-                  spool_envelope_sum(s->current, octets));
+                  spool_envelope_sum(s, s->current, octets));
     gather(s, octets.at, octets.len, out);
     return OK;
 }

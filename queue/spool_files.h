@@ -56,6 +56,8 @@ struct spool {
     struct syncer syncer;
 
     /* The store thread's: */
+    char key[SPOOL_KEY_BYTES]; /* of envelopes' sums, secret */
+    size_t key_bytes;          /* 0: none, as before there were keys */
     uint64_t current; /* segment that is appended to; 0: none yet */
     int fd;
     uint64_t end_bytes;     /* where the next octet goes, gathered ones counted */
@@ -73,8 +75,8 @@ struct spool {
 };
 
 /* spool.c */
-/* Begins with the segment: in a file that is written over, an envelope of its earlier life is none. */
-uint32_t spool_envelope_sum(uint64_t segment, struct bytes octets);
+/* Begins with key and segment: in a file that is written over, an envelope of its earlier life is none. */
+uint32_t spool_envelope_sum(const struct spool *s, uint64_t segment, struct bytes octets);
 void spool_name(char out[SPOOL_NAME_BYTES], uint64_t segment, const char *suffix);
 MUST_CHECK enum err spool_take_file(struct spool *s, uint64_t segment, int *fd, struct open_file **place);
 void spool_give_file(struct spool *s, int fd, struct open_file *place);

@@ -16,6 +16,12 @@
  */
 MUST_CHECK enum err spool_open(const char *dir, uint64_t segment_bytes, struct spool **out, char **why);
 void spool_close(struct spool *s); /* NULL is fine */
+#define SPOOL_KEY_BYTES 16
+/*
+ * Sums of envelopes, as they are written and read from now on, begin with these octets (SPOOL_KEY_BYTES, or none): who
+ * does not know them cannot write a body that a start would take for an envelope.
+ */
+void spool_set_key(struct spool *s, struct bytes key);
 /* Before the first append: no new segment has a number up to this. */
 void spool_number_after(struct spool *s, uint64_t last_segment);
 /* Calls fn with the number of every segment file there is. */

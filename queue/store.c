@@ -165,6 +165,7 @@ static enum err open_database(struct store *s, bool was_made, char **why)
 /* What ended while the last run could no longer say so, applied as one transaction. */
 static enum err catch_up(struct store *s, char **why)
 {
+    char key[SPOOL_KEY_BYTES];
     enum err e = store_recover(s);
 
     if (!e)
@@ -172,7 +173,11 @@ static enum err catch_up(struct store *s, char **why)
     if (!e)
         e = store_note_start(s);
     if (!e)
+        e = store_new_spool_key(s, key);
+    if (!e)
         e = store_commit_quietly(s);
+    if (!e)
+        spool_set_key(s->spool, bytes_make(key, sizeof(key)));
     if (!e)
         e = store_remove_orphans(s);
     if (e && !*why)

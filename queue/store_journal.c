@@ -6,6 +6,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "base/mem.h"
 #include "queue/crc32c.h"
@@ -123,10 +124,39 @@ static int by_number(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+/* The key of the run whose envelopes are there. */
+static enum err take_key(struct store *s)
+{
+    sqlite3_stmt *st = NULL;
+    bool row = false;
+    enum err e = sql_prepare(s->db, &st, "SELECT value FROM meta WHERE key = 'spool_key'");
+
+    if (!e)
+        e = sql_step(st, &row);
+    if (!e && row)
+        spool_set_key(s->spool, bytes_make(sqlite3_column_blob(st, 0), (size_t)sqlite3_column_bytes(st, 0)));
+    sqlite3_finalize(st);
+    return e;
+}
+
+enum err store_new_spool_key(struct store *s, char out[SPOOL_KEY_BYTES])
+{
+    sqlite3_stmt *st = s->st[ST_META_PUT];
+
+    if (getrandom(out, SPOOL_KEY_BYTES, 0) != SPOOL_KEY_BYTES)
+        return ERR_IO;
+    sql_bind_text(st, 1, "spool_key");
+    sql_bind_blob(st, 2, out, SPOOL_KEY_BYTES);
+    return sql_run(st);
+}
+
 enum err store_recover(struct store *s)
 {
     struct segments all = {0};
-    enum err e = spool_list(s->spool, note_segment, &all);
+    enum err e = take_key(s);
+
+    if (!e)
+        e = spool_list(s->spool, note_segment, &all);
 
     if (all.count)
         qsort(all.ids, all.count, sizeof(*all.ids), by_number);

@@ -300,6 +300,8 @@ void store_forget_tally(struct store *s);
 
 /* store_journal.c: envelopes that have no rows, at start; inside the transaction */
 MUST_CHECK enum err store_recover(struct store *s);
+/* The key of this run's envelopes (spool_set_key), to be used once the transaction that holds it is committed. */
+MUST_CHECK enum err store_new_spool_key(struct store *s, char out[SPOOL_KEY_BYTES]);
 
 /* store_results.c */
 #define TURN_RESULTS 4096 /* attempts applied in one transaction, in whole batches */

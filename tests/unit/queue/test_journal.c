@@ -2,6 +2,7 @@
  * Messages that were answered and had no rows when the process died: the next start finds them in the spool,
  * once. A child process accepts and dies without a word; settling lies so far ahead that no row was written.
  */
+#include <endian.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -19,7 +20,9 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "queue/crc32c.h"
 #include "queue/spool_priv.h"
+#include "queue/sql.h"
 #include "tests/unit/queue/world.h"
 
 #define FAR_MS 3600000
@@ -302,6 +305,68 @@ static void envelopes_of_another_segment_are_none(void **state)
     check(ids, 5, false);
 }
 
+/* Envelopes of the file, all or the last one, get the sum that anybody can make who knows where they lie, but
+ * no key. */
+static void seal_without_key(bool all)
+{
+    char path[256];
+    struct stat st;
+
+    segment_path(path);
+    int fd = open(path, O_RDWR);
+    assert_int_equal(fstat(fd, &st), 0);
+    char *octets = mem_alloc((size_t)st.st_size);
+    assert_int_equal(pread(fd, octets, (size_t)st.st_size, 0), st.st_size);
+    unsigned sealed = 0;
+    for (off_t at = st.st_size - SPOOL_RECORD_BYTES; at >= 0 && (all || !sealed); at--) {
+        if (memcmp(octets + at, "HYE1", 4) != 0)
+            continue;
+        uint64_t number = htole64(segment), size;
+        memcpy(&size, octets + at + 8, 8);
+        uint32_t sum = crc32c(0, &number, sizeof(number));
+        sum = htole32(crc32c(sum, octets + at + SPOOL_RECORD_BYTES, le64toh(size)));
+        assert_memory_not_equal(octets + at + 4, &sum, 4);
+        memcpy(octets + at + 4, &sum, 4);
+        sum = htole32(crc32c(0, octets + at, 24));
+        memcpy(octets + at + 24, &sum, 4);
+        sealed++;
+    }
+    assert_int_equal(sealed, all ? 5 : 1);
+    assert_int_equal(pwrite(fd, octets, (size_t)st.st_size, 0), st.st_size);
+    close(fd);
+    mem_free(octets);
+}
+
+static void what_somebody_made_look_like_an_envelope_is_none(void **state)
+{
+    uint64_t ids[IDS];
+
+    (void)state;
+    in_a_child_that_dies(accept_five, ids);
+    seal_without_key(false);
+    world_must_open(&w);
+    check(ids, 4, true);
+    check(ids + 4, 1, false);
+}
+
+static void envelopes_of_a_version_without_keys_are_read(void **state)
+{
+    uint64_t ids[IDS];
+    char path[256];
+    sqlite3 *db;
+
+    (void)state;
+    in_a_child_that_dies(accept_five, ids);
+    seal_without_key(true);
+    snprintf(path, sizeof(path), "%s/queue.db", w.dir);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(
+        sqlite3_exec(db, "UPDATE meta SET value = x'' WHERE key = 'spool_key'", NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    world_must_open(&w);
+    check(ids, 5, true);
+}
+
 int main(void)
 {
     log_setup(open("/dev/null", O_WRONLY), LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
@@ -314,6 +379,8 @@ int main(void)
         ROW(an_end_that_is_missing_costs_the_last_message_alone),
         ROW(an_envelope_that_was_changed_is_none),
         ROW(envelopes_of_another_segment_are_none),
+        ROW(what_somebody_made_look_like_an_envelope_is_none),
+        ROW(envelopes_of_a_version_without_keys_are_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

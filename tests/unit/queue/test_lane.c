@@ -74,6 +74,18 @@ static void of_eight_turns_one_is_for_those_below_and_nobody_starves(void **stat
     assert_int_equal(without_high[PRIORITY_LOW], 100);
 }
 
+static void a_lane_goes_before_those_of_lower_priority(void **state)
+{
+    static const enum priority best_first[] = {PRIORITY_HIGH, PRIORITY_NORMAL, PRIORITY_LOW};
+
+    (void)state;
+    for (int i = 0; i < PRIORITIES; i++)
+        for (int k = 0; k < PRIORITIES; k++)
+            assert_int_equal(
+                lane_goes_before(lane_of(best_first[i], NULL, "a"), lane_of(best_first[k], "b", NULL)),
+                i < k);
+}
+
 static void priorities_have_names(void **state)
 {
     enum priority p = PRIORITY_LOW;
@@ -95,6 +107,7 @@ int main(void)
         cmocka_unit_test(lanes_are_the_same_in_every_run),
         cmocka_unit_test(accounts_and_campaigns_spread_over_all_lanes),
         cmocka_unit_test(of_eight_turns_one_is_for_those_below_and_nobody_starves),
+        cmocka_unit_test(a_lane_goes_before_those_of_lower_priority),
         cmocka_unit_test(priorities_have_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -94,7 +94,7 @@ static const char first_version[] =
     "ALTER TABLE account DROP COLUMN priority; ALTER TABLE message DROP COLUMN expires;"
     "ALTER TABLE account DROP COLUMN campaign; ALTER TABLE counter DROP COLUMN paused;"
     "ALTER TABLE account DROP COLUMN certificates; DROP TABLE keep; DROP TABLE tally;"
-    "DELETE FROM meta WHERE key = 'tally_since'; PRAGMA user_version = 1";
+    "DELETE FROM meta WHERE key IN ('tally_since', 'spool_key'); PRAGMA user_version = 1";
 
 static void set_pragma(const char *sql)
 {
