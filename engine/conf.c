@@ -312,8 +312,8 @@ const struct conf_key conf_keys[] = {
      .help = "true: a crash may leave a core dump, and debuggers of the same user may look into the process. It holds "
              "passwords, private keys and messages: for who looks for a fault."},
     {"policy_file", CONF_PATH, AT(policy_file), .reload = CONF_LIVE,
-     .help = "Policy document to begin with, when the store holds none yet. A reload applies it again if it was "
-             "edited since; other versions come by \"hayauma policy apply\". Not set: the built-in one."},
+     .help = "Policy document to begin with. A start or reload applies it again if it was edited since it was last "
+             "taken; other versions come by \"hayauma policy apply\". Not set: the built-in one."},
     {"policy_include_dir", CONF_PATH, AT(policy_include_dir), .reload = CONF_LIVE,
      .help = "Where the files lie that a policy document includes by name: \"include: [receivers]\" is "
              "receivers.yaml in this directory. Not set: share/hayauma below the prefix of the installation."},

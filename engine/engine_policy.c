@@ -3,6 +3,7 @@
 #include "engine/engine_priv.h"
 #include "engine/policy_files.h"
 #include "engine/sources.h"
+#include "policy/policy_include.h"
 
 struct policy *engine_policy(struct engine *e)
 {
@@ -150,24 +151,54 @@ static enum err compile(struct engine *e, const char *name, struct bytes text, u
     return err;
 }
 
-/* The first version: that of policy_file, or the built-in one. */
-static enum err begin_with(struct engine *e, const char *name, struct bytes text, char **why)
+/* The first version, and one of a file that was edited while no daemon ran: that of policy_file, or the
+ * built-in one. */
+static enum err begin_with(struct engine *e, const char *name, struct bytes text, uint64_t version,
+                           char **why)
 {
     struct yaml_errors errors = {.name = name};
-    uint64_t version = 0;
     BUF_LOCAL(whole);
     enum err err = policy_files_complete(engine_conf(e), text, &whole, &errors);
 
     if (err)
         *why = engine_policy_complaint(&errors, "the policy file has errors:");
     else
-        err = compile(e, name, buf_bytes(&whole), 1, false, "the policy file has errors:", why);
+        err = compile(e, name, buf_bytes(&whole), version, false, "the policy file has errors:", why);
     if (!err)
-        err = save(e, buf_bytes(&whole), "start", name, 0, &version);
+        err = save(e, buf_bytes(&whole), "start", name, version - 1, &version);
     if (err && !*why)
-        *why = text_format("cannot store the first policy: %s", err_text(err));
+        *why = text_format("cannot store the policy: %s", err_text(err));
     yaml_errors_fini(&errors);
     return err;
+}
+
+/*
+ * Was policy_file edited since it was last taken?  Versions that came of it name it as their comment.  One
+ * that was never taken was named in the configuration when other versions were there already.
+ */
+static bool file_was_edited(struct browse *b, const char *path, const struct buf *file)
+{
+    struct arena arena = {0};
+    struct browse_policy *list, info;
+    uint64_t before = 0;
+    bool found = false, edited = false;
+    size_t count = 1;
+
+    while (!found && count && browse_policies(b, before, 100, &arena, &list, &count) == OK) {
+        for (size_t i = 0; i < count && !found; i++) {
+            char *text = NULL;
+            before = list[i].version;
+            found = list[i].comment && strcmp(list[i].comment, path) == 0;
+            if (found && browse_policy_text(b, before, &arena, &info, &text) == OK)
+                edited = !bytes_eq(policy_own_text(bytes_of(text)), policy_own_text(buf_bytes(file)));
+            mem_free(text);
+        }
+    }
+    if (!found)
+        log_warn(NULL, "policy.file_not_taken", LOG_STR("file", path),
+                 LOG_STR("why", "the stored policy is in force; \"hayauma policy apply\" takes the file"));
+    arena_fini(&arena);
+    return edited;
 }
 
 enum err engine_load_policy(struct engine *e, char **why)
@@ -188,12 +219,16 @@ enum err engine_load_policy(struct engine *e, char **why)
         err = browse_open(conf->data_dir, &b, why);
     if (!err) {
         err = browse_policy_text(b, 0, &arena, &info, &text);
-        if (!err) {
+        if (!err && conf->policy_file && file_was_edited(b, conf->policy_file, &file)) {
+            log_info(NULL, "policy.file_edited", LOG_STR("file", conf->policy_file),
+                     LOG_INT("instead_of", info.version));
+            err = begin_with(e, conf->policy_file, buf_bytes(&file), info.version + 1, why);
+        } else if (!err) {
             err = compile(e, "stored policy", bytes_of(text), info.version, true,
                           "the stored policy does not compile:", why);
         } else if (err == ERR_NOT_FOUND) {
             err = begin_with(e, conf->policy_file ? conf->policy_file : "built-in policy",
-                             conf->policy_file ? buf_bytes(&file) : bytes_of(policy_default_text), why);
+                             conf->policy_file ? buf_bytes(&file) : bytes_of(policy_default_text), 1, why);
         } else {
             *why = text_format("cannot read the stored policy: %s", err_text(err));
         }

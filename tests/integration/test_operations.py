@@ -263,6 +263,34 @@ def test_sighup_with_a_bad_file_keeps_the_old_and_says_why(world):
     world.got(2)
 
 
+def test_a_policy_file_that_was_edited_is_taken_by_the_next_start(world):
+    world.receiver("p", "p.test")
+    daemon = world.daemon()
+
+    def versions():
+        return daemon.json("policy", "history")["versions"]
+
+    def restart():
+        daemon.stop()
+        daemon.start()
+    restart()
+    assert len(versions()) == 1, "it is what was taken: nothing new"
+    daemon.apply([group("default", starttls="off")])
+    restart()
+    assert len(versions()) == 2, "what was applied since stays in force"
+    daemon.policy_file.write_text(daemon.policy_text([group("default", limits={"connections": 7})]))
+    restart()
+    assert (versions()[0]["version"], versions()[0]["author"]) == (3, "start")
+    assert daemon.json("policy", "show")["version"] == 3
+    assert "policy.file_edited" in daemon.log()
+    daemon.reload()
+    wait_until(lambda: "reload.done" in daemon.log(), what="the reload")
+    restart()
+    assert len(versions()) == 3
+    daemon.send("a@p.test")
+    world.got(1)
+
+
 def test_sighup_picks_up_a_renewed_certificate(world, certs, tmp_path):
     import ssl
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
