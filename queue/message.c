@@ -183,6 +183,7 @@ struct job *job_create(struct message *m, struct rcpt *rcpts, uint32_t count)
     j->message = message_ref(m);
     j->rcpts = rcpts;
     j->rcpt_count = count;
+    j->unfit_hosts = 0;
     return j;
 }
 

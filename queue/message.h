@@ -31,14 +31,14 @@ struct body {
     atomic_uint refs;
     uint32_t flags; /* enum body_flags */
     uint64_t size_bytes;
-    uint32_t header_bytes; /* length of the header section with its empty line */
-    uint32_t checksum;     /* CRC-32C of the octets */
-    uint64_t segment;      /* where the spool has it, once stored; 0 before */
-    uint64_t offset;       /* of the first body octet in the segment file */
+    uint32_t header_bytes;    /* length of the header section with its empty line */
+    uint32_t checksum;        /* CRC-32C of the octets */
+    uint64_t segment;         /* where the spool has it, once stored; 0 before */
+    uint64_t offset;          /* of the first body octet in the segment file */
     uint64_t content_segment; /* 0: all of it lies there; else what follows header_bytes lies here, */
     uint64_t content_offset;  /* where it is shared with other messages */
-    char *mem;             /* owned; NULL: read it with spool_read() */
-    size_t mem_bytes;      /* accounted memory, 0 without mem */
+    char *mem;                /* owned; NULL: read it with spool_read() */
+    size_t mem_bytes;         /* accounted memory, 0 without mem */
 };
 
 struct body *body_ref(struct body *b);
@@ -124,6 +124,7 @@ struct job {
     struct message *message; /* counted */
     struct rcpt *rcpts;
     uint32_t rcpt_count;
+    uint64_t unfit_hosts; /* the holder's: hosts that lack what it needs; in the store none are known */
 };
 struct job *job_create(struct message *m, struct rcpt *rcpts, uint32_t count); /* takes its own reference */
 void job_destroy(struct job *j);

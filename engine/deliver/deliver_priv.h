@@ -89,6 +89,8 @@ void dest_take_jobs(struct dest *dest, struct list *jobs); /* from the store: ke
 void dest_requeue(struct dest *dest, struct job *job);     /* to the front: was not attempted */
 /* Mail of this lane has come to a cold destination, and stays on disk until it is asked for. */
 void dest_on_lane(struct dest *dest, uint16_t lane);
+/* It has no site now: what was learned of hosts was about that one's. */
+void dest_forget_unfit_hosts(struct dest *dest);
 struct job *dest_pop(struct strand *strand, enum job_class class); /* the first one, or NULL */
 bool dest_has_jobs(const struct dest *dest);
 enum job_class job_class(const struct job *job);
@@ -190,6 +192,9 @@ void site_on_walk_failed(struct site *s, struct link *link, const struct outcome
 void site_on_alive(struct site *s);
 /* The next transaction for this link, or NULL: none, or not yet. */
 struct deliver_txn *site_take(struct site *s, struct link *link);
+/* A link of CLASS_OTHER_HOST stands: for jobs of the class that are not for its host another is opened. */
+void site_on_other_link(struct site *s, struct link *link);
+uint64_t site_host_bits(const struct site *s); /* of all its hosts that have one */
 bool site_is_resting(const struct site *s);
 uint64_t site_rest_until_ms(const struct site *s);   /* may lie in the past */
 void site_set_alarm(struct site *s, uint64_t at_ms); /* unless it rings earlier anyhow */
@@ -325,6 +330,7 @@ struct link {
     /* the walk: host by host, address by address */
     enum job_class class;
     bool clear_ok;       /* later_is_due of the job it was opened for */
+    uint64_t avoids;     /* hosts that it passes over: the unfit_hosts of that job */
     uint64_t opened_ms;  /* the walk began */
     char *domain;        /* owned: the destination it was opened for */
     uint64_t watched[8]; /* serials of destinations whose downgrades were looked at here; direct-mapped */
@@ -380,7 +386,7 @@ struct link {
     uint64_t idle_end_ms;      /* closed then */
 };
 
-struct link *link_open(struct site *s, enum job_class class, const char *domain, bool clear_ok);
+struct link *link_open(struct site *s, enum job_class class, const char *domain, const struct job *first);
 void link_feed(struct link *link);  /* as long as it has room and the site has work */
 void link_quit(struct link *link);  /* after what it carries */
 void link_close(struct link *link); /* now; open transactions go back as not sent */
@@ -396,6 +402,10 @@ void link_enter(struct link *link); /* brackets of an event: the memory stays un
 void link_leave(struct link *link);
 void link_pass_on(struct link *link); /* sends what waits, sets the deadline */
 void link_txn_destroy(struct deliver_txn *t);
+/* The bit of its current host in struct job's unfit_hosts.  A site's first 64 have one; else 0. */
+uint64_t link_host_bit(const struct link *link);
+/* What was not attempted, to the front of its destination's jobs. */
+void link_requeue(struct link *link, struct dest *dest, struct job *job);
 
 /* link_rule.c: the same for a link, at its current host */
 void link_rule(const struct link *link, struct rule *out);

@@ -38,7 +38,9 @@ enum job_class job_class(const struct job *job)
 {
     if (smtp_client_wants_requiretls(job->message)) /* not a notification: RFC 8689 §4.2.1 */
         return CLASS_REQUIRETLS;
-    return job->message->flags & MESSAGE_TLS_REQUIRED_NO ? CLASS_TLS_OPTIONAL : CLASS_NORMAL;
+    if (job->message->flags & MESSAGE_TLS_REQUIRED_NO)
+        return CLASS_TLS_OPTIONAL;
+    return job->unfit_hosts ? CLASS_OTHER_HOST : CLASS_NORMAL;
 }
 
 bool dest_has_jobs(const struct dest *dest)
@@ -199,6 +201,24 @@ void dest_requeue(struct dest *dest, struct job *job)
     put(dest, job, true);
     if (dest->site)
         turns_join(&dest->strands);
+}
+
+void dest_forget_unfit_hosts(struct dest *dest)
+{
+    struct strand *strand;
+    struct list *node;
+
+    if (!dest->queued_jobs[CLASS_OTHER_HOST])
+        return;
+    for (size_t at = 0; (strand = strand_next(&dest->strands, &at));) {
+        while ((node = list_pop(&strand->jobs[CLASS_OTHER_HOST]))) {
+            struct job *job = LIST_ENTRY(node, struct job, node);
+            job->unfit_hosts = 0;
+            list_push_front(&strand->jobs[CLASS_NORMAL], &job->node);
+            dest->queued_jobs[CLASS_OTHER_HOST]--;
+            dest->queued_jobs[CLASS_NORMAL]++;
+        }
+    }
 }
 
 struct job *dest_pop(struct strand *strand, enum job_class class)

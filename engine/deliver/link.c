@@ -84,7 +84,7 @@ static uint32_t *host_order(const struct site *s)
     return order;
 }
 
-struct link *link_open(struct site *s, enum job_class class, const char *domain, bool clear_ok)
+struct link *link_open(struct site *s, enum job_class class, const char *domain, const struct job *first)
 {
     struct link *link = MEM_NEW(struct link);
 
@@ -92,7 +92,8 @@ struct link *link_open(struct site *s, enum job_class class, const char *domain,
     link->d = s->d;
     link->class = class;
     link->domain = mem_strdup(domain);
-    link->clear_ok = clear_ok;
+    link->clear_ok = job_clear_ok(s->d, first);
+    link->avoids = first->unfit_hosts;
     link->log = s->d->w->log;
     link->opened_ms = worker_now_ms(s->d->w);
     link->order = host_order(s);
@@ -153,13 +154,27 @@ void link_txn_destroy(struct deliver_txn *t)
     /* the job has gone on */
 }
 
+uint64_t link_host_bit(const struct link *link)
+{
+    size_t index = (size_t)(link->host - link->site->hosts);
+
+    return index < 64 ? (uint64_t)1 << index : 0;
+}
+
+void link_requeue(struct link *link, struct dest *dest, struct job *job)
+{
+    if (dest->site != link->site) /* it was bound anew: to other hosts */
+        job->unfit_hosts = 0;
+    dest_requeue(dest, job);
+}
+
 static void give_back(struct link *link, struct deliver_txn *t)
 {
     struct dest *dest = t->dest;
 
     dest->flying -= t->txn.rcpt_count;
     source_give_recipients(link, t->txn.rcpt_count);
-    dest_requeue(dest, TAKE(t->job));
+    link_requeue(link, dest, TAKE(t->job));
     t->dest->d->open_txns--;
     link_txn_destroy(t);
     dest_kick_soon(dest);
@@ -262,6 +277,15 @@ static void on_recheck(void *arg, const struct sts_answer *answer)
     link_leave(link);
 }
 
+/* Who reads of a backup's trouble shall know why its mail is not with the others. */
+static void tell_of_avoided(struct outcome *o)
+{
+    size_t len = strlen(o->text);
+
+    snprintf(o->text + len, sizeof(o->text) - len,
+             "; the other hosts lack what it needs: SMTPUTF8, 8BITMIME, or a larger SIZE");
+}
+
 static void walk_failed(struct link *link)
 {
     struct site *s = link->site;
@@ -288,6 +312,8 @@ static void walk_failed(struct link *link)
                           "no host could be tried");
         else
             s->rests_for_source = false;
+        if (link->avoids)
+            tell_of_avoided(&link->failure);
         COUNT(link->d->w, connects_failed);
         link->tls = link->failure_tls; /* the attempts that it failed are recorded with it */
         site_on_walk_failed(s, link, &link->failure);
@@ -372,6 +398,11 @@ static void on_addresses(void *arg, const struct dns_host *found)
     link_leave(link);
 }
 
+static bool is_avoided(const struct link *link, uint32_t host)
+{
+    return host < 64 && link->avoids >> host & 1;
+}
+
 static void next_host(struct link *link)
 {
     struct site *s = link->site;
@@ -381,6 +412,8 @@ static void next_host(struct link *link)
     if (link->host_down)
         failed_host_remember(link->d, link->host->name, link->host->port);
     link->host_down = false;
+    while (link->host_at < s->host_count && is_avoided(link, link->order[link->host_at]))
+        link->host_at++;
     if (link->host_at == s->host_count || s->stale || link->d->draining) {
         walk_failed(link);
         return;

@@ -258,7 +258,35 @@ static void on_ready(void *arg)
         link->quitting = false, link_quit(link);
     else
         link_feed(link);
+    if (link->class == CLASS_OTHER_HOST && !link->dead)
+        site_on_other_link(link->site, link);
     link_leave(link);
+}
+
+/*
+ * May recipient i's mail have what it needs at another host of the site?  RFC 5321 §5.1: the next is tried
+ * before it is returned.  Mail of the other classes is bound by what TLS has to give at a host: it is
+ * returned.
+ */
+static bool is_for_other_host(const struct link *link, const struct job *job, const struct smtp_txn *txn,
+                              uint32_t i)
+{
+    uint64_t here = link_host_bit(link);
+
+    if (!smtp_txn_host_lacks(txn, i) || (link->class != CLASS_NORMAL && link->class != CLASS_OTHER_HOST))
+        return false;
+    return here && (job->unfit_hosts | here) != site_host_bits(link->site);
+}
+
+static void log_unfit(const struct link *link, const struct job *job, const struct rcpt *rcpt,
+                      const struct outcome *o)
+{
+    char id[MESSAGE_ID_TEXT];
+
+    log_info(&link->log, "host.unfit", LOG_STR("message", message_id_format(job->message->id, id)),
+             LOG_STR("to", rcpt->address), LOG_STR("group", link->site->group->name),
+             LOG_STR("mx", link->host->name), LOG_STR("remote", link->remote),
+             LOG_STR("enhanced", o->enhanced), LOG_STR("text", o->text));
 }
 
 /* Tried again at once, without counting an attempt: what the client says was not attempted, and what was lost
@@ -278,7 +306,7 @@ static void on_txn_done(void *arg, struct smtp_txn *txn)
     struct dest *dest = t->dest;
     struct job *job = t->job;
     uint32_t again = 0;
-    bool any_sent = false;
+    bool any_sent = false, unfit_here = false;
 
     link_enter(link);
     link->mail_answered = smtp_client_in_session(link->client);
@@ -288,7 +316,11 @@ static void on_txn_done(void *arg, struct smtp_txn *txn)
     link->site->reply_counted = false;
     for (uint32_t i = 0; i < txn->rcpt_count; i++) {
         struct outcome *o = &txn->outcomes[i];
-        if (is_for_again(link, txn, i)) {
+        bool unfit = is_for_other_host(link, job, txn, i);
+        if (unfit)
+            log_unfit(link, job, &job->rcpts[i], o);
+        unfit_here |= unfit;
+        if (unfit || is_for_again(link, txn, i)) {
             struct rcpt keep = job->rcpts[i];
             job->rcpts[i] = job->rcpts[again];
             job->rcpts[again++] = keep;
@@ -306,7 +338,9 @@ static void on_txn_done(void *arg, struct smtp_txn *txn)
     link_txn_destroy(t);
     job->rcpt_count = again;
     if (again) {
-        dest_requeue(dest, job);
+        if (unfit_here)
+            job->unfit_hosts |= link_host_bit(link);
+        link_requeue(link, dest, job);
         dest_kick_soon(
             dest); /* when this link has said what becomes of it: it may go on to another host with it */
     } else {

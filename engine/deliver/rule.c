@@ -32,7 +32,7 @@ struct sts_policy *rule_sts(const struct group *group, enum job_class class, con
 {
     if (class == CLASS_TLS_OPTIONAL)
         return NULL;
-    if (class == CLASS_NORMAL && (group->mta_sts == STS_OFF || group->starttls == TLS_OFF))
+    if (class != CLASS_REQUIRETLS && (group->mta_sts == STS_OFF || group->starttls == TLS_OFF))
         return NULL; /* it was looked for on behalf of others */
     return security->sts;
 }

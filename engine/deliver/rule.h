@@ -12,10 +12,12 @@
 /*
  * Which connections a message may use: they never mix, because what TLS has to give differs (TLS.md, reuse
  * key). NORMAL follows its group; REQUIRETLS wants a proved receiver or none (RFC 8689 §2); TLS_OPTIONAL said
- * `TLS-Required: No` (RFC 8689 §3): nothing that was discovered may stop it.
+ * `TLS-Required: No` (RFC 8689 §3): nothing that was discovered may stop it.  OTHER_HOST is as NORMAL, for
+ * mail that a host of its site lacks something for (SMTPUTF8, 8BITMIME, a larger SIZE): its connections pass
+ * over hosts that are known to (struct job, unfit_hosts).
  */
-enum job_class { CLASS_NORMAL, CLASS_REQUIRETLS, CLASS_TLS_OPTIONAL };
-#define JOB_CLASSES 3
+enum job_class { CLASS_NORMAL, CLASS_REQUIRETLS, CLASS_TLS_OPTIONAL, CLASS_OTHER_HOST };
+#define JOB_CLASSES 4
 
 /* What was learned of a destination beside its hosts, and decides with whom it may share connections. */
 struct security {

@@ -223,6 +223,7 @@ void site_unbind(struct site *s, struct dest *dest)
     turns_leave(&dest->strands);
     list_remove(&dest->site_node);
     dest->site = NULL;
+    dest_forget_unfit_hosts(dest);
     dest->strands.turns = NULL;
     site_maybe_free(s);
 }
@@ -291,6 +292,12 @@ bool job_clear_ok(const struct deliver *d, const struct job *job)
     return job->rcpts[0].attempts >= 1 && (age_s - (after_ms > 0)) * 1000 >= after_ms;
 }
 
+/* It may have what the job needs, and no better host that this link passed over may. */
+static bool is_host_for(const struct link *link, const struct job *job)
+{
+    return !(job->unfit_hosts & link_host_bit(link)) && (job->unfit_hosts & link->avoids) == link->avoids;
+}
+
 /* May this link carry the strand's first job that is of its class? */
 static bool link_may_carry(const struct strand *strand, const void *arg)
 {
@@ -300,6 +307,8 @@ static bool link_may_carry(const struct strand *strand, const void *arg)
     if (!first || (link->only_domain && strcmp(link->domain, strand->all->dest->domain) != 0))
         return false;
     const struct job *job = LIST_ENTRY(first, struct job, node);
+    if (link->class == CLASS_OTHER_HOST && !is_host_for(link, job))
+        return false;
     if (campaign_guard_stops(link->d->w->shared->guard, job->message->campaign))
         return false; /* it is being paused */
     return !link->in_clear || link->class == CLASS_TLS_OPTIONAL ||
@@ -323,6 +332,7 @@ static void split(struct dest *dest, struct job *job, uint32_t most)
     if (!most || job->rcpt_count <= most)
         return;
     struct job *left = job_create(job->message, job->rcpts + most, job->rcpt_count - most);
+    left->unfit_hosts = job->unfit_hosts;
     job->rcpt_count = most;
     dest_requeue(dest, left);
 }
@@ -386,13 +396,15 @@ struct walk_failure {
     const struct deliver *d;
     enum job_class class; /* it says nothing about the others */
     bool clear_ok;        /* the walk could end in clear: then it speaks for every job of its class */
+    uint64_t avoids;      /* it passed over these hosts: others' jobs may have been taken there */
 };
 
 static bool concerns(const struct job *job, void *arg)
 {
     const struct walk_failure *f = arg;
 
-    return job_class(job) == f->class && (f->clear_ok || !job_clear_ok(f->d, job));
+    return job_class(job) == f->class && (f->clear_ok || !job_clear_ok(f->d, job)) &&
+           (job->unfit_hosts & f->avoids) == f->avoids;
 }
 
 static const struct job *first_job(const struct strand *strand, enum job_class class)
@@ -436,7 +448,7 @@ struct deliver_txn *site_take(struct site *s, struct link *link)
         }
         if (link_holds_back(link, dest, &held)) {
             give_turn(link, size_bytes, most);
-            struct walk_failure f = {d, link->class, true};
+            struct walk_failure f = {d, link->class, true, 0};
             dest_settle_all(dest, &held, link, worker_now_ms(d->w), concerns, &f);
             dest_kick_soon(dest);
             continue;
@@ -532,7 +544,7 @@ static bool open_links(struct site *s, enum job_class class)
             shaped_give_connection(s->shaped);
             return false;
         }
-        link_open(s, class, strand->all->dest->domain, job_clear_ok(s->d, job));
+        link_open(s, class, strand->all->dest->domain, job);
     }
     return true;
 }
@@ -559,12 +571,30 @@ void site_kick(struct site *s)
             return;
 }
 
+uint64_t site_host_bits(const struct site *s)
+{
+    return s->host_count < 64 ? ((uint64_t)1 << s->host_count) - 1 : UINT64_MAX;
+}
+
+static bool wants_other_link(const struct strand *strand, const void *arg)
+{
+    return has_class(strand, &(enum job_class){CLASS_OTHER_HOST}) &&
+           !is_host_for(arg, first_job(strand, CLASS_OTHER_HOST));
+}
+
+void site_on_other_link(struct site *s, struct link *link)
+{
+    if (s->queued_jobs[CLASS_OTHER_HOST] && turns_next(&s->turns, wants_other_link, link))
+        site_kick(s);
+}
+
 /* Is there a session that may carry the jobs this walk was for? */
-static bool has_live_link(const struct site *s, enum job_class class, bool clear_ok)
+static bool has_live_link(const struct site *s, const struct link *walk, bool clear_ok)
 {
     LIST_FOREACH (node, &s->links) {
         const struct link *link = LIST_ENTRY(node, struct link, node);
-        if (link->class == class && link->ready && !link->quitting && (clear_ok || !link->in_clear))
+        if (link->class == walk->class && link->ready && !link->quitting && (clear_ok || !link->in_clear) &&
+            !(link_host_bit(link) & walk->avoids) && !(link->avoids & ~walk->avoids))
             return true;
     }
     return false;
@@ -586,6 +616,8 @@ static void rest(struct site *s, const struct outcome *o)
  * without. */
 static bool speaks_for_site(const struct link *link, const struct outcome *o)
 {
+    if (link->class == CLASS_OTHER_HOST) /* it did not even ask the best ones */
+        return false;
     return link->class == CLASS_NORMAL ||
            (!link->reached && (o->stage == STAGE_CONNECT || o->stage == STAGE_GREETING));
 }
@@ -604,14 +636,14 @@ static void settle_one(struct link *link, const struct outcome *o, struct walk_f
 
 void site_on_walk_failed(struct site *s, struct link *link, const struct outcome *o)
 {
-    struct walk_failure f = {s->d, link->class, link->clear_ok};
+    struct walk_failure f = {s->d, link->class, link->clear_ok, link->avoids};
 
     if (link->held) {
         settle_one(link, o, &f);
         return;
     }
     /* Others work, here or at another worker: the receiver wants no more of us just now. */
-    if (has_live_link(s, link->class, link->clear_ok) ||
+    if (has_live_link(s, link, link->clear_ok) ||
         (speaks_for_site(link, o) && replies_have_sessions(link, o))) {
         replies_on_refused(s, o);
         return;
@@ -619,7 +651,7 @@ void site_on_walk_failed(struct site *s, struct link *link, const struct outcome
     LIST_FOREACH_SAFE (node, &s->dests)
         dest_settle_all(LIST_ENTRY(node, struct dest, site_node), o, link, link->opened_ms, concerns, &f);
     /* What is left may go in clear: it is served, or gets a walk of its own, before the site rests. */
-    if (o->kind == OUTCOME_DEFERRED && !s->turns.ready && !has_live_link(s, link->class, true) &&
+    if (o->kind == OUTCOME_DEFERRED && !s->turns.ready && !has_live_link(s, link, true) &&
         speaks_for_site(link, o)) {
         rest(s, o);
         return;

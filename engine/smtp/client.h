@@ -75,6 +75,12 @@ struct smtp_txn {
  *   - the peer offered CHUNKING but did not know BDAT: see smtp_client_chunking_failed().
  */
 bool smtp_txn_retry_at_once(const struct smtp_txn *txn, uint32_t i);
+/*
+ * Was recipient i settled because this host lacks SMTPUTF8, 8BITMIME or room for that SIZE
+ * (5.6.7, 5.6.3, 5.3.4 of ours)?  Nothing was said to the host, and another one of the destination may have
+ * it.
+ */
+bool smtp_txn_host_lacks(const struct smtp_txn *txn, uint32_t i);
 
 /*
  * Reads body octets that are not in memory (spool_read); called for at most 64 KiB at a time.

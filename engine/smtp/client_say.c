@@ -140,6 +140,19 @@ static void choose_bdat(const struct smtp_client *c, struct smtp_txn *t)
     t->hold_body = !first || !pipelining || !body->mem;
 }
 
+bool smtp_txn_host_lacks(const struct smtp_txn *t, uint32_t i)
+{
+    static const char *const lacks[] = {"5.6.7", "5.3.4", "5.6.3"}; /* as above */
+    const struct outcome *o = &t->outcomes[i];
+
+    if (o->kind != OUTCOME_BOUNCED || o->remote)
+        return false;
+    for (size_t k = 0; k < COUNT_OF(lacks); k++)
+        if (strcmp(o->enhanced, lacks[k]) == 0)
+            return true;
+    return false;
+}
+
 bool client_txn_check(struct smtp_client *c, struct smtp_txn *t)
 {
     const struct message *m = t->message;

@@ -196,7 +196,7 @@ class Daemon:
         """The log's lines on this recipient's attempts, as dictionaries."""
         found = []
         for line in self.log().splitlines():
-            if f" to={recipient} " in line and " attempt " in line:
+            if (f" to={recipient} " in line or f' to="{recipient}" ' in line) and " attempt " in line:
                 found.append({k: v.strip('"') for k, v in re.findall(r'(\w+)=("[^"]*"|\S+)', line)})
         return found
 

@@ -144,6 +144,8 @@ static void on_txn_done(void *arg, struct smtp_txn *t)
         note_outcome(o, &t->outcomes[i]);
         if (smtp_txn_retry_at_once(t, i))
             buf_putc(&o->log, '!');
+        if (smtp_txn_host_lacks(t, i))
+            buf_putc(&o->log, '?');
         if (t->dsn_not_passed_on[i])
             buf_putc(&o->log, '~');
     }
