@@ -44,7 +44,8 @@ static json_t *groups_json(struct sources *all, const struct policy *p, const st
         const struct group *g = policy_group(p, i);
         if (g->pool != pool || (only && strcmp(only, g->name) != 0))
             continue;
-        json_t *one = json_pack("{s:s}", "group", g->name);
+        json_t *one = json_pack("{s:s, s:s?}", "group", g->name, "ehlo_name",
+                                a->ehlo_name ? a->ehlo_name : g->ehlo_name);
         if (a->warmup)
             json_object_set_new(one, "warmup", warmup_json(source_use_get(all, g->name, a), a->warmup));
         json_array_append_new(list, one);

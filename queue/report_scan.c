@@ -14,6 +14,7 @@
 
 #define EXACT_SPAN_S  7200    /* up to here records are read, beyond it rollups */
 #define EXACT_RECORDS 2000000 /* … unless there are more */
+#define COUNT_STEP    50000   /* … by so few ids that a gap among them does not matter */
 #define GROUPS_MAX    (8 * REPORT_KEYS_MAX)
 
 static const struct log report_log = {"task=report"};
@@ -463,16 +464,46 @@ static bool may_hold(const struct history_file *f, int64_t since_unix)
     return !since_unix || f->day >= floor_div(since_unix, SECS_PER_DAY) - 1;
 }
 
+static int64_t id_near(sqlite3 *db, const char *which, const char *sign, int64_t id)
+{
+    int64_t found = 0;
+    BUF_LOCAL(sql);
+
+    buf_putf(&sql, "SELECT %s(id) FROM attempt WHERE id %s %lld", which, sign, (long long)id);
+    if (history_sql_number(db, buf_str(&sql), 0, &found))
+        found = 0; /* reported when it is read */
+    return found;
+}
+
+/*
+ * Records from `first` to `last`, which are there.  Ids follow each other but where the program was started
+ * anew: there they go on from the clock (history.c), so a difference says nothing.  What is long is halved
+ * until it is short, or falls into such a gap; nothing but ids is looked up.
+ */
+static int64_t count_ids(sqlite3 *db, int64_t first, int64_t last)
+{
+    if (last - first < COUNT_STEP)
+        return last - first + 1; /* a gap in here is counted too: more, never fewer */
+    int64_t middle = first + (last - first) / 2;
+    int64_t before = id_near(db, "max", "<=", middle), behind = id_near(db, "min", ">", middle);
+
+    if (before < first || behind > last || behind <= middle)
+        return EXACT_RECORDS + 1; /* it cannot be read: whoever reads it will say so */
+    int64_t count = count_ids(db, first, before);
+    return count > EXACT_RECORDS ? count : count + count_ids(db, behind, last);
+}
+
 static int64_t records_since(const char *path, int64_t since_unix)
 {
     sqlite3 *db = NULL;
-    int64_t count = 0;
+    int64_t marked = 0, count = 0;
     BUF_LOCAL(sql);
 
-    buf_putf(&sql, "SELECT max(id) - (SELECT min(id) FROM mark WHERE minute >= %lld) FROM attempt",
-             (long long)floor_div(since_unix, 60) - 1);
-    if (history_file_read(path, &db) || history_sql_number(db, buf_str(&sql), 0, &count))
-        count = 0; /* reported when it is read */
+    buf_putf(&sql, "SELECT min(id) FROM mark WHERE minute >= %lld", (long long)floor_div(since_unix, 60) - 1);
+    if (!history_file_read(path, &db) && !history_sql_number(db, buf_str(&sql), 0, &marked) && marked) {
+        int64_t first = id_near(db, "min", ">=", marked), last = id_near(db, "max", ">=", marked);
+        count = first ? count_ids(db, first, last) : 0;
+    }
     sqlite3_close(db);
     return count;
 }

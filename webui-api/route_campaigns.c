@@ -466,24 +466,30 @@ static enum err cancel(struct request *r, uint64_t *changed)
     return engine_queue_op(r->engine, &which, NULL, QUEUE_CANCEL, changed);
 }
 
-/* "at", "in", or null for never: exactly one of them. */
-static bool read_end(const json_t *body, int64_t *out)
+/* "at", "in", or null for never: exactly one of them.  *bad: the text that is no time. */
+static bool read_end(const json_t *body, int64_t *out, const char **bad)
 {
     const json_t *at = json_object_get(body, "at");
     const char *in = json_string_value(json_object_get(body, "in"));
     uint64_t ms;
 
     if (in && !at) {
-        if (!yaml_parse_duration_ms(bytes_of(in), &ms) || ms > YEARS_MAX_MS)
+        if (!yaml_parse_duration_ms(bytes_of(in), &ms) || ms > YEARS_MAX_MS) {
+            *bad = in;
             return false;
+        }
         *out = clock_unix() + (int64_t)(ms / 1000);
         return true;
     }
     *out = json_integer_value(at);
     if (!at || json_object_get(body, "in"))
         return false;
-    return json_is_null(at) || (json_is_integer(at) && *out > 0) ||
-           (json_is_string(at) && schedule_parse(bytes_of(json_string_value(at)), out) && *out > 0);
+    if (!json_is_string(at))
+        return json_is_null(at) || (json_is_integer(at) && *out > 0);
+    if (schedule_parse(bytes_of(json_string_value(at)), out) && *out > 0)
+        return true;
+    *bad = json_string_value(at);
+    return false;
 }
 
 static enum err do_op(struct request *r, const char *op, const char *why, int64_t end, uint64_t *changed)
@@ -498,14 +504,14 @@ static enum err do_op(struct request *r, const char *op, const char *why, int64_
 }
 
 /* Which fields stand with each op. */
-static bool op_is_good(const json_t *body, const char *op, int64_t *end)
+static bool op_is_good(const json_t *body, const char *op, int64_t *end, const char **bad_time)
 {
     const json_t *why = json_object_get(body, "why");
 
     if (op && strcmp(op, "pause") == 0)
         return json_object_size(body) == (why ? 2U : 1U) && (!why || json_is_string(why));
     if (op && strcmp(op, "expire") == 0)
-        return json_object_size(body) == 2 && read_end(body, end);
+        return json_object_size(body) == 2 && read_end(body, end, bad_time);
     return op && json_object_size(body) == 1 && (strcmp(op, "resume") == 0 || strcmp(op, "cancel") == 0);
 }
 
@@ -518,13 +524,22 @@ void post_campaign(struct request *r)
     CLEANUP(json_decref)
     json_t *body = json_loadb(r->body.at ? r->body.at : "", r->body.len, JSON_REJECT_DUPLICATES, NULL);
     const char *op = json_string_value(json_object_get(body, "op"));
-    const char *why = json_string_value(json_object_get(body, "why"));
+    const char *why = json_string_value(json_object_get(body, "why")), *bad_time = NULL;
     struct buf *out = &r->reply.body;
     uint64_t changed = 0;
     int64_t end = 0;
 
-    if (!op_is_good(body, op, &end)) {
-        reply_error(r, 400, "invalid", "%s", right);
+    if (!op_is_good(body, op, &end, &bad_time)) {
+        if (bad_time && json_object_get(body, "in"))
+            reply_error(r, 400, "invalid", "'%s' is no span up to ten years: like 30m, 6h or 2d", bad_time);
+        else if (bad_time)
+            reply_error(
+                r, 400, "invalid",
+                "'%s' is no time: like 2026-12-24T18:00:00+09:00, 'Thu, 24 Dec 2026 18:00:00 +0900', or "
+                "seconds since 1970",
+                bad_time);
+        else
+            reply_error(r, 400, "invalid", "%s", right);
         return;
     }
     enum err e = do_op(r, op, why, end, &changed);

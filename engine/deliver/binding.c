@@ -1,4 +1,6 @@
 /* What keeps the mail of a destination from going faster just now. */
+#include <string.h>
+
 #include "base/clock.h"
 #include "base/mem.h"
 #include "engine/deliver/deliver_priv.h"
@@ -6,6 +8,7 @@
 
 #define MET_LATELY_MS                                                                                        \
     2000 /* a limit that was met so lately still binds, though a message may go this instant */
+#define PERIOD_IS_NEAR_MS 60000 /* shorter ones make a rate */
 
 static int64_t unix_of(uint64_t at_ms, uint64_t now_ms)
 {
@@ -29,6 +32,15 @@ static bool limit_binds(const struct site *s, uint64_t now_ms)
                              : s->waits_for_permit;
 }
 
+/*
+ * Limits let mail go bit by bit, whatever the wait for the next; but what a warm-up let go in this period
+ * says nothing about the time until the next one.
+ */
+static bool goes_on(const struct site *s, uint64_t now_ms)
+{
+    return strcmp(s->bound_by, "warmup") != 0 || s->bound_until_ms <= now_ms + PERIOD_IS_NEAR_MS;
+}
+
 static void bind_site(struct site *s, uint64_t now_ms, struct binding *out)
 {
     uint64_t imposed_ms = shaped_suspended_until_ms(s->shaped), quiet_ms = quiet_until_ms(s);
@@ -41,7 +53,7 @@ static void bind_site(struct site *s, uint64_t now_ms, struct binding *out)
     else if (limit_binds(s, now_ms)) /* a wait of seconds is no date */
         *out = (struct binding){
             s->bound_by, s->bound_until_ms > now_ms + MET_LATELY_MS ? unix_of(s->bound_until_ms, now_ms) : 0,
-            NULL, true};
+            NULL, goes_on(s, now_ms)};
     else if (shaped_is_slow(s->shaped, now_ms))
         *out = (struct binding){"slowed", 0, "the receiver asked for it: hayauma shaping", true};
 }

@@ -192,6 +192,20 @@ bool source_may_open(struct site *s)
     return false;
 }
 
+/* A site is bound by what its pool waits for, not by what one address of it does. */
+static void tell_limit(struct site *s, const char *limit, uint64_t wait_ms)
+{
+    struct source_question q = question(s, 0);
+
+    if (wait_ms >= REST_FROM_MS && s->uses) {
+        if (source_ask(&q) == SOURCE_TAKEN)
+            return;
+        limit = q.limit;
+        wait_ms = q.wait_ms;
+    }
+    shape_met(s, limit, worker_now_ms(s->d->w) + wait_ms);
+}
+
 /*
  * This one's share is used up: others of the pool go on.  It ends when it would idle too long, or when
  * somebody waits for its place.
@@ -205,7 +219,7 @@ static void spend(struct link *link, const char *limit, uint64_t wait_ms, bool k
     if (wait_ms > (keep && !s->waits_for_permit ? s->group->timeouts.idle_ms : BRIEF_MS))
         link->source_spent = true;
     if (wait_ms > 10)
-        shape_met(s, limit, until_ms);
+        tell_limit(s, limit, wait_ms);
     site_set_alarm(s, until_ms);
 }
 
@@ -285,6 +299,8 @@ void deliver_sources_changed(struct deliver *d)
         if (!s->uses || s->stale)
             continue;
         s->spent_until_ms = 0;
+        if (s->bound_until_ms > worker_now_ms(d->w) + REST_FROM_MS)
+            s->bound_by = NULL; /* it is met again if it still holds */
         if (s->rests_for_source)
             suspension_end(&s->rest);
         s->rests_for_source = false;

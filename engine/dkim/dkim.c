@@ -65,6 +65,7 @@ static void *run(void *arg)
     struct dkim *d = arg;
     struct dkim_order order;
 
+    pthread_setname_np(pthread_self(), "signing");
     while (next_order(d, &order)) {
         struct dkim_request *r = order.request;
         serve(d, r);

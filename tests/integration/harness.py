@@ -201,12 +201,19 @@ class Daemon:
         return found
 
     def hayauma(self, *words, stdin="", code=0):
+        return self._run(words, stdin, code).stdout
+
+    def complaint(self, *words, stdin="", code):
+        """What it says where errors are said."""
+        return self._run(words, stdin, code).stderr
+
+    def _run(self, words, stdin, code):
         self.wait_for_api()
         done = subprocess.run([servers.program(BUILD, "hayauma"), *words], input=stdin, capture_output=True, text=True,
                               timeout=60 * PATIENCE, env={**os.environ, "HAYAUMA_SOCKET": self.socket})
         if code is not None:
             assert done.returncode == code, f"hayauma {' '.join(words)} → {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+        return done
 
     def json(self, *words, **more):
         return json.loads(self.hayauma(*words, "--json", **more))

@@ -5,6 +5,7 @@ import time
 from harness import HOURLY, group, wait_until
 from test_fairness import flood, submit
 from test_quiet_hours import hours
+from test_sources import pool_policy, start
 
 SPRING = ["X-Campaign: spring"]
 
@@ -79,3 +80,45 @@ def test_a_suspended_and_a_paused_campaign_say_so(world):
     daemon.hayauma("campaign", "pause", "spring")
     top = show(daemon)
     assert (top["limited_by"]["limit"], top["eta_s"], top["not_moving"], top["paused"]) == ("paused", None, 3, 3)
+
+
+def test_what_a_warm_up_let_go_is_no_rate(world):
+    """A step is sent within a second; how long the rest takes it does not tell.  What leaves from elsewhere moves."""
+    cold, warm = world.net.address(), world.net.address()
+    world.receiver("w", "w.test", tls="none")
+    ladder = {"address": cold, "warmup": {"steps": [20, 40], "per": "1h"}}
+    daemon = start(world, [ladder], group("default"), workers=4)
+    submit(daemon, [f"a{i}@w.test" for i in range(50)], SPRING)
+    world.got(20)
+    wait_until(lambda: (show(daemon)["limited_by"] or {}).get("limit") == "warmup", what="the limit that binds")
+    wait_until(lambda: groups(daemon)["default"]["rate_per_minute"], what="a second that is over, and a rate")
+    top = show(daemon)
+    assert (top["eta_s"], top["not_moving"], top["waiting"]) == (None, 30, 30)
+    assert 3000 < top["limited_by"]["until_unix"] - time.time() <= 3601
+    text = daemon.hayauma("campaign", "show", "spring")
+    assert "not moving: 30 wait for the next period of a warm-up at group default, until" in text and "done in" not in text
+    slowly = group("default", limits={"messages_per_second": 5})
+    daemon.api("/api/v1/policy", "POST", pool_policy(daemon, [ladder, warm], [slowly]))
+    wait_until(lambda: show(daemon)["delivered"] >= 30, what="the address that is warm")
+    g = groups(daemon)["default"]
+    assert (g["limited_by"]["limit"], g["not_moving"]) == ("messages_per_second", 0) and 1 <= g["eta_s"] <= 30
+    world.got(50)
+
+
+def test_the_last_minute_is_counted_right_after_a_kill(world):
+    """Ids of records jump where the program starts anew: that made a minute an hour, and its rate a sixtieth."""
+    world.receiver("w", "w.test", tls="none")
+    daemon = world.daemon(group("default"))
+    began = time.time()
+    submit(daemon, [f"a{i}@w.test" for i in range(60)], SPRING)
+    world.got(60)
+    wait_until(lambda: show(daemon)["delivered"] == 60, what="the records")
+    time.sleep(max(0, began + 2.5 - time.time()))  # two million ids, and more than are counted one by one
+    daemon.kill()
+    daemon.start()
+    submit(daemon, ["b@w.test"], SPRING)
+    wait_until(lambda: show(daemon)["delivered"] == 61, what="another record")
+    (listed,) = daemon.json("campaign", "list")["campaigns"]
+    assert listed["rate_per_minute"] == 61 or time.time() - began > 55
+    q = daemon.api("/api/v1/reports/delivery", since="5m")
+    assert (q["totals"]["delivered"], time.time() - q["since_unix"] < 360) == (61, True), "not of the whole hour"

@@ -139,6 +139,13 @@ def test_what_is_no_campaign_is_refused_in_words(world):
     daemon = world.daemon()
     assert daemon.hayauma("campaign", "show", "nobody", code=1) == ""
     daemon.hayauma("campaign", "pause", "no blanks", code=1)
+    for op in ("show", "pause", "resume", "cancel"):
+        daemon.hayauma("campaign", op, "", code=2)
+    for end, words in ((("--at", "tomorrow"), "'tomorrow' is no time: like 2026-"), (("--in", "5 parsecs"), "'5 parsecs' is no span"),
+                       (("--in", "-5h"), "'-5h' is no span"), (("--in", "11y"), "'11y' is no span")):
+        assert words in daemon.complaint("campaign", "expire", "spring", *end, code=1)
+    assert "no mail of a campaign 'sprang'" in daemon.complaint("audit", "--campaign", "sprang", code=1)
+    assert not daemon.json("audit", "--campaign", "sprang", code=1)["rows"]
     assert "no campaigns" in daemon.hayauma("campaign", "list")
     daemon.hayauma("campaign", "pause", "spring")
     assert daemon.json("campaign", "list", "--active")["campaigns"][0]["is_paused"]

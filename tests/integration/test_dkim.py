@@ -324,6 +324,8 @@ def test_fifty_sessions_at_once_all_get_signatures(home, both_keys):
         list(pool.map(session, range(50)))
     home.got(300, 60)
     status = daemon.json("status")["dkim"]
+    names = [t.read_text().strip() for t in pathlib.Path(f"/proc/{daemon.pid}/task").glob("*/comm")]
+    assert names.count("signing") == status["threads"] >= 1
     assert status["signed"] == 300 and status["signatures"] == 600 and status["waiting"] == 0
     assert 1 <= status["waiting_max"] <= 50, "each session waits for one signature at a time"
     for n in range(0, 50, 7):

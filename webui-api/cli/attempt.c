@@ -253,14 +253,16 @@ void shaping_put_until(struct buf *out, const json_t *event)
         buf_puts(out, ", then a step back up");
 }
 
-const char *shaping_where(const json_t *event)
+void shaping_put_where(struct buf *out, const json_t *event)
 {
     static const char *const keys[] = {"remote", "mx", "source", "campaign"};
+    size_t i = 0;
 
-    for (size_t i = 0; i < COUNT_OF(keys); i++)
-        if (*field_text(event, keys[i]))
-            return field_text(event, keys[i]);
-    return "";
+    while (i < COUNT_OF(keys) - 1 && !*field_text(event, keys[i]))
+        i++;
+    if (*field_text(event, "campaign"))
+        buf_puts(out, "campaign ");
+    format_safe(out, bytes_of(field_text(event, keys[i])));
 }
 
 void shaping_put_event(struct buf *out, const json_t *event)
@@ -271,7 +273,7 @@ void shaping_put_event(struct buf *out, const json_t *event)
     if (field_count(event, "line"))
         buf_puts(out, ", by the rule in ");
     shaping_put_line(out, event);
-    buf_puts(out, ", after ");
+    buf_puts(out, *field_text(event, "detail") ? ": " : ", after ");
     shaping_put_why(out, event);
     buf_putf(out, " (event %llu)", (unsigned long long)field_count(event, "id"));
 }

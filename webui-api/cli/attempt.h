@@ -18,7 +18,8 @@ void shaping_put_what(struct buf *out, const json_t *event);
 void shaping_put_why(struct buf *out, const json_t *event);
 void shaping_put_line(struct buf *out, const json_t *event); /* of the rule; nothing where there was none */
 void shaping_put_until(struct buf *out, const json_t *event);
-const char *shaping_where(const json_t *event); /* the host, source address or campaign that it binds */
+void shaping_put_where(struct buf *out,
+                       const json_t *event); /* host, source address or campaign that it binds */
 void shaping_put_event(struct buf *out, const json_t *event);
 /* "21:00 to 08:00 Asia/Tokyo, until in 3h" */
 void attempt_put_quiet_hours(struct buf *out, const json_t *hours, int64_t now_unix);

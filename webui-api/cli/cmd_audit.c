@@ -161,6 +161,14 @@ static void put_ends(const json_t *root, struct buf *out)
     }
 }
 
+/* A campaign that was mistyped is not accounted for. */
+static bool is_of_nothing(const struct cli *cli, const json_t *root)
+{
+    const char *campaign = cli_text(cli, "campaign");
+
+    return campaign && *campaign && !json_array_size(json_object_get(root, "rows"));
+}
+
 int cmd_audit(struct cli *cli)
 {
     JSON_LOCAL(root);
@@ -173,8 +181,12 @@ int cmd_audit(struct cli *cli)
     int code = client_call_json(cli->client, "GET", &url, (struct bytes){0}, &root);
     if (code)
         return code;
-    if (cli->json)
-        return status_of(root, cli_write_tree(cli, root));
+    if (cli->json) {
+        code = cli_write_tree(cli, root);
+        return is_of_nothing(cli, root) ? CLI_REFUSED : status_of(root, code);
+    }
+    if (is_of_nothing(cli, root))
+        return cli_fail(CLI_REFUSED, "no mail of a campaign '%s' is on record", cli_text(cli, "campaign"));
     put_campaigns(cli, root, &out);
     report_put_sum(&out, json_object_get(root, "totals"));
     buf_putc(&out, '\n');

@@ -14,12 +14,28 @@ static void put_eta(struct buf *cell, const json_t *c)
         buf_puts(cell, "–");
 }
 
-static void put_row(struct table *t, const json_t *c)
+/* "paused", "over", "ends in 2 h" */
+static void put_state(struct buf *cell, const json_t *c, int64_t now_unix)
+{
+    int64_t left = field_int(c, "expires_unix") - now_unix;
+
+    if (field_bool(c, "is_paused"))
+        buf_puts(cell, "paused");
+    if (!field_known(c, "expires_unix"))
+        return;
+    if (cell->len)
+        buf_puts(cell, ", ");
+    buf_puts(cell, left > 0 ? "ends in " : "over");
+    if (left > 0)
+        format_span(cell, left);
+}
+
+static void put_row(struct table *t, const json_t *c, int64_t now_unix)
 {
     const char *id = field_text(c, "campaign");
 
     table_text(t, *id ? STYLE_STRONG : STYLE_DIM, *id ? id : "(none)");
-    table_text(t, STYLE_WARN, field_bool(c, "is_paused") ? "paused" : "");
+    put_state(table_cell(t, STYLE_WARN), c, now_unix);
     table_count(t, STYLE_PLAIN, field_count(c, "accepted"));
     table_count(t, STYLE_GOOD, field_count(c, "delivered"));
     table_count(t, STYLE_BAD, field_count(c, "bounced"));
@@ -64,7 +80,7 @@ int cmd_campaign_list(struct cli *cli)
     if (!json_array_size(json_object_get(root, "campaigns")))
         return cli_write(BYTES("no campaigns; mail names one in X-Campaign, or its account has one\n"));
     table_init(&t, columns, COUNT_OF(columns));
-    json_array_foreach(json_object_get(root, "campaigns"), i, c) put_row(&t, c);
+    json_array_foreach(json_object_get(root, "campaigns"), i, c) put_row(&t, c, cli->now_unix);
     table_print(&t, &cli->term, &out);
     table_fini(&t);
     if (field_bool(root, "more"))
@@ -203,6 +219,7 @@ static const struct {
     {"schedule", "wait for their time"},
     {"paused", "are paused"},
     {"held", "are held"},
+    {"warmup", "wait for the next period of a warm-up"},
     {"suspended", "wait while nothing is sent"},
     {"quiet_hours", "wait for the end of quiet hours"},
     {"draining", "wait: the daemon is ending"},
@@ -261,10 +278,16 @@ static void put_not_moving(const struct cli *cli, const json_t *root, struct buf
     }
 }
 
-static void campaign_url(const struct cli *cli, struct buf *url)
+/* CLI_USAGE where no campaign is named: an empty segment would be another address. */
+static int campaign_url(const struct cli *cli, struct buf *url)
 {
+    if (!*cli_arg(cli, 0))
+        return cli_fail(CLI_USAGE,
+                        "mail without a campaign has no ID: 'hayauma audit --campaign \"\"' counts it, "
+                        "'hayauma queue' shows and steers it");
     url_path(url, "/api/v1/campaigns");
     url_segment(url, cli_arg(cli, 0));
+    return CLI_DONE;
 }
 
 int cmd_campaign_show(struct cli *cli)
@@ -273,8 +296,9 @@ int cmd_campaign_show(struct cli *cli)
     BUF_LOCAL(url);
     BUF_LOCAL(out);
 
-    campaign_url(cli, &url);
-    int code = cli_ask(cli, "GET", &url, (struct bytes){0}, &root);
+    int code = campaign_url(cli, &url);
+    if (!code)
+        code = cli_ask(cli, "GET", &url, (struct bytes){0}, &root);
     if (code || cli->json)
         return code;
     put_styled(&out, cli, STYLE_STRONG, field_text(root, "campaign"));
@@ -324,8 +348,10 @@ int cmd_campaign_op(struct cli *cli)
     JSON_LOCAL(done);
     BUF_LOCAL(url);
     bool go_on = true;
-    int code = CLI_DONE;
+    int code = campaign_url(cli, &url);
 
+    if (code)
+        return code;
     while (!bytes_eq(command_verb(cli->in->command), bytes_of(ops[which].op)))
         if (++which == COUNT_OF(ops))
             abort(); /* commands.c names one that is not here */
@@ -339,7 +365,6 @@ int cmd_campaign_op(struct cli *cli)
         return code;
     if (!go_on)
         return cli_fail(CLI_REFUSED, "nothing was changed");
-    campaign_url(cli, &url);
     code = cli_ask_with(cli, "POST", &url, body, &done);
     return code || cli->json ? code : cli_say_changed(done, ops[which].done, ops[which].nothing);
 }
@@ -350,8 +375,9 @@ static int send_end(struct cli *cli, const json_t *body)
     BUF_LOCAL(url);
     BUF_LOCAL(out);
 
-    campaign_url(cli, &url);
-    int code = cli_ask_with(cli, "POST", &url, body, &done);
+    int code = campaign_url(cli, &url);
+    if (!code)
+        code = cli_ask_with(cli, "POST", &url, body, &done);
     if (code || cli->json)
         return code;
     if (!field_known(done, "expires_unix")) {

@@ -18,7 +18,7 @@ static void put_row(struct table *t, const struct cli *cli, const json_t *e)
     table_count(t, STYLE_STRONG, field_count(e, "id"));
     shaping_put_what(table_cell(t, STYLE_WARN), e);
     table_text(t, STYLE_PLAIN, field_text(e, "group"));
-    table_text(t, STYLE_PLAIN, shaping_where(e));
+    shaping_put_where(table_cell(t, STYLE_PLAIN), e);
     format_relative(table_cell(t, STYLE_PLAIN), field_int(e, "since_unix"), cli->now_unix);
     shaping_put_until(table_cell(t, STYLE_PLAIN), e);
     put_author(table_cell(t, STYLE_PLAIN), e);

@@ -49,7 +49,7 @@ static void put_rows(struct table *t, const json_t *source)
         const json_t *group = json_array_get(groups, i), *w = json_object_get(group, "warmup");
         table_text(t, STYLE_PLAIN, field_text(source, "pool"));
         table_text(t, STYLE_STRONG, field_text(source, "address"));
-        table_text(t, STYLE_PLAIN, field_text(source, "ehlo_name"));
+        table_text(t, STYLE_PLAIN, field_text(count ? group : source, "ehlo_name"));
         table_count(t, STYLE_PLAIN, field_count(source, "weight"));
         table_text(t, usable ? STYLE_GOOD : STYLE_BAD, usable ? "yes" : field_text(source, "why"));
         table_count(t, STYLE_PLAIN, field_count(source, "connections"));

@@ -93,8 +93,8 @@ static void put_alarms(struct buf *out, const struct cli *cli, const json_t *sta
     json_array_foreach(json_object_get(json_object_get(status, "campaigns"), "guarded"), i, one)
     {
         BUF_LOCAL(text);
-        buf_putf(&text, "the guard paused the campaign %s: %s: hayauma campaign resume",
-                 field_text(one, "campaign"), field_text(one, "why"));
+        buf_putf(&text, "the guard paused the campaign %s: %s: hayauma campaign resume %s",
+                 field_text(one, "campaign"), field_text(one, "why"), field_text(one, "campaign"));
         put_alarm(out, cli, STYLE_WARN, buf_str(&text));
     }
     put_dnssec_alarm(out, cli, json_object_get(status, "dnssec"));
@@ -309,7 +309,8 @@ static void put_shaping(struct buf *out, const struct cli *cli, const json_t *sh
     buf_putf(&text, " in force (hayauma shaping list); %s", n > 1 ? "the newest: " : "");
     if (*field_text(newest, "group"))
         buf_putf(&text, "group %s, ", field_text(newest, "group"));
-    buf_putf(&text, "%s: ", shaping_where(newest));
+    shaping_put_where(&text, newest);
+    buf_puts(&text, ": ");
     shaping_put_event(&text, newest);
     put_alarm(out, cli, STYLE_WARN, buf_str(&text));
 }

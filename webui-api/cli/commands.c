@@ -360,7 +360,7 @@ const struct command commands[] = {
      "Whether every accepted recipient is accounted for, and who may have got something twice",
      "'report reconcile' by campaign, the attempts whose connection was lost after the final dot, and the "
      "runs that were "
-     "cut short in the last 90 days.  Exit status 1 when the sums differ.",
+     "cut short in the last 90 days.  Exit status 1 when the sums differ, or ID is not on record.",
      audit_options, cmd_audit},
 
     {"source list", "", 0, 0,

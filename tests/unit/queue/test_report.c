@@ -476,6 +476,29 @@ static void a_short_span_is_exact_and_a_long_one_is_of_whole_hours(void **state)
     report_delivery_fini(&r);
 }
 
+static void a_short_span_is_exact_however_often_the_program_was_started_in_it(void **state)
+{
+    struct world *w = *state;
+    struct report_delivery r;
+
+    world_open(w, 0);
+    for (int i = 0; i < 6; i++) { /* ids go on from the clock: six minutes are 370 million */
+        post_and_wait(w, batch_of((uint64_t)i * 10, 10));
+        pass_time(6 * 60000);
+        if (i == 2)
+            continue;
+        history_close(w->h, 5000);
+        world_open(w, 0);
+    }
+    for (int64_t minutes = 1; minutes <= 36; minutes++) { /* ten records each at 36, 30, … 6 minutes ago */
+        const struct report_query q = {.since_unix = NOON + (36 - minutes) * 60};
+        assert_int_equal(report_delivery(w->dir, &q, &r), OK);
+        assert_int_equal(r.span.since_unix, q.since_unix);
+        assert_int_equal(r.total.attempts, minutes / 6 * 10);
+        report_delivery_fini(&r);
+    }
+}
+
 static void days_are_added_up(void **state)
 {
     struct world *w = *state;
@@ -590,6 +613,7 @@ int main(void)
         IN_WORLD(tls_is_told_by_everything_that_it_is_made_of),
         IN_WORLD(weak_tls_is_counted_by_what_is_weak_in_it),
         IN_WORLD(a_short_span_is_exact_and_a_long_one_is_of_whole_hours),
+        IN_WORLD(a_short_span_is_exact_however_often_the_program_was_started_in_it),
         IN_WORLD(days_are_added_up),
         IN_WORLD(an_empty_history_gives_empty_reports),
         IN_WORLD(finals_are_counted_by_the_day_of_acceptance),
