@@ -358,7 +358,8 @@ enum err spool_check(struct spool *s, uint64_t segment, uint64_t offset)
 void spool_set_key(struct spool *s, struct bytes key)
 {
     s->key_bytes = MIN_OF(key.len, sizeof(s->key));
-    memcpy(s->key, key.at, s->key_bytes);
+    if (s->key_bytes)
+        memcpy(s->key, key.at, s->key_bytes);
 }
 
 uint32_t spool_envelope_sum(const struct spool *s, uint64_t segment, struct bytes octets)
