@@ -447,7 +447,9 @@ const struct policy_key policy_keys[] = {
          "their "
          "greeting are `connect`: these and `starttls` are asked about only where a rule names them, and it "
          "judges no "
-         "recipient.  Mail never becomes permanent for want of TLS."},
+         "recipient.  Nor does 421 to the MAIL of a connection that has worked before: that message goes "
+         "over "
+         "another one.  Mail never becomes permanent for want of TLS."},
     {.name = "ehlo_name",
      .type = KEY_DOMAIN,
      .offset = AT(g.ehlo_name),

@@ -279,7 +279,7 @@ void replies_fini(struct site *s);
 /* Every outcome of a conversation comes here; that of a refused recipient may change.  Seconds to wait for
  * the next attempt; 0: by the schedule. */
 uint32_t replies_judge(const struct link *link, struct outcome *o);
-/* A host refused before any recipient: only what concerns the site. */
+/* A host refused before any recipient, or ended a connection that had worked: only what concerns the site. */
 void replies_on_failed_host(struct link *link, const struct outcome *o);
 /* Do its hosts serve us at another worker, so that a connection that came to nothing is one too many? */
 bool replies_have_sessions(const struct link *link, const struct outcome *o);

@@ -350,6 +350,13 @@ static void on_txn_done(void *arg, struct smtp_txn *txn)
     link_leave(link);
 }
 
+/* It is the reply to nobody's attempt, but a rule may say what follows for the site.  4.4.2 speaks of the
+ * connection alone: it was idle for too long. */
+static bool is_asked_about(const struct link *link, const struct outcome *why)
+{
+    return smtp_client_turned_away(link->client) && strcmp(why->enhanced, "4.4.2") != 0;
+}
+
 static void on_over(void *arg, const struct outcome *why)
 {
     struct link *link = arg;
@@ -358,6 +365,8 @@ static void on_over(void *arg, const struct outcome *why)
     link_enter(link);
     link->mail_answered = smtp_client_in_session(link->client);
     remember_what_failed(link, why);
+    if (is_asked_about(link, why))
+        replies_on_failed_host(link, why);
     if (link->quitting || (link->mail_answered && link->ready)) {
         link_close(link);
     } else if (link->ready && link->messages == 0) {

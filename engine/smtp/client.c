@@ -627,6 +627,11 @@ bool smtp_client_lost_step(const struct smtp_client *c)
     return c->lost_step;
 }
 
+bool smtp_client_turned_away(const struct smtp_client *c)
+{
+    return c->turned_away;
+}
+
 uint32_t smtp_client_transactions(const struct smtp_client *c)
 {
     return c->txns_done;

@@ -184,6 +184,11 @@ bool smtp_client_chunking_failed(const struct smtp_client *c);
  * sent". Who tries it again must not use FULL with this peer.
  */
 bool smtp_client_lost_step(const struct smtp_client *c);
+/*
+ * The peer said 421 to a MAIL, on a connection that had done a transaction before.  That message is "not
+ * sent", so only on_over brings the reply; what it says may concern all that goes to this host.
+ */
+bool smtp_client_turned_away(const struct smtp_client *c);
 uint32_t smtp_client_transactions(const struct smtp_client *c); /* done on this connection */
 const struct smtp_offer *smtp_client_offer(const struct smtp_client *c);
 /* What is waited for: "greeting", "ehlo", … "ready", "mail", "rcpt", … for logs and status. */

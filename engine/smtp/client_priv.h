@@ -64,6 +64,7 @@ struct smtp_client {
     bool chunking_failed;
     bool ahead_worked, lost_step; /* pipelining FULL */
     bool in_session;
+    bool turned_away; /* by 421 to a MAIL that is not attempted: smtp_client_turned_away() */
     bool quitting;
 
     /* Events that are due; pump() in client.c tells them. */

@@ -104,6 +104,8 @@ static void settle_broken(struct smtp_client *c, struct smtp_txn *t)
         settle_rest(t, &c->ruling, false);
     else if (is_attempt)
         settle_rest(t, &c->over, client_has_left(c, t->end_at) && !c->over.remote);
+    else
+        c->turned_away = c->over.remote && t->phase != SAY_START;
 }
 
 void client_settle_all(struct smtp_client *c)

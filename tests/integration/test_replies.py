@@ -79,6 +79,20 @@ def test_retry_by_hand_lifts_a_suspension(world):
     assert "shaping" not in daemon.json("status")["groups"]["g"]
 
 
+def test_a_421_to_a_connection_that_has_worked_obeys_a_rule_and_costs_no_attempt(world):
+    """Such a one says nothing of the message, which goes over another connection at once; but it may be a word to the site."""
+    world.receiver("old", "old.test", replies={"MAIL": lambda s, a: "421 4.4.2 idle for too long" if s.mails == 2 else None})
+    world.receiver("fed", "fed.test", replies={"MAIL": lambda s, a: "421 4.7.0 you send too much" if s.mails == 3 else None})
+    daemon = world.daemon(group("g", ["old.test", "fed.test"], limits={"connections_per_host": 1},
+                                replies=[{"code": 421, "stage": "mail", "suspend": "1h"}]))
+    submit_many(daemon, [f"a{i}@{d}.test" for d in ("old", "fed") for i in range(10)])
+    wait_until(lambda: len(world.seen.at("old")) == 10, what="the mail to where only connections were idle")
+    (one,) = wait_until(lambda: daemon.json("status")["groups"]["g"].get("shaping"), what="the suspension")
+    assert (one["what"], one["mx"], one["stage"], one["text"]) == ("suspended", "mx.fed.test", "mail", "you send too much")
+    assert len(world.seen.at("fed")) == 3 and world.seen.sessions["fed"] == 1
+    assert [q["attempts"] for q in daemon.queued()] == [0] * 7
+
+
 def test_connections_after_a_limit_are_never_one_more_over_all_workers(world):
     """The receiver counts what is open; the first refusal brings two, and two they stay."""
     world.receiver("r", *[f"r{i}.test" for i in range(12)], delay_s=0.02)

@@ -157,7 +157,7 @@ static void on_over(void *arg, const struct outcome *why)
 
     assert_int_equal(o->overs++, 0);
     assert_int_equal(o->reported, o->submitted); /* all were reported before */
-    note(o, "over: ");
+    note(o, smtp_client_turned_away(o->client) ? "turned away: " : "over: ");
     note_outcome(o, why);
 }
 

@@ -156,7 +156,7 @@ static void a_reused_connection_that_dies_at_mail_costs_no_attempt(void **state)
          .messages = two,
          .pipelining = SMTP_PIPELINING_COMMANDS,
          .lines = LINES(PIPELINES, FIRST_DONE, GROUP_B, "S 421 4.4.2 idle too long"),
-         .want = "A+: delivered dot 250\nB: deferred queue 0!\nover: deferred mail 421 4.4.2"},
+         .want = "A+: delivered dot 250\nB: deferred queue 0!\nturned away: deferred mail 421 4.4.2"},
         {.name = "silence",
          .messages = two,
          .pipelining = SMTP_PIPELINING_COMMANDS,
@@ -199,7 +199,7 @@ static void a_reused_connection_that_dies_at_mail_costs_no_attempt(void **state)
          .use_chunking = true,
          .lines = LINES(CHUNKS, MAIL_A, RCPT_R, "C BDAT 20 LAST", "= 20", "S 250 ok", "S 250 ok", "S 250 ok",
                         MAIL_B, RCPT_R, "S 421 4.4.2 bye"),
-         .want = "A+: delivered dot 250\nB: deferred queue 0!\nover: deferred mail 421 4.4.2"},
+         .want = "A+: delivered dot 250\nB: deferred queue 0!\nturned away: deferred mail 421 4.4.2"},
     };
     play(cases, COUNT_OF(cases));
 }
@@ -240,7 +240,7 @@ static void a_421_ends_it_wherever_it_stands(void **state)
          .pipelining = SMTP_PIPELINING_FULL,
          .lines =
              LINES(PIPELINES, GROUP_A, YES3, BODY, GROUP_B, "S 250 ok", "S 421 enough for one connection"),
-         .want = "A+: delivered dot 250\nB: deferred queue 0!\nover: deferred mail 421"},
+         .want = "A+: delivered dot 250\nB: deferred queue 0!\nturned away: deferred mail 421"},
         {.name = "to QUIT",
          .lines = LINES(HELLO, "S 250 mx", MAIL_A, "S 550 no", "C QUIT", "S 421 bye"),
          .want = "A: bounced mail 550" ORDERLY},
