@@ -299,6 +299,11 @@ static bool is_for_again(const struct link *link, const struct smtp_txn *txn, ui
                                               !o->remote && !o->in_doubt && o->stage == STAGE_MAIL);
 }
 
+static bool was_not_sent(const struct outcome *o)
+{
+    return o->stage == STAGE_QUEUE && o->code == 0;
+}
+
 static void on_txn_done(void *arg, struct smtp_txn *txn)
 {
     struct link *link = arg;
@@ -312,7 +317,8 @@ static void on_txn_done(void *arg, struct smtp_txn *txn)
     link->mail_answered = smtp_client_in_session(link->client);
     if (link->mail_answered)
         link_session_settled(link);
-    remember_what_failed(link, &txn->outcomes[0]);
+    if (!was_not_sent(&txn->outcomes[0])) /* else on_over says why */
+        remember_what_failed(link, &txn->outcomes[0]);
     link->site->reply_counted = false;
     for (uint32_t i = 0; i < txn->rcpt_count; i++) {
         struct outcome *o = &txn->outcomes[i];

@@ -38,7 +38,8 @@ struct conn {
     size_t tls_unsent;    /* octets that GnuTLS took and has not written: to be consumed once it has */
     struct buf raw_left;  /* owned: read below TLS, not yet asked for by it */
     size_t raw_at;
-    enum err lost; /* found while flushing: told from the loop */
+    bool raw_was_full; /* the last read filled the buffer: there may be more */
+    enum err lost;     /* found while flushing: told from the loop */
     char lost_why[96];
 };
 
@@ -288,15 +289,18 @@ static ssize_t send_clear(struct conn *c, struct outq *q)
     return -1;
 }
 
-/* What goes into the next record: a long run as it is, short ones gathered, so that a group of commands is
- * one record. */
+/*
+ * What goes into the next record: a long run as it is, short ones gathered, so that a group of commands is
+ * one record.  When all that waits fits into one it is gathered too: the end of a body and the commands
+ * behind it are one write, which is worth a copy.
+ */
 static struct bytes next_record(struct conn *c, struct outq *q)
 {
     struct bytes front = outq_front(q);
     struct iovec iov[IOV_MAX_HERE];
     size_t len = 0;
 
-    if (front.len >= TLS_GATHER_BELOW || front.len == q->len)
+    if (front.len == q->len || (front.len >= TLS_GATHER_BELOW && q->len > TLS_RECORD_BYTES))
         return bytes_first(front, TLS_RECORD_BYTES);
     int n = outq_iov(q, iov, IOV_MAX_HERE);
     for (int i = 0; i < n && len < TLS_RECORD_BYTES; i++) {
@@ -387,6 +391,7 @@ static ssize_t pull(gnutls_transport_ptr_t ptr, void *out, size_t want)
     if (c->raw_at == c->raw_left.len) {
         c->raw_at = c->raw_left.len = 0;
         ssize_t n = recv(c->fd, c->pool->raw, sizeof(c->pool->raw), 0);
+        c->raw_was_full = n == (ssize_t)sizeof(c->pool->raw);
         if (n <= 0 || (size_t)n <= want) {
             if (n > 0)
                 memcpy(out, c->pool->raw, (size_t)n);
@@ -436,7 +441,7 @@ static bool read_tls(struct conn *c)
 
     if (n > 0) {
         c->events.on_data(c->arg, bytes_make(c->pool->in, (size_t)n));
-        return true;
+        return c->raw_was_full || holds_input(c); /* else the poll says when more is there */
     }
     if (n == 0) {
         lose(c, ERR_CLOSED, "connection closed by the peer");
