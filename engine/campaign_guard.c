@@ -13,6 +13,7 @@
 
 struct watched {
     uint32_t attempts, unknown, blocked; /* of the N under way */
+    uint32_t held;                       /* operations in work that stop it */
     bool judged;                         /* N were full once */
     bool tripped;
     char why[GUARD_WHY_BYTES];
@@ -24,7 +25,7 @@ struct watched {
 struct campaign_guard {
     pthread_mutex_t lock;
     struct map by_id;
-    atomic_size_t tripped; /* in by_id */
+    atomic_size_t stopped; /* in by_id: tripped or held */
     atomic_ulong trips;    /* ever */
 };
 
@@ -50,7 +51,7 @@ static void forget_all(struct campaign_guard *g)
         destroy(w);
     map_fini(&g->by_id);
     g->by_id = (struct map){0};
-    atomic_store(&g->tripped, 0);
+    atomic_store(&g->stopped, 0);
 }
 
 void campaign_guard_destroy(struct campaign_guard *g)
@@ -68,7 +69,7 @@ static struct watched *find(struct campaign_guard *g, const char *campaign)
 
     if (w)
         return w;
-    if (g->by_id.count >= CAMPAIGNS_MAX && !g->tripped)
+    if (g->by_id.count >= CAMPAIGNS_MAX && !g->stopped)
         forget_all(g);
     size_t len = strlen(campaign);
     w = mem_zalloc(sizeof(*w) + len + 1);
@@ -76,6 +77,18 @@ static struct watched *find(struct campaign_guard *g, const char *campaign)
     memcpy(w->id, campaign, len);
     map_put(&g->by_id, bytes_make(w->id, w->len), w);
     return w;
+}
+
+static void set_stop(struct campaign_guard *g, struct watched *w, bool tripped, uint32_t held)
+{
+    bool was = w->tripped || w->held;
+
+    w->tripped = tripped;
+    w->held = held;
+    if (was && !tripped && !held)
+        atomic_fetch_sub(&g->stopped, 1);
+    else if (!was && (tripped || held))
+        atomic_fetch_add(&g->stopped, 1);
 }
 
 static bool passes(uint32_t part, int64_t percent, uint32_t whole)
@@ -98,8 +111,7 @@ static void decide(struct campaign_guard *g, const struct conf *conf, struct wat
                  w->attempts, unknown ? w->unknown : w->blocked, unknown ? "an unknown user" : "a block",
                  unknown ? "guard_unknown" : "guard_blocked",
                  (long long)(unknown ? conf->guard.unknown_percent : conf->guard.blocked_percent));
-        w->tripped = true;
-        atomic_fetch_add(&g->tripped, 1);
+        set_stop(g, w, true, w->held);
         atomic_fetch_add_explicit(&g->trips, 1, memory_order_relaxed);
     }
     w->judged = true;
@@ -142,7 +154,7 @@ char *campaign_guard_take(struct campaign_guard *g, char why[GUARD_WHY_BYTES], s
     char *id = NULL;
 
     pthread_mutex_lock(&g->lock);
-    for (size_t at = 0; g->tripped && !id && (w = map_next(&g->by_id, &at));) {
+    for (size_t at = 0; g->stopped && !id && (w = map_next(&g->by_id, &at));) {
         if (!w->tripped)
             continue;
         id = mem_strdup(w->id);
@@ -153,25 +165,57 @@ char *campaign_guard_take(struct campaign_guard *g, char why[GUARD_WHY_BYTES], s
     return id;
 }
 
+/* What has nothing to remember takes no place. */
+static void forget_idle(struct campaign_guard *g, struct watched *w)
+{
+    if (w->tripped || w->held || w->judged || w->attempts)
+        return;
+    map_remove(&g->by_id, bytes_make(w->id, w->len));
+    destroy(w);
+}
+
 void campaign_guard_done(struct campaign_guard *g, const char *campaign)
 {
     pthread_mutex_lock(&g->lock);
     struct watched *w = map_find(&g->by_id, bytes_of(campaign));
     if (w && w->tripped) {
-        map_remove(&g->by_id, bytes_make(w->id, w->len));
-        destroy(w);
-        atomic_fetch_sub(&g->tripped, 1);
+        set_stop(g, w, false, w->held);
+        w->judged = false; /* anew, as after a trip the numbers are */
+        forget_idle(g, w);
+    }
+    pthread_mutex_unlock(&g->lock);
+}
+
+void campaign_guard_hold(struct campaign_guard *g, const char *campaign)
+{
+    if (!campaign || !*campaign)
+        return;
+    pthread_mutex_lock(&g->lock);
+    struct watched *w = find(g, campaign);
+    set_stop(g, w, w->tripped, w->held + 1);
+    pthread_mutex_unlock(&g->lock);
+}
+
+void campaign_guard_release(struct campaign_guard *g, const char *campaign)
+{
+    if (!campaign || !*campaign)
+        return;
+    pthread_mutex_lock(&g->lock);
+    struct watched *w = map_find(&g->by_id, bytes_of(campaign));
+    if (w && w->held) {
+        set_stop(g, w, w->tripped, w->held - 1);
+        forget_idle(g, w);
     }
     pthread_mutex_unlock(&g->lock);
 }
 
 bool campaign_guard_stops(struct campaign_guard *g, const char *campaign)
 {
-    if (!campaign || !atomic_load_explicit(&g->tripped, memory_order_relaxed))
+    if (!campaign || !atomic_load_explicit(&g->stopped, memory_order_relaxed))
         return false;
     pthread_mutex_lock(&g->lock);
     const struct watched *w = map_find(&g->by_id, bytes_of(campaign));
-    bool stops = w && w->tripped;
+    bool stops = w && (w->tripped || w->held);
     pthread_mutex_unlock(&g->lock);
     return stops;
 }

@@ -20,8 +20,12 @@ void campaign_guard_destroy(struct campaign_guard *g); /* NULL is fine */
 /* One recipient's attempt.  What says nothing of the list (network, DNS, a busy peer) is not counted. */
 void campaign_guard_note(struct campaign_guard *g, const struct conf *conf, const char *campaign,
                          const struct outcome *o);
-/* Has it tripped, and is not paused yet?  Then nothing of it is begun.  Without any such campaign: one load.
- */
+/* Somebody pauses it or gives it up, which takes as long as there are rows: until the release (one for each)
+ * nothing of it is begun.  NULL and "" are fine. */
+void campaign_guard_hold(struct campaign_guard *g, const char *campaign);
+void campaign_guard_release(struct campaign_guard *g, const char *campaign);
+/* Has it tripped, and is not paused yet, or is it held?  Then nothing of it is begun.  Without any such
+ * campaign: one load. */
 bool campaign_guard_stops(struct campaign_guard *g, const char *campaign);
 unsigned long campaign_guard_trips(const struct campaign_guard *g); /* since start */
 /* The next campaign that is to be paused, or NULL (mem_free); it comes again until campaign_guard_done, which

@@ -88,6 +88,14 @@ static enum err follow(struct engine *e, const char *id, enum queue_op op, uint6
     return engine_queue_op(e, &which, NULL, op, changed);
 }
 
+/* What is stopped stops at once: a large campaign takes seconds to mark, and the store may have other work.
+ */
+static void let_go(struct engine *e, const char *id)
+{
+    campaign_guard_release(e->shared.guard, id);
+    deliver_wake_all(&e->shared); /* if it failed, mail goes on */
+}
+
 enum err engine_campaign_pause(struct engine *e, const char *id, const char *by, const char *why,
                                uint64_t *changed)
 {
@@ -96,6 +104,7 @@ enum err engine_campaign_pause(struct engine *e, const char *id, const char *by,
     *changed = 0;
     if (!campaign_is_valid(bytes_of(id)))
         return ERR_INVALID;
+    campaign_guard_hold(e->shared.guard, id);
     snprintf(k.by, sizeof(k.by), "%s", by ? by : "");
     snprintf(k.why, sizeof(k.why), "%s", why ? why : "");
     enum err err = change_kept(e, id, set_pause, &k);
@@ -103,9 +112,10 @@ enum err engine_campaign_pause(struct engine *e, const char *id, const char *by,
         shaping_subject_end(e->shared.shaping, SUBJECT_CAMPAIGN, "", id, "paused by hand");
     if (!err)
         err = follow(e, id, QUEUE_PAUSE, changed);
+    let_go(e, id);
     if (!err)
-        notice_info(NULL, "campaign.paused", LOG_STR("campaign", id), LOG_STR("by", k.by), LOG_STR("why", k.why),
-                 LOG_INT("rcpts", *changed));
+        notice_info(NULL, "campaign.paused", LOG_STR("campaign", id), LOG_STR("by", k.by),
+                    LOG_STR("why", k.why), LOG_INT("rcpts", *changed));
     return err;
 }
 
@@ -144,7 +154,7 @@ enum err engine_campaign_expire(struct engine *e, const char *id, int64_t at_uni
     enum err err = change_kept(e, id, set_end, &at_unix);
     if (!err)
         notice_info(NULL, "campaign.expires", LOG_STR("campaign", id), LOG_INT("at", at_unix),
-                 LOG_STR("by", by ? by : ""));
+                    LOG_STR("by", by ? by : ""));
     return err || !at_unix || at_unix > clock_unix() ? err : settle_end(e, id, changed);
 }
 

@@ -1,5 +1,6 @@
 /* What operators do to queued mail and to accounts. */
 #include "base/mem.h"
+#include "engine/campaign_guard.h"
 #include "engine/engine_priv.h"
 #include "policy/domain.h"
 
@@ -124,6 +125,19 @@ static void call_back(struct worker *w, void *arg)
     deliver_call_back(w->deliver, c->domains->count ? c->domains->items : NULL, c->domains->count, c->retry);
 }
 
+/* The campaign of which nothing may be begun from the first moment on: a large one takes seconds to mark. */
+static const char *stopped_campaign(const struct store_op *op)
+{
+    static const bool stops[] = {
+        [QUEUE_HOLD] = true,  [QUEUE_BOUNCE] = true, [QUEUE_CANCEL] = true,
+        [QUEUE_PAUSE] = true, [QUEUE_EXPIRE] = true,
+    };
+    const struct queue_selector *s = &op->which;
+    bool is_part = s->message_id || s->recipient || s->sender || s->account || s->domain_count;
+
+    return is_part || (size_t)op->op >= COUNT_OF(stops) || !stops[op->op] ? NULL : s->campaign;
+}
+
 enum err engine_queue_op(struct engine *e, struct queue_selector *which, const char *group, enum queue_op op,
                          uint64_t *changed)
 {
@@ -149,6 +163,8 @@ enum err engine_queue_op(struct engine *e, struct queue_selector *which, const c
     touched_domains(e, which, &touched);
     req.which = *which;
     *which = (struct queue_selector){0};
+    const char *stopped = stopped_campaign(&req);
+    campaign_guard_hold(e->shared.guard, stopped);
     engine_wait_begin(&wait, &req.req);
     store_post_op(e->shared.store, &req);
     engine_wait_end(&wait);
@@ -156,6 +172,9 @@ enum err engine_queue_op(struct engine *e, struct queue_selector *which, const c
     struct call_back back = {&touched, req.which.campaign, op == QUEUE_RETRY};
     for (unsigned i = 0; i < e->worker_count; i++)
         worker_call(e->workers[i], call_back, &back);
+    campaign_guard_release(e->shared.guard, stopped);
+    if (stopped)
+        deliver_wake_all(&e->shared); /* connections that were passed over look again */
     *changed = req.changed;
     queue_selector_fini(&req.which);
     domains_fini(&touched);

@@ -474,6 +474,7 @@ static void note_no_descriptor(struct link *link)
 /* Connects to the current address when the limits let it; may wait for that.  False: not to this one. */
 static bool try_address(struct link *link)
 {
+    char source[IP_TEXT_BYTES];
     struct outcome o;
 
     switch (shape_take_address(link)) {
@@ -500,9 +501,13 @@ static bool try_address(struct link *link)
         drop_session(link);
         return false;
     }
-    outcome_local(&o, OUTCOME_DEFERRED, STAGE_CONNECT, 451, "4.4.1", "connect to %s[%s]: %s%s",
-                  link->host->name, link->remote, err_text(e),
-                  e == ERR_INVALID ? " (source address cannot be bound)" : "");
+    if (e == ERR_INVALID && link->source_ip.family)
+        outcome_local(&o, OUTCOME_DEFERRED, STAGE_CONNECT, 451, "4.3.5",
+                      "connect to %s[%s]: the source address %s cannot be bound: does this host have it?",
+                      link->host->name, link->remote, ip_format(&link->source_ip, source));
+    else
+        outcome_local(&o, OUTCOME_DEFERRED, STAGE_CONNECT, 451, "4.4.1", "connect to %s[%s]: %s",
+                      link->host->name, link->remote, err_text(e));
     remember_failure(link, &o);
     drop_session(link);
     return false;

@@ -5,7 +5,10 @@ import smtplib
 import threading
 import time
 
-from harness import HOURLY, Raw, compose, group, no_check, wait_until
+import pytest
+
+from freeze import frozen
+from harness import HOURLY, PATIENCE, Raw, compose, group, no_check, wait_until
 
 SPRING, AUTUMN = ["X-Campaign: spring"], ["X-Campaign: autumn"]
 
@@ -95,6 +98,26 @@ def test_mail_in_the_workers_hands_stops_too(world):
     world.got(40, 40)
     wait_until(lambda: not daemon.queued(), what="an empty queue")
     assert daemon.totals("spring")["delivered"] == 40
+
+
+@pytest.mark.parametrize("op", ["pause", "cancel"])
+def test_nothing_is_begun_while_the_store_has_not_marked_it_yet(world, op):
+    """A large campaign takes seconds to mark; here the store stands still, and mail in the workers' hands would go on."""
+    world.receiver("p", "p.test", delay_s=0.05)
+    daemon = world.daemon(group("p", ["p.test"], limits={"connections": 2}))
+    flood(daemon, [f"a{i}@p.test" for i in range(200)], SPRING)
+    wait_until(lambda: len(world.seen.deliveries) >= 4, what="the first deliveries")
+    with frozen(daemon.pid, "store"):
+        command = threading.Thread(target=daemon.hayauma, args=("campaign", op, "spring", *(["--yes"] if op == "cancel" else [])))
+        command.start()
+        time.sleep(0.7 * PATIENCE)
+        here = len(world.seen.deliveries)
+        time.sleep(1.2)
+        assert len(world.seen.deliveries) == here < 150
+    command.join()
+    ended = {"pause": "paused", "cancel": "cancelled"}[op]
+    wait_until(lambda: states(daemon, "spring")[ended] == 200 - here, what="the rest")
+    assert len(world.seen.deliveries) == here == daemon.totals("spring")["delivered"]
 
 
 def test_cancel_gives_up_what_is_paused_as_well(world):

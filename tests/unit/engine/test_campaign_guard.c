@@ -142,12 +142,53 @@ static void mail_without_a_campaign_and_a_guard_that_is_off_count_nothing(void *
     campaign_guard_destroy(g);
 }
 
+static void what_is_held_is_not_begun_until_the_last_release(void **state)
+{
+    struct conf conf = {.guard = {2, 50, 50}}, off = {0};
+    struct campaign_guard *g = campaign_guard_create();
+    char why[GUARD_WHY_BYTES];
+    struct outcome last;
+
+    (void)state;
+    campaign_guard_hold(g, NULL); /* a selector without a campaign, or of mail without one */
+    campaign_guard_hold(g, "");
+    assert_false(campaign_guard_stops(g, ""));
+    campaign_guard_hold(g, "spring");
+    campaign_guard_hold(g, "spring");
+    assert_true(campaign_guard_stops(g, "spring"));
+    assert_false(campaign_guard_stops(g, "autumn"));
+    assert_null(campaign_guard_take(g, why, &last)); /* nothing tripped */
+    campaign_guard_release(g, "spring");
+    assert_true(campaign_guard_stops(g, "spring"));
+    campaign_guard_release(g, "spring");
+    assert_false(campaign_guard_stops(g, "spring"));
+    campaign_guard_release(g, "spring");  /* nobody holds it */
+    note(g, &conf, "spring", UNKNOWN, 2); /* the guard's own pause holds it too */
+    char *id = campaign_guard_take(g, why, &last);
+    assert_string_equal(id, "spring");
+    campaign_guard_hold(g, "spring");
+    campaign_guard_release(g, "spring");
+    assert_true(campaign_guard_stops(g, "spring"));
+    campaign_guard_hold(g, "spring");
+    campaign_guard_done(g, "spring");
+    assert_true(campaign_guard_stops(g, "spring"));
+    assert_null(campaign_guard_take(g, why, &last));
+    campaign_guard_release(g, "spring");
+    assert_false(campaign_guard_stops(g, "spring"));
+    note(g, &conf, "spring", UNKNOWN, 1); /* its counts have begun anew */
+    assert_false(campaign_guard_stops(g, "spring"));
+    note(g, &off, "spring", UNKNOWN, 5);
+    mem_free(id);
+    campaign_guard_destroy(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_campaign_trips_at_its_threshold_and_not_below),
         cmocka_unit_test(every_n_attempts_are_looked_at_by_themselves),
         cmocka_unit_test(after_the_first_n_it_is_not_waited_for_the_end_of_the_next),
+        cmocka_unit_test(what_is_held_is_not_begun_until_the_last_release),
         cmocka_unit_test(mail_without_a_campaign_and_a_guard_that_is_off_count_nothing),
     };
 
