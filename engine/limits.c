@@ -540,6 +540,15 @@ void pace_add(struct pace *p, const struct pace_rule *rules, const double *units
     pthread_mutex_unlock(&p->lock);
 }
 
+void pace_use(struct pace *p, const struct pace_rule *rules, const double *taken, const double *used,
+              size_t count, uint64_t now_us)
+{
+    pthread_mutex_lock(&p->lock);
+    take_all(p, rules, taken, -1, count, now_us * 1000);
+    take_all(p, rules, used, 1, count, now_us * 1000);
+    pthread_mutex_unlock(&p->lock);
+}
+
 void pace_give(struct pace *p, const struct pace_rule *rules, const double *units, size_t count,
                uint64_t now_us)
 {

@@ -132,6 +132,9 @@ uint32_t pace_book(struct pace *p, const struct pace_rule *rule, double units, u
 /* As pace_take, and takes nothing. */
 uint32_t pace_wait(struct pace *p, const struct pace_rule *rules, size_t count, uint64_t now_us,
                    size_t *which);
+/* What was taken a while ago is used now, and as so many units: what comes next is counted from now on. */
+void pace_use(struct pace *p, const struct pace_rule *rules, const double *taken, const double *used, size_t count,
+              uint64_t now_us);
 /* What was just taken is not used after all. */
 void pace_give(struct pace *p, const struct pace_rule *rules, const double *units, size_t count,
                uint64_t now_us);

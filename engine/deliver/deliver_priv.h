@@ -130,7 +130,7 @@ struct site_turn {
     struct pace_waiter waiter;
     uint64_t ask_at_ms; /* it stands in the queue, and asks again then at the latest; 0: it does not */
     bool taken;         /* one message of that size may go, until … */
-    uint64_t ends_ms;
+    uint64_t since_ms, ends_ms;
     uint64_t size_bytes;
 };
 

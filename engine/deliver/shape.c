@@ -80,6 +80,7 @@ void shape_met(struct site *s, const char *limit, uint64_t until_ms)
 static void take_turn(struct site *s, uint64_t size_bytes, uint64_t ends_ms)
 {
     s->turn.taken = true;
+    s->turn.since_ms = worker_now_ms(s->d->w);
     s->turn.ends_ms = ends_ms;
     s->turn.size_bytes = size_bytes;
     s->turn.ask_at_ms = 0;
@@ -129,10 +130,15 @@ bool shape_take_message(struct site *s, uint16_t lane, uint64_t size_bytes)
         return true;
     if (!shape_may_send(s, lane, size_bytes))
         return false;
-    /* Another message may have its turn now than was first when it was asked for. */
-    const double units[PACE_RULES] = {0, 0, 0, (double)size_bytes - (double)s->turn.size_bytes};
-    if (size_bytes != s->turn.size_bytes)
-        pace_add(s->messages, s->rules, units, PACE_RULES, clock_now_us());
+    /*
+     * A connection had to be opened first, or another message has its turn now than was first then.  Octets
+     * count from when they go; messages from when they might have gone, else a slow rate would lose the time
+     * of each opening.
+     */
+    const double taken[PACE_RULES] = {[BY_BYTES] = (double)s->turn.size_bytes};
+    const double used[PACE_RULES] = {[BY_BYTES] = (double)size_bytes};
+    if (size_bytes != s->turn.size_bytes || s->turn.since_ms < worker_now_ms(s->d->w))
+        pace_use(s->messages, s->rules, taken, used, PACE_RULES, clock_now_us());
     s->turn.taken = false;
     return true;
 }

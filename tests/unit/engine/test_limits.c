@@ -344,6 +344,26 @@ static void what_is_given_up_is_free_at_once(void **state)
     limits_destroy(l);
 }
 
+/* A turn that is used a while after it was granted, for want of a connection, leaves no room for a quick
+ * second. */
+static void what_is_used_later_is_counted_from_then_on(void **state)
+{
+    static const struct pace_rule rules[] = {{1, 1, 1}, {1000, 1, 1}};
+    const double taken[] = {1, 100}, used[] = {1, 3000};
+    struct limits *l = limits_create();
+    struct pace *p = pace_find(l, "messages:a");
+    size_t which;
+
+    (void)state;
+    assert_int_equal(pace_take(p, rules, taken, 2, START / 1000, &which), 0);
+    pace_use(p, rules, taken, taken, 2, START / 1000 + 800000);
+    assert_in_range(pace_wait(p, rules, 2, START / 1000 + 800000, &which), 945, 955); /* of a second */
+    pace_use(p, rules, taken, used, 2, START / 1000 + 900000);
+    assert_in_range(pace_wait(p, rules, 2, START / 1000 + 900000, &which), 2945, 2955);
+    assert_int_equal(which, 1);
+    limits_destroy(l);
+}
+
 static void a_booking_is_taken_in_advance(void **state)
 {
     static const struct pace_rule rule = {1, 10, 1};
@@ -726,6 +746,7 @@ int main(void)
         cmocka_unit_test(who_stands_still_does_not_stop_the_others),
         cmocka_unit_test(behind_a_large_one_all_rates_hold),
         cmocka_unit_test(what_is_given_up_is_free_at_once),
+        cmocka_unit_test(what_is_used_later_is_counted_from_then_on),
         cmocka_unit_test(a_booking_is_taken_in_advance),
         cmocka_unit_test(who_stands_in_the_line_comes_before_who_comes_later),
         cmocka_unit_test(a_line_is_short_and_who_finds_it_full_comes_later),
