@@ -1,20 +1,20 @@
 #include "engine/limits.h"
 
 #include <pthread.h>
-#include <stdio.h>
+#include <stdatomic.h>
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "engine/limits_priv.h"
 
-#define WINDOW_MS        60000
-#define CLIENTS_SWEEP_AT 4096
-#define FOREVER_NS       1e18 /* thirty years: sums of two stay far below 2^64 */
-#define CLAIMS_MAX       16   /* places in a line */
-#define CLAIM_MS         1000 /* who has not asked again by then wants none any more */
-#define ASK_AGAIN_MS     50
-#define LATE_NS          50000000.0 /* a timer that rings late must not lower the rate */
-#define KEEPER_LATE_NS   1000000000 /* who has not asked by then is at a worker that stands still */
-#define NOT_KEEPER_NS    2000000000 /* how much later than the keeper the others ask: then he is late */
+#define POOLS_SWEEP_AT 4096
+#define FOREVER_NS     1e18 /* thirty years: sums of two stay far below 2^64 */
+#define CLAIMS_MAX     16   /* places in a line */
+#define CLAIM_MS       1000 /* who has not asked again by then wants none any more */
+#define ASK_AGAIN_MS   50
+#define LATE_NS        50000000.0 /* a timer that rings late must not lower the rate */
+#define KEEPER_LATE_NS 1000000000 /* who has not asked by then is at a worker that stands still */
+#define NOT_KEEPER_NS  2000000000 /* how much later than the keeper the others ask: then he is late */
 
 struct claim { /* a place in a line */
     const void *who;
@@ -30,7 +30,9 @@ struct permit_pool {
     uint32_t yielding;               /* holders that were asked to give theirs up and have not yet */
     struct claim claims[CLAIMS_MAX]; /* first come, first served */
     uint32_t claim_count;
-    bool wanted; /* one without a place in the queue went away empty-handed */
+    bool wanted;       /* one without a place in the queue went away empty-handed */
+    bool is_kept;      /* borrowed for ever; under the lock of all */
+    atomic_uint users; /* who opened and did not close it; grows under the lock of all */
 };
 
 struct pace {
@@ -42,19 +44,6 @@ struct pace {
     uint64_t due_ns;
 };
 
-struct client {
-    char *key; /* owned */
-    uint32_t connections;
-    uint64_t window_start_ms;
-    uint32_t counts[3]; /* by enum client_event, in this window of a minute */
-    uint32_t before[3]; /* in the window before */
-};
-
-struct limits {
-    pthread_mutex_t lock; /* of the maps and clients */
-    struct map pools, paces, clients;
-};
-
 struct limits *limits_create(void)
 {
     struct limits *l = MEM_NEW(struct limits);
@@ -63,53 +52,108 @@ struct limits *limits_create(void)
     return l;
 }
 
+static void destroy_pool(struct permit_pool *p)
+{
+    pthread_mutex_destroy(&p->lock);
+    fair_fini(&p->waiters);
+    mem_free(p->key);
+    mem_free(p);
+}
+
 void limits_destroy(struct limits *l)
 {
     struct permit_pool *p;
     struct pace *pace;
-    struct client *c;
 
     if (!l)
         return;
-    for (size_t at = 0; (p = map_next(&l->pools, &at));) {
-        pthread_mutex_destroy(&p->lock);
-        fair_fini(&p->waiters);
-        mem_free(p->key);
-        mem_free(p);
-    }
+    for (size_t at = 0; (p = map_next(&l->pools, &at));)
+        destroy_pool(p);
     for (size_t at = 0; (pace = map_next(&l->paces, &at));) {
         pthread_mutex_destroy(&pace->lock);
         fair_fini(&pace->waiters);
         mem_free(pace->key);
         mem_free(pace);
     }
-    for (size_t at = 0; (c = map_next(&l->clients, &at));) {
-        mem_free(c->key);
-        mem_free(c);
-    }
+    limits_forget_clients(l);
     map_fini(&l->pools);
     map_fini(&l->paces);
-    map_fini(&l->clients);
     pthread_mutex_destroy(&l->lock);
     mem_free(l);
+}
+
+/* Hosts come from outside: those that nobody connects to just now are forgotten. */
+static void sweep_pools(struct limits *l)
+{
+    struct permit_pool *p;
+
+    for (size_t at = 0; (p = map_next(&l->pools, &at));) {
+        if (p->is_kept || atomic_load(&p->users))
+            continue;
+        map_remove(&l->pools, bytes_of(p->key));
+        destroy_pool(p);
+    }
+}
+
+/* Under the lock. */
+static struct permit_pool *pool_of(struct limits *l, const char *key)
+{
+    struct permit_pool *p = map_find(&l->pools, bytes_of(key));
+
+    if (p)
+        return p;
+    if (l->pools.count && l->pools.count % POOLS_SWEEP_AT == 0)
+        sweep_pools(l);
+    p = MEM_NEW(struct permit_pool);
+    pthread_mutex_init(&p->lock, NULL);
+    fair_init(&p->waiters);
+    p->key = mem_strdup(key);
+    map_put(&l->pools, bytes_of(p->key), p);
+    return p;
+}
+
+/* With another limit nobody stands in line by the old one: who did, may be gone with the policy that had it.
+ */
+static void set_limit(struct permit_pool *p, uint32_t limit)
+{
+    pthread_mutex_lock(&p->lock);
+    if (p->limit != limit)
+        p->claim_count = 0;
+    p->limit = limit;
+    pthread_mutex_unlock(&p->lock);
 }
 
 struct permit_pool *permit_pool(struct limits *l, const char *key, uint32_t limit)
 {
     pthread_mutex_lock(&l->lock);
-    struct permit_pool *p = map_find(&l->pools, bytes_of(key));
-    if (!p) {
-        p = MEM_NEW(struct permit_pool);
-        pthread_mutex_init(&p->lock, NULL);
-        fair_init(&p->waiters);
-        p->key = mem_strdup(key);
-        map_put(&l->pools, bytes_of(p->key), p);
-    }
+    struct permit_pool *p = pool_of(l, key);
+    p->is_kept = true;
     pthread_mutex_unlock(&l->lock);
-    pthread_mutex_lock(&p->lock);
-    p->limit = limit;
-    pthread_mutex_unlock(&p->lock);
+    set_limit(p, limit);
     return p;
+}
+
+struct permit_pool *permit_pool_open(struct limits *l, const char *key, uint32_t limit)
+{
+    pthread_mutex_lock(&l->lock);
+    struct permit_pool *p = pool_of(l, key);
+    atomic_fetch_add(&p->users, 1);
+    pthread_mutex_unlock(&l->lock);
+    set_limit(p, limit);
+    return p;
+}
+
+void permit_pool_close(struct permit_pool *p)
+{
+    atomic_fetch_sub(&p->users, 1);
+}
+
+size_t limits_pool_count(struct limits *l)
+{
+    pthread_mutex_lock(&l->lock);
+    size_t n = l->pools.count;
+    pthread_mutex_unlock(&l->lock);
+    return n;
 }
 
 void permit_waiter_init(struct permit_waiter *w, struct inbox *inbox, note_fn run)
@@ -557,144 +601,4 @@ void pace_give(struct pace *p, const struct pace_rule *rules, const double *unit
     for (size_t i = 0; i < count; i++)
         back[i] = -units[i];
     pace_add(p, rules, back, count, now_us);
-}
-
-/* ---- clients ---- */
-
-char *client_key_of(const struct ip *ip, char out[CLIENT_KEY_BYTES])
-{
-    struct ip_net net = {.base = *ip, .prefix = 64};
-    char text[IP_TEXT_BYTES];
-
-    if (ip->family == 6)
-        memset(net.base.octets + 8, 0, 8);
-    snprintf(out, CLIENT_KEY_BYTES, "ip:%s",
-             ip->family == 6 ? ip_net_format(&net, text) : ip_format(ip, text));
-    return out;
-}
-
-static void turn_window(struct client *c, uint64_t now_ms)
-{
-    uint64_t age = now_ms - c->window_start_ms;
-
-    if (age < WINDOW_MS)
-        return;
-    for (size_t i = 0; i < COUNT_OF(c->counts); i++) {
-        c->before[i] = age < 2 * WINDOW_MS ? c->counts[i] : 0;
-        c->counts[i] = 0;
-    }
-    c->window_start_ms = age < 2 * WINDOW_MS ? c->window_start_ms + WINDOW_MS : now_ms;
-}
-
-/* Sliding estimate over the last minute: what is left of the window before counts in proportion. */
-static uint32_t recent(const struct client *c, enum client_event event, uint64_t now_ms)
-{
-    uint64_t left = WINDOW_MS - MIN_OF(now_ms - c->window_start_ms, (uint64_t)WINDOW_MS);
-
-    return c->counts[event] + (uint32_t)(c->before[event] * left / WINDOW_MS);
-}
-
-/* Addresses come from outside: those that did nothing for two minutes are forgotten. */
-static void sweep(struct limits *l, uint64_t now_ms)
-{
-    struct client *c;
-
-    for (size_t at = 0; (c = map_next(&l->clients, &at));) {
-        if (c->connections || now_ms - c->window_start_ms < 2 * WINDOW_MS)
-            continue;
-        map_remove(&l->clients, bytes_of(c->key));
-        mem_free(c->key);
-        mem_free(c);
-    }
-}
-
-static struct client *client_of(struct limits *l, const char *key, uint64_t now_ms)
-{
-    struct client *c = map_find(&l->clients, bytes_of(key));
-
-    if (!c) {
-        if (l->clients.count && l->clients.count % CLIENTS_SWEEP_AT == 0)
-            sweep(l, now_ms);
-        c = MEM_NEW(struct client);
-        c->key = mem_strdup(key);
-        c->window_start_ms = now_ms;
-        map_put(&l->clients, bytes_of(c->key), c);
-    }
-    turn_window(c, now_ms);
-    return c;
-}
-
-static uint32_t limit_of(const struct client_limits *limits, enum client_event event)
-{
-    switch (event) {
-    case CLIENT_CONNECT: return limits->connections_per_minute;
-    case CLIENT_MESSAGE: return limits->messages_per_minute;
-    case CLIENT_AUTH_FAILURE: break; /* client_may_authenticate */
-    }
-    return 0;
-}
-
-bool client_may(struct limits *l, const char *key, const struct client_limits *limits,
-                enum client_event event, uint64_t now_ms)
-{
-    pthread_mutex_lock(&l->lock);
-    struct client *c = client_of(l, key, now_ms);
-    uint32_t limit = limit_of(limits, event);
-    bool may = !limit || recent(c, event, now_ms) < limit;
-    if (event == CLIENT_CONNECT && limits->connections && c->connections >= limits->connections)
-        may = false;
-    if (may && event == CLIENT_CONNECT)
-        c->connections++;
-    if (may)
-        c->counts[event]++;
-    pthread_mutex_unlock(&l->lock);
-    return may;
-}
-
-/* Users are counted in so many classes: names come from outside, and most are guessed. */
-#define USER_CLASSES 4096
-
-static char *user_key(const char *user, char out[CLIENT_KEY_BYTES])
-{
-    snprintf(out, CLIENT_KEY_BYTES, "user:%u", (unsigned)(hash_bytes(bytes_of(user)) % USER_CLASSES));
-    return out;
-}
-
-static uint32_t auth_failures(struct limits *l, const char *key, uint64_t now_ms)
-{
-    return recent(client_of(l, key, now_ms), CLIENT_AUTH_FAILURE, now_ms);
-}
-
-bool client_may_authenticate(struct limits *l, const char *key, const char *user,
-                             const struct client_limits *limits, uint64_t now_ms)
-{
-    uint32_t most = limits->auth_failures_per_minute;
-    char text[CLIENT_KEY_BYTES];
-
-    if (!most)
-        return true;
-    pthread_mutex_lock(&l->lock);
-    uint32_t failed = auth_failures(l, key, now_ms);
-    bool may = failed < most && (!user || !failed || auth_failures(l, user_key(user, text), now_ms) < most);
-    pthread_mutex_unlock(&l->lock);
-    return may;
-}
-
-void client_auth_failed(struct limits *l, const char *key, const char *user, uint64_t now_ms)
-{
-    char text[CLIENT_KEY_BYTES];
-
-    pthread_mutex_lock(&l->lock);
-    client_of(l, key, now_ms)->counts[CLIENT_AUTH_FAILURE]++;
-    client_of(l, user_key(user, text), now_ms)->counts[CLIENT_AUTH_FAILURE]++;
-    pthread_mutex_unlock(&l->lock);
-}
-
-void client_gone(struct limits *l, const char *key, uint64_t now_ms)
-{
-    pthread_mutex_lock(&l->lock);
-    struct client *c = client_of(l, key, now_ms);
-    if (c->connections)
-        c->connections--;
-    pthread_mutex_unlock(&l->lock);
 }

@@ -17,13 +17,19 @@
 #include "engine/fair.h"
 
 struct limits;
-struct permit_pool; /* by key; lives as long as the limits object */
+struct permit_pool; /* by key; lives as long as the limits object, unless all who use it have said when they
+                       did no more */
 
 struct limits *limits_create(void);
 void limits_destroy(struct limits *l);
 
 /* The pool of that name; the limit is set anew at each call, and holds from the next take (0: no limit). */
 struct permit_pool *permit_pool(struct limits *l, const char *key, uint32_t limit);
+/* The same for keys that come from outside, like the addresses of mail hosts: it is yours until you close it,
+ * with whatever was taken given back.  Of those that nobody uses some thousands are kept. */
+struct permit_pool *permit_pool_open(struct limits *l, const char *key, uint32_t limit);
+void permit_pool_close(struct permit_pool *p);
+size_t limits_pool_count(struct limits *l);
 
 struct permit_waiter {
     struct note

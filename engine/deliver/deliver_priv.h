@@ -355,7 +355,7 @@ struct link {
     bool ip_secure;
     bool in_clear;                               /* this try is the clear-text fallback */
     struct ip source_ip;                         /* to be bound, when its family is set */
-    struct permit_pool *host_pool, *source_pool; /* a permit is held */
+    struct permit_pool *host_pool, *source_pool; /* a permit is held; the host's pool is open */
     struct source_use *use;                      /* of its pool's address, counted; or NULL */
     size_t source_index;                         /* in the pool */
     uint32_t source_messages;                    /* over it, in this session */

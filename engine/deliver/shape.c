@@ -221,14 +221,17 @@ bool shape_take_permit(struct link *link, struct permit_pool *pool, const char *
     return false;
 }
 
-static struct permit_pool *take_one(struct link *link, const char *kind, const struct ip *ip, uint32_t limit)
+static struct permit_pool *take_host(struct link *link, uint32_t limit)
 {
     char text[IP_TEXT_BYTES];
     BUF_LOCAL(key);
 
-    buf_putf(&key, "%s:%s:%s", kind, link->site->group->name, ip_format(ip, text));
-    struct permit_pool *pool = permit_pool(link->d->w->shared->limits, buf_str(&key), limit);
-    return shape_take_permit(link, pool, "connections_per_host") ? pool : NULL;
+    buf_putf(&key, "host:%s:%s", link->site->group->name, ip_format(&link->ip, text));
+    struct permit_pool *pool = permit_pool_open(link->d->w->shared->limits, buf_str(&key), limit);
+    if (shape_take_permit(link, pool, "connections_per_host"))
+        return pool;
+    permit_pool_close(pool);
+    return NULL;
 }
 
 enum address_taken shape_take_address(struct link *link)
@@ -237,7 +240,7 @@ enum address_taken shape_take_address(struct link *link)
     enum address_taken taken;
 
     if (l->connections_per_host) {
-        link->host_pool = take_one(link, "host", &link->ip, l->connections_per_host);
+        link->host_pool = take_host(link, l->connections_per_host);
         if (!link->host_pool)
             return ADDRESS_BUSY;
     }
@@ -249,8 +252,12 @@ enum address_taken shape_take_address(struct link *link)
 
 void shape_give_address(struct link *link)
 {
-    if (link->host_pool)
-        permit_give(TAKE(link->host_pool));
+    struct permit_pool *host = TAKE(link->host_pool);
+
+    if (host) {
+        permit_give(host);
+        permit_pool_close(host);
+    }
     source_give_address(link);
 }
 

@@ -315,3 +315,4 @@ def test_a_host_that_failed_is_tried_last_from_then_on(world):
     hosts = {h["host"]: h for h in daemon.api("/api/v1/explain/two.test")["hosts"]}
     assert 200 < hosts["mx.dead.test"]["tried_last_seconds"] <= 300
     assert "tried_last_seconds" not in hosts["mx.alive.test"]
+    assert "tried last mx.dead.test: it failed; for another " in daemon.hayauma("explain", "two.test")

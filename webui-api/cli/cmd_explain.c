@@ -111,6 +111,13 @@ static void put_host_remarks(struct buf *out, const struct cli *cli, const json_
             }
             buf_putc(out, '\n');
         }
+        if (field_known(host, "tried_last_seconds")) {
+            put_label(out, cli, "tried last");
+            put_styled(out, cli, STYLE_WARN, field_text(host, "host"));
+            buf_puts(out, ": it failed; for another ");
+            format_span(out, field_int(host, "tried_last_seconds"));
+            buf_putc(out, '\n');
+        }
         const json_t *without = json_object_get(host, "without_source");
         if (without) {
             put_label(out, cli, "left out");

@@ -1,5 +1,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
@@ -437,6 +438,48 @@ static void a_line_is_short_and_who_finds_it_full_comes_later(void **state)
     limits_destroy(l);
 }
 
+static void a_new_limit_is_not_waited_for_behind_those_who_stood_in_line_by_the_old_one(void **state)
+{
+    struct limits *l = limits_create();
+    struct permit_pool *p = permit_pool(l, "host:x", 1);
+    uint32_t again;
+
+    (void)state;
+    assert_true(permit_take_in_line(p, "old", 0, &again));
+    assert_false(permit_take_in_line(p, "old", 0, &again));
+    permit_pool(l, "host:x", 1);
+    assert_false(permit_take_in_line(p, "new", 1, &again)); /* the same limit: its place stays */
+    permit_pool(l, "host:x", 2);
+    assert_true(permit_take_in_line(p, "new", 2, &again));
+    assert_false(permit_take_in_line(p, "new", 3, &again));
+    limits_destroy(l);
+}
+
+static void hosts_that_nobody_uses_are_forgotten_and_those_in_use_keep_their_count(void **state)
+{
+    struct limits *l = limits_create();
+    struct permit_pool *kept = permit_pool(l, "group:x", 1), *busy = permit_pool_open(l, "host:busy", 1);
+    uint32_t again;
+    char key[32];
+
+    (void)state;
+    assert_true(permit_take(kept, NULL, 0));
+    assert_true(permit_take_in_line(busy, "a", 0, &again));
+    for (int i = 0; i < 100000; i++) {
+        snprintf(key, sizeof(key), "host:%d", i);
+        struct permit_pool *p = permit_pool_open(l, key, 1);
+        assert_true(permit_take_in_line(p, "a", 0, &again));
+        permit_give(p);
+        permit_pool_close(p);
+    }
+    assert_true(limits_pool_count(l) <= 4097);
+    assert_ptr_equal(permit_pool(l, "group:x", 1), kept);
+    assert_ptr_equal(permit_pool_open(l, "host:busy", 1), busy);
+    assert_false(permit_take(kept, NULL, 0));
+    assert_false(permit_take_in_line(busy, "b", 0, &again));
+    limits_destroy(l);
+}
+
 /* ---- many threads ---- */
 
 #define THREADS 8
@@ -750,6 +793,8 @@ int main(void)
         cmocka_unit_test(a_booking_is_taken_in_advance),
         cmocka_unit_test(who_stands_in_the_line_comes_before_who_comes_later),
         cmocka_unit_test(a_line_is_short_and_who_finds_it_full_comes_later),
+        cmocka_unit_test(a_new_limit_is_not_waited_for_behind_those_who_stood_in_line_by_the_old_one),
+        cmocka_unit_test(hosts_that_nobody_uses_are_forgotten_and_those_in_use_keep_their_count),
         cmocka_unit_test(many_threads_together_get_one_rate),
         cmocka_unit_test(many_threads_in_a_queue_get_one_rate),
         cmocka_unit_test(many_threads_never_hold_more_than_the_pool_has),
