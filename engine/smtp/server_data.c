@@ -158,6 +158,9 @@ enum server_state server_committed(struct smtp_server *s, enum err e)
     case ERR_DENIED:
         server_reply(s, 550, "5.7.20", "TLS reports are taken with a DKIM signature of their sender only");
         break;
+    case ERR_FULL:
+        server_reply(s, 451, "4.3.2", "Too many messages are in work here; try again later");
+        break;
     case ERR_NOSPACE: server_reply(s, 452, "4.3.1", "Insufficient storage; try again later"); break;
     default: server_reply(s, 451, "4.3.0", "The message could not be stored; try again later"); break;
     }

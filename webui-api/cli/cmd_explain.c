@@ -322,10 +322,15 @@ static void put_queue(struct buf *out, const struct cli *cli, const json_t *e)
     if (limited) {
         put_label(out, cli, "limited by");
         buf_puts(out, field_text(limited, "limit"));
-        if (field_known(limited, "milliseconds_left"))
-            buf_putf(out, ", for %llu.%03llu s more",
-                     (unsigned long long)field_count(limited, "milliseconds_left") / 1000,
-                     (unsigned long long)field_count(limited, "milliseconds_left") % 1000);
+        uint64_t left_ms = field_count(limited, "milliseconds_left");
+        if (left_ms >= 60000) {
+            buf_puts(out, ", for ");
+            format_span(out, (int64_t)(left_ms / 1000));
+            buf_puts(out, " more");
+        } else if (field_known(limited, "milliseconds_left")) {
+            buf_putf(out, ", for %llu.%03llu s more", (unsigned long long)left_ms / 1000,
+                     (unsigned long long)left_ms % 1000);
+        }
         buf_putc(out, '\n');
     }
     put_quiet_hours(out, cli, json_object_get(e, "quiet_hours"));

@@ -163,17 +163,19 @@ static void put_traffic(struct buf *out, const struct cli *cli, const json_t *st
 
 static void put_dkim(struct buf *out, const struct cli *cli, const json_t *status)
 {
-    static const struct figure figures[] = {{"keys", "key", "keys"},
-                                            {"signed", "message signed", "messages signed"},
-                                            {"unsigned", "unsigned", "unsigned"},
-                                            {"failed", "failed", "failed"},
-                                            {"waiting", "waiting", "waiting"}};
+    static const struct figure figures[] = {
+        {"keys", "key", "keys"},
+        {"signed", "message signed", "messages signed"},
+        {"unsigned", "unsigned", "unsigned"},
+        {"failed", "failed", "failed"},
+        {"waiting", "waiting", "waiting"},
+        {"refused_full", "refused with 451 (dkim.queue was full)", "refused with 451 (dkim.queue was full)"}};
     const json_t *dkim = json_object_get(status, "dkim");
 
     if (!field_count(dkim, "keys"))
         return;
     put_label(out, cli, "DKIM");
-    put_figures(out, dkim, figures, COUNT_OF(figures));
+    put_figures(out, dkim, figures, COUNT_OF(figures) - !field_count(dkim, "refused_full"));
 }
 
 /* Nothing is said while there is nothing to say. */

@@ -115,6 +115,10 @@ static void broken_disk(struct play *p)
 {
     p->commit_result = ERR_IO;
 }
+static void full_pool(struct play *p)
+{
+    p->commit_result = ERR_FULL;
+}
 
 #define EHLO                                                                                                 \
     {                                                                                                        \
@@ -199,6 +203,11 @@ static const struct scene scenes[] = {
     {"disk broken",
      broken_disk,
      {EHLO, {ENVELOPE "BDAT 3 LAST\r\na\r\n", "250 2.1.0|250 2.1.5|451 4.3.0"}},
+     1,
+     false},
+    {"too many wait for signatures",
+     full_pool,
+     {EHLO, {ENVELOPE "BDAT 3 LAST\r\na\r\n", "250 2.1.0|250 2.1.5|451 4.3.2"}},
      1,
      false},
     {"messages per connection",
