@@ -257,6 +257,7 @@ static int cmd_run(int argc, char **argv)
         {"domains", OPT_COUNT, &o.domains, 1, UINT32_MAX, "recipient domains, other than the profile's"},
         {"json", OPT_FLAG, &o.json, 0, 0, "one JSON object a run instead of a table or key=value"},
         {"kills", OPT_COUNT, &o.kills, 1, 1000, "of profile crash (3)"},
+        {"workers", OPT_COUNT, &o.workers, 1, 60, "of the daemon (one a core)"},
         {"keep", OPT_FLAG, &o.keep, 0, 0, "leave log and data behind"},
     };
 

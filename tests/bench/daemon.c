@@ -69,13 +69,14 @@ static bool write_config(const struct daemon *d, const struct daemon_opts *opts)
     BUF_LOCAL(policy);
 
     buf_putf(&conf,
-             "host_name: peer.example\ncore_dumps: true\ndata_dir: %s/data\npolicy_file: %s/policy.yaml\n"
+             "host_name: peer.example\ncore_dumps: true\nworkers: %u\ndata_dir: %s/data\n"
+             "policy_file: %s/policy.yaml\n"
              "listeners:\n  - address: 127.0.0.1:%u\n    tls: %s\n    auth: none\n    require_tls: false\n"
              "    trusted_networks: [127.0.0.0/8]\n"
              "tls:\n  certificate: %s/cert.pem\n  key: %s/key.pem\n"
              "dns:\n  servers: [127.0.0.1:%u]\napi:\n  socket: %s/api.sock\n",
-             d->folder, d->folder, d->port, opts->tls_in ? "starttls" : "none", d->folder, d->folder,
-             opts->dns_port ? opts->dns_port : 9U, d->folder);
+             opts->workers, d->folder, d->folder, d->port, opts->tls_in ? "starttls" : "none", d->folder,
+             d->folder, opts->dns_port ? opts->dns_port : 9U, d->folder);
     buf_putf(&policy, "groups:\n  - name: default\n    starttls: %s\n", opts->tls_out ? "require" : "off");
     buf_putf(&conf, "store:\n  share_contents: %s\n", opts->share_contents ? "true" : "false");
     if (opts->connections > DAEMON_CONNECTIONS)

@@ -18,6 +18,7 @@ struct daemon_opts {
     const char *build; /* the folder with hayaumad.  Borrowed */
     uint16_t sink_port;
     unsigned connections; /* to the sink at most */
+    unsigned workers;
     bool tls_in, tls_out;
     bool share_contents; /* a bench's bodies are all alike: each is stored, as personal ones are, unless this
                             is set */

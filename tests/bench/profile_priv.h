@@ -20,6 +20,7 @@ struct figures {
     uint64_t stop_ms, start_ms, from_start_us;
     uint64_t kills, restart_ms_max, restart_ms_sum;
     bool ended_well;
+    uint64_t accepted_before; /* messages, in the first of two rounds; 0: there is one */
     struct mark_counts marks;
     uint64_t written; /* to the disk, by all daemons of the run */
     report_fn report; /* the throughput section, when it is not the usual one */

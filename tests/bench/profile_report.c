@@ -54,11 +54,11 @@ static void report_settings(const struct run *run, struct report *r)
     int n =
         snprintf(command, sizeof command,
                  "hayauma-bench run --profile %s --messages %llu --bytes %llu --sessions %llu --rcpts %llu "
-                 "--domains %llu --connections %llu --delay-ms %llu",
+                 "--domains %llu --connections %llu --delay-ms %llu --workers %u",
                  w->name, (unsigned long long)run_messages(run), (unsigned long long)run_bytes(run),
                  (unsigned long long)run_sessions(run), (unsigned long long)run_rcpts(run),
                  (unsigned long long)run_domains(run), (unsigned long long)run_connections(run),
-                 (unsigned long long)run_delay_ms(run));
+                 (unsigned long long)run_delay_ms(run), run_workers(run));
 
     if (run_fill(run))
         n += snprintf(command + n, sizeof command - (size_t)n, " --fill %llu",
@@ -69,6 +69,7 @@ static void report_settings(const struct run *run, struct report *r)
     report_section(r, "settings");
     report_text(r, "command", command);
     report_text(r, "daemon", version);
+    report_count(r, "workers", run_workers(run));
     report_count(r, "messages", run_messages(run));
     report_count(r, "body_bytes", run_bytes(run));
     report_count(r, "recipients_per_message", run_rcpts(run));
@@ -136,7 +137,7 @@ static void report_cost(const struct run *run, const struct figures *f, struct r
     report_number(r, "cpu_us_per_delivery", cpu_us / (double)MAX_OF(sink->recipients, UINT64_C(1)), 1);
     report_number(r, "cpu_user_s", (double)f->user_us / 1e6, 2);
     report_number(r, "cpu_system_s", (double)f->system_us / 1e6, 2);
-    if (f->from_start_us)
+    if (f->peak_accepting)
         report_number(r, "memory_accepting_mb", (double)f->peak_accepting / 1048576, 1);
     report_number(r, f->from_start_us ? "memory_draining_mb" : "memory_peak_mb",
                   (double)run->pss_peak / 1048576, 1);
@@ -149,7 +150,7 @@ static void report_counts(const struct run *run, const struct figures *f, struct
     const struct source_result *src = &run->board->source;
 
     report_section(r, "counts");
-    report_count(r, "accepted", src->accepted);
+    report_count(r, "accepted", f->accepted_before + src->accepted);
     report_count(r, "accepted_recipients", f->marks.accepted);
     report_count(r, "refused", src->refused);
     report_count(r, "unanswered", src->aborted);
@@ -177,8 +178,11 @@ bool profile_print(struct run *run, struct figures *f, unsigned no, bool right)
     report_number(&r, "others_cpu_percent", others, 1);
     report_settings(run, &r);
     report_throughput(run, f, &r);
-    report_section(&r, "latency");
-    report_times(&r, "answer_ms", &run->board->source.ack_us);
+    bool submitted = run->board->source.ack_us.count > 0;
+    if (submitted || !f->from_start_us)
+        report_section(&r, "latency");
+    if (submitted)
+        report_times(&r, "answer_ms", &run->board->source.ack_us);
     if (!f->from_start_us)
         report_times(&r, "delivery_ms", &run->board->sink.delivery_us);
     report_cost(run, f, &r);
@@ -203,7 +207,9 @@ bool profile_all_once(const struct run *run, const struct figures *f)
 
 void profile_count_marks(const struct run *run, struct figures *f)
 {
-    f->marks = marks_count(run->marks, run_first(run), run_messages(run) * run_rcpts(run));
+    uint64_t rounds = f->accepted_before ? 2 : 1;
+
+    f->marks = marks_count(run->marks, run_first(run), rounds * run_messages(run) * run_rcpts(run));
 }
 
 /* Late copies come before the daemon has ended; then it is all there. */

@@ -201,11 +201,10 @@ static bool measure_beside(struct run *run, unsigned no, bool answers)
     sync();
     if (!daemon_start(&run->daemon, &run->how))
         return false;
+    f.accepted_before = run->board->source.accepted;
     usleep(TRAP_SETTLE_MS * 1000);
-    if (!relay(run, run_first(run) + messages, &f.per_s[1], &f.cpu_us[1]))
-        return false;
-    profile_count_from_here(run, &f); /* what the second phase took stands in its own figure */
-    if (!profile_end_daemon(run, &f))
+    if (!profile_count_from_here(run, &f) ||
+        !relay(run, run_first(run) + messages, &f.per_s[1], &f.cpu_us[1]) || !profile_end_daemon(run, &f))
         return false;
     f.left = fill_left(data);
     bool right = f.ended_well && run->board->sink.duplicates == 0 &&
@@ -297,6 +296,7 @@ bool measure_dkim(struct run *run, unsigned no)
     f.tools_us = (tools_us(run) - before_us) / run_messages(run);
     if (!profile_add_cpu(run, &f) || !daemon_stop(&run->daemon))
         return false;
+    f.accepted_before = run->board->source.accepted;
     run->how.dkim = true;
     f.signatures_per_s = openssl_signatures();
     if (!daemon_start(&run->daemon, &run->how) || !profile_count_from_here(run, &f) ||

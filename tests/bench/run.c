@@ -347,6 +347,13 @@ static bool measure(struct run *run, unsigned no)
     return print_run(run, no, &before, &after, ended_well);
 }
 
+unsigned run_workers(const struct run *run)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return run->opts->workers ? (unsigned)run->opts->workers : (unsigned)MIN_OF(MAX_OF(cores, 1L), 60L);
+}
+
 static bool make_marks(struct run *run)
 {
     uint64_t count = run_first(run) + MAX_OF(2 * run_messages(run) * run_rcpts(run), run_fill(run));
@@ -377,6 +384,7 @@ static bool run_once(const struct run_opts *opts, struct board *board, unsigned 
     bool exact = false;
 
     run.how.connections = (unsigned)run_connections(&run);
+    run.how.workers = run_workers(&run);
 
     memset(board, 0, sizeof *board);
     if ((!opts->profile || make_marks(&run)) && daemon_prepare(&run.daemon))

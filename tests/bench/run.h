@@ -20,6 +20,7 @@ struct run_opts {
     uint64_t fill;            /* recipients laid into the queue first; the same */
     uint64_t domains;         /* 0: as the workload says */
     uint64_t kills;           /* of profile crash */
+    uint64_t workers;         /* of the daemon; 0: one a core */
     bool json, keep;          /* keep: leave the folder with log and data, and print where it is */
 };
 

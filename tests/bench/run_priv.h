@@ -18,7 +18,7 @@ struct workload {
     const char *name;
     uint64_t messages, delay_ms, bytes, domains;
     bool tls_in, tls_out;
-    bool share_contents; /* daemon.h */
+    bool share_contents;                     /* daemon.h */
     uint64_t sessions, rcpts, connections;   /* 0: 50, 1, 100 */
     uint64_t fill;                           /* recipients laid into the queue before the daemon starts */
     bool chunking;                           /* BDAT in and out */
@@ -60,6 +60,7 @@ uint64_t run_rcpts(const struct run *run);
 uint64_t run_connections(const struct run *run);
 uint64_t run_delay_ms(const struct run *run);
 uint64_t run_fill(const struct run *run);
+unsigned run_workers(const struct run *run);
 void run_stop_child(pid_t *pid);
 /* Starts the sink; *port 0 chooses one. */
 bool run_start_sink(struct run *run, uint16_t *port);
