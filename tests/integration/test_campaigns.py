@@ -1,6 +1,7 @@
 """Campaigns: paused, resumed and cancelled with exact counts, while others flow; counts by group; the campaign of an account."""
 
 import itertools
+import re
 import smtplib
 import threading
 import time
@@ -185,6 +186,7 @@ def test_a_campaign_that_is_over_expires_and_no_other(world):
     wait_until(lambda: len([r for r in daemon.queued() if r["attempts"] == 1]) == 6, what="all deferred")
     daemon.hayauma("queue", "hold", "--recipient", "a0@p.test")
     assert "expires at" in daemon.hayauma("campaign", "expire", "spring", "--in", "1h")
+    assert re.search("spring +ends in (1 h|59 m)", daemon.hayauma("campaign", "list"))
     for i in range(20):
         daemon.send(f"c{i}@q.test", headers=SPRING)
     when = int(time.time()) + 2
@@ -197,6 +199,7 @@ def test_a_campaign_that_is_over_expires_and_no_other(world):
     assert sums["accepted"] == 25 == sums["delivered"] + sums["expired"] and 1 <= sums["delivered"] < 10
     assert len(world.seen.at("q")) == sums["delivered"]
     assert "over since" in daemon.hayauma("campaign", "show", "spring")
+    assert re.search("spring +over ", daemon.hayauma("campaign", "list"))
     daemon.send("late@q.test", headers=SPRING)
     wait_until(lambda: daemon.totals("spring")["expired"] == sums["expired"] + 1, what="what came late")
     assert daemon.totals("autumn")["waiting"] == 1
@@ -383,10 +386,11 @@ def test_what_has_tripped_is_not_begun_any_more_on_any_worker(world):
     assert states(daemon, "spring")["paused"] == 320 - ended
     (guarded,) = daemon.json("status")["campaigns"]["guarded"]
     assert guarded["campaign"] == "spring" and "unknown user" in guarded["why"]
-    assert "the guard paused the campaign spring" in daemon.hayauma("status")
+    assert re.search("the guard paused the campaign spring: .*: hayauma campaign resume spring\n", daemon.hayauma("status"))
+    assert re.search("paused by the guard +campaign spring ", daemon.hayauma("shaping", "list"))
     assert "hayauma_campaign_guard_trips 1" in daemon.api("/metrics")
     assert 'campaign.guard campaign=spring' in daemon.log()
-    assert "spring: paused by the guard, until it is resumed" in daemon.hayauma("status")
+    assert "campaign spring: paused by the guard, until it is resumed: of its last" in daemon.hayauma("status")
     daemon.hayauma("campaign", "pause", "spring")  # somebody's now: the event is over, the pause is not
     assert not daemon.json("shaping", "list")["events"] and show(daemon, "spring")["is_paused"]
 

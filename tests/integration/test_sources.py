@@ -50,6 +50,8 @@ def test_addresses_share_the_messages_by_weight_over_all_workers_and_give_their_
     assert set(count) == {a, b}
     assert 260 <= count[a] <= 340, count
     assert names == {a: {"a.out.example"}, b: {"all.out.example"}}
+    assert {k: s["groups"][0]["ehlo_name"] for k, s in sources(daemon).items()} == {a: "a.out.example", b: "all.out.example"}
+    assert re.search(rf"{b} +all\.out\.example", daemon.hayauma("source", "list"))
     report = {r["source"]: r for r in daemon.json("report", "delivery", "--by", "source")["rows"]}
     assert {k: r["delivered"] for k, r in report.items()} == dict(count)
     attempt = daemon.api("/api/v1/explain/r0@d0.test")["attempts"][-1]
@@ -87,6 +89,16 @@ def test_without_any_usable_address_mail_waits_and_goes_when_there_is_one(world)
     daemon.api("/api/v1/policy", "POST", pool_policy(daemon, [NOWHERE, here], [group("default")]))
     world.got(1)
     assert by_source(world) == {here: 1}
+
+
+def test_a_groups_own_address_that_this_host_does_not_have_is_named(world):
+    world.receiver("h", "h.test", tls="none")
+    daemon = world.daemon(group("default", retry=HOURLY, source={"ipv4": NOWHERE}))
+    submit_many(daemon, ["r@h.test"])
+    (attempt,) = wait_until(lambda: daemon.attempts("r@h.test"), what="the attempt")
+    assert (attempt["result"], attempt["enhanced"]) == ("deferred", "4.3.5")
+    assert f"the source address {NOWHERE} cannot be bound" in attempt["text"]
+    assert not world.seen.sessions["h"]
 
 
 def test_a_host_of_a_family_that_the_pool_does_not_have_is_passed_over_and_explain_says_so(world):
