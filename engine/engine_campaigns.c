@@ -93,7 +93,7 @@ static enum err follow(struct engine *e, const char *id, enum queue_op op, uint6
 static void let_go(struct engine *e, const char *id)
 {
     campaign_guard_release(e->shared.guard, id);
-    deliver_wake_all(&e->shared); /* if it failed, mail goes on */
+    deliver_kick_all(&e->shared); /* if it failed, mail goes on */
 }
 
 enum err engine_campaign_pause(struct engine *e, const char *id, const char *by, const char *why,

@@ -174,7 +174,7 @@ enum err engine_queue_op(struct engine *e, struct queue_selector *which, const c
         worker_call(e->workers[i], call_back, &back);
     campaign_guard_release(e->shared.guard, stopped);
     if (stopped)
-        deliver_wake_all(&e->shared); /* connections that were passed over look again */
+        deliver_kick_all(&e->shared); /* what came of it meanwhile goes */
     *changed = req.changed;
     queue_selector_fini(&req.which);
     domains_fini(&touched);

@@ -55,6 +55,8 @@ void deliver_reclaim(struct deliver *d);
 void deliver_look_again(struct deliver *d);
 /* Any thread.  What held mail up has ended by hand: every destination looks anew. */
 void deliver_wake_all(struct shared *shared);
+/* Any thread.  Links passed over what they may carry now: every destination looks anew, and no rest ends. */
+void deliver_kick_all(struct shared *shared);
 
 /* The group that a domain is bound to here, or NULL. */
 const char *deliver_group_of(struct deliver *d, const char *domain);

@@ -223,6 +223,20 @@ void replies_rest(struct site *s)
 
 /* ---- by hand ---- */
 
+static void kick_sites(struct worker *w, void *arg)
+{
+    (void)arg;
+    LIST_FOREACH_SAFE (node, &w->deliver->all_sites)
+        LIST_FOREACH_SAFE (dest_node, &LIST_ENTRY(node, struct site, node)->dests)
+            dest_kick_soon(LIST_ENTRY(dest_node, struct dest, site_node));
+}
+
+void deliver_kick_all(struct shared *shared)
+{
+    for (unsigned i = 0; i < shared->worker_count; i++)
+        worker_post(shared->workers[i], kick_sites, NULL);
+}
+
 static void wake_sites(struct worker *w, void *arg)
 {
     (void)arg;
