@@ -162,6 +162,7 @@ struct site {
     struct pace_rule rules[PACE_RULES];   /* of messages */
     bool is_paced;                        /* one of them is a limit */
     struct site_turn turn;                /* of messages */
+    uint64_t opened_ms;                   /* a link was, last */
     uint64_t open_after_ms;  /* no connection before: all hosts, or source addresses, were full */
     uint32_t walkers;        /* links that look for their first connection under a connection_rate */
     const char *bound_by;    /* static: the limit that was met last, until … */
@@ -229,6 +230,8 @@ void shape_give_address(struct link *link);
 void shape_all_busy(struct site *s, uint64_t until_ms); /* every address was full; 0: ask again soon */
 bool shape_is_wanted(const struct link *link); /* somebody else waits for its host or source address */
 double shape_messages_per_second(const struct site *s); /* by the slowest of its limits; 0: none */
+/* Under a rate: so many links at a time are enough to be opened for messages of that size. */
+double shape_openings(const struct site *s, uint64_t size_bytes);
 void shape_met(struct site *s, const char *limit, uint64_t until_ms);
 /* Which limit binds now: {limit, milliseconds_left?}, or NULL. */
 json_t *shape_json(const struct site *s, uint64_t now_ms);

@@ -7,6 +7,7 @@
 #include "engine/deliver/deliver_priv.h"
 
 #define BUSY_MAX_MS 60000
+#define OPENING_S   0.1 /* links are opened for what a rate lets go in so long, not for all that waits */
 #define BUSY_MS     200 /* before full hosts are asked for again */
 #define TURN_KEPT_MS                                                                                         \
     1000 /* a turn at the rate of the group may be used so late, for want of a connection                    \
@@ -66,6 +67,18 @@ double shape_messages_per_second(const struct site *s)
             least = rate;
     }
     return least;
+}
+
+double shape_openings(const struct site *s, uint64_t size_bytes)
+{
+    double rate = shape_messages_per_second(s), bytes = s->rules[BY_BYTES].units;
+
+    if (permit_has_waiters(s->pool) || permit_has_waiters(s->global) ||
+        permit_in_use(s->pool) > permit_limit(s->pool) / 2)
+        return 1; /* others need what would idle here */
+    if (bytes > 0 && (rate <= 0 || bytes / (double)(size_bytes + 1) < rate))
+        rate = bytes / (double)(size_bytes + 1);
+    return MAX_OF(MAX_OF(rate * OPENING_S, s->group->limits.burst), 1.0);
 }
 
 void shape_met(struct site *s, const char *limit, uint64_t until_ms)

@@ -13,8 +13,9 @@
 #include "engine/descriptors.h"
 #include "engine/shaping.h"
 
-#define JOBS_PER_OPENING 4 /* a link that is being opened counts as capacity for that many jobs */
-#define WALKERS_MAX      2 /* links that wait for connection_rate: each holds a permit */
+#define JOBS_PER_OPENING 4    /* a link that is being opened counts as capacity for that many jobs */
+#define OPENING_MS       1000 /* how long a link that is being opened is waited for under a rate */
+#define WALKERS_MAX      2    /* links that wait for connection_rate: each holds a permit */
 
 static void make_key(struct buf *key, const struct group *group, const struct site_host *hosts, size_t count,
                      const struct security *security)
@@ -524,6 +525,22 @@ static bool wants_link(const struct site *s, enum job_class class)
     return s->queued_jobs[class] > s->opening[class] * JOBS_PER_OPENING;
 }
 
+/*
+ * Under a rate a link that is being opened takes the turn that there is: those that were opened beside it
+ * for what waits would only idle, or be closed at once for other sites.  One that hangs holds up others for a
+ * while only.
+ */
+static bool has_enough_links(struct site *s, enum job_class class, uint64_t size_bytes)
+{
+    uint64_t until_ms = s->opened_ms + OPENING_MS;
+
+    if (!s->is_paced || !s->opening[class] || until_ms <= worker_now_ms(s->d->w) ||
+        s->opening[class] < shape_openings(s, size_bytes))
+        return false;
+    site_set_alarm(s, until_ms);
+    return true;
+}
+
 /* False: no permit was to be had, and nobody else will get one either. */
 static bool open_links(struct site *s, enum job_class class)
 {
@@ -536,6 +553,8 @@ static bool open_links(struct site *s, enum job_class class)
             !shape_may_send(s, strand->lane, job->message->body->size_bytes) || !source_may_open(s) ||
             quiet_holds_back(s))
             return false; /* a limit binds, not the links */
+        if (has_enough_links(s, class, job->message->body->size_bytes))
+            return true;
         if (s->group->limits.connection_rate.count > 0 && s->walkers >= WALKERS_MAX)
             return false; /* they come back when they have connected */
         if (!replies_may_open(s))
@@ -544,6 +563,7 @@ static bool open_links(struct site *s, enum job_class class)
             shaped_give_connection(s->shaped);
             return false;
         }
+        s->opened_ms = worker_now_ms(s->d->w);
         link_open(s, class, strand->all->dest->domain, job);
     }
     return true;
