@@ -410,6 +410,14 @@ uint64_t link_host_bit(const struct link *link);
 /* What was not attempted, to the front of its destination's jobs. */
 void link_requeue(struct link *link, struct dest *dest, struct job *job);
 
+void link_drop_session(struct link *link); /* with its connection and permits of the address */
+extern const struct conn_events link_conn_events;
+
+/* link_walk.c */
+uint32_t *link_host_order(const struct site *s); /* indexes, the caller's (mem_free) */
+void link_next_host(struct link *link);
+void link_on_alarm(struct alarm *a);
+
 /* link_rule.c: the same for a link, at its current host */
 void link_rule(const struct link *link, struct rule *out);
 /* Usable, unusable or failed records for the current address, or NULL: then there is no DANE. */
