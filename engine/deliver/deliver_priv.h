@@ -172,10 +172,13 @@ struct site {
     struct source_use **uses;
     struct pace_rule source_rules[PACE_SOURCE_RULES];
     bool is_source_paced;
-    uint64_t spent_until_ms; /* nothing may leave from any of them before: warm-up, or rates */
-    bool rests_for_source;   /* `rest`: none can be used */
-    struct alarm alarm;      /* end of suspension or wait */
-    char *auth_password;     /* owned, wiped; read when first needed */
+    struct pace
+        *source_pace; /* without a pool: of the address that its links leave from; NULL: none did yet */
+    uint64_t source_turn_ends_ms; /* one message of it may go, until then; 0: none */
+    uint64_t spent_until_ms;      /* nothing may leave from any of them before: warm-up, or rates */
+    bool rests_for_source;        /* `rest`: none can be used */
+    struct alarm alarm;           /* end of suspension or wait */
+    char *auth_password;          /* owned, wiped; read when first needed */
 };
 
 /* Takes over what `security` holds. */
@@ -244,6 +247,8 @@ const char *source_ehlo_name(const struct link *link);           /* NULL: as the
 void source_missing(const struct link *link, struct outcome *o); /* after ADDRESS_WITHOUT_SOURCE */
 bool source_cannot_bind(struct link *link); /* the bind failed: is it because the address is not there? */
 bool source_may_open(struct site *s);       /* false: nothing may leave now; the alarm is set */
+void source_give_turn(struct site *s);        /* its turn at the rate of an address is for others */
+double source_messages_per_second(const struct site *s); /* of one address, by the slowest; 0: no rate */
 /* How many of a message's recipients may go now; 0: none, the alarm is set. */
 uint32_t source_take_message(struct link *link, uint32_t recipients);
 void source_give_message(struct link *link, uint32_t recipients); /* it did not go after all */

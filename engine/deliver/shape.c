@@ -72,12 +72,15 @@ double shape_messages_per_second(const struct site *s)
 double shape_openings(const struct site *s, uint64_t size_bytes)
 {
     double rate = shape_messages_per_second(s), bytes = s->rules[BY_BYTES].units;
+    double of_source = source_messages_per_second(s);
 
     if (permit_has_waiters(s->pool) || permit_has_waiters(s->global) ||
         permit_in_use(s->pool) > permit_limit(s->pool) / 2)
         return 1; /* others need what would idle here */
     if (bytes > 0 && (rate <= 0 || bytes / (double)(size_bytes + 1) < rate))
         rate = bytes / (double)(size_bytes + 1);
+    if (of_source > 0 && (rate <= 0 || of_source < rate))
+        rate = of_source;
     return MAX_OF(MAX_OF(rate * OPENING_S, s->group->limits.burst), 1.0);
 }
 
@@ -177,6 +180,7 @@ bool shape_release(struct site *s)
 {
     const double units[PACE_RULES] = {-1, -1, -1, -(double)s->turn.size_bytes};
 
+    source_give_turn(s);
     if (!s->is_paced)
         return false;
     if (TAKE(s->turn.taken))

@@ -534,7 +534,7 @@ static bool has_enough_links(struct site *s, enum job_class class, uint64_t size
 {
     uint64_t until_ms = s->opened_ms + OPENING_MS;
 
-    if (!s->is_paced || !s->opening[class] || until_ms <= worker_now_ms(s->d->w) ||
+    if (!(s->is_paced || s->is_source_paced) || !s->opening[class] || until_ms <= worker_now_ms(s->d->w) ||
         s->opening[class] < shape_openings(s, size_bytes))
         return false;
     site_set_alarm(s, until_ms);

@@ -9,6 +9,7 @@
 
 #define BRIEF_MS     1000 /* a wait that is not worth another connection */
 #define REST_FROM_MS 5000 /* from here on mail waits on disk */
+#define TURN_KEPT_MS 1000 /* a turn may be used so late, for want of a connection */
 
 static const struct source_address *address_of(const struct link *link)
 {
@@ -87,6 +88,10 @@ static void use_pace(struct link *link)
                             ? source_pace(link->d->w->shared->limits, link->site->group->name,
                                           ip_format(&link->source_ip, text))
                             : NULL;
+    if (!link->site->uses && link->source_pace != link->site->source_pace) {
+        source_give_turn(link->site);
+        link->site->source_pace = link->source_pace;
+    }
 }
 
 enum address_taken source_take_address(struct link *link)
@@ -179,12 +184,58 @@ static void wait_for(struct site *s, const char *limit, uint64_t wait_ms)
     site_set_alarm(s, until_ms);
 }
 
+static const double one_message[PACE_SOURCE_RULES] = {1, 1, 1};
+
+void source_give_turn(struct site *s)
+{
+    if (!s->source_turn_ends_ms)
+        return;
+    s->source_turn_ends_ms = 0;
+    pace_give(s->source_pace, s->source_rules, one_message, PACE_SOURCE_RULES, clock_now_us());
+}
+
+double source_messages_per_second(const struct site *s)
+{
+    double least = 0;
+
+    for (int i = 0; i < PACE_SOURCE_RULES; i++) {
+        double rate = s->source_rules[i].units / s->source_rules[i].seconds;
+        if (rate > 0 && (least <= 0 || rate < least))
+            least = rate;
+    }
+    return least;
+}
+
+/*
+ * Is there a message for the link that is to be opened?  Its turn is taken now: with many sites each would
+ * find the next one there, open a link for it, and all but one be too late.
+ */
+static bool take_turn(struct site *s)
+{
+    uint64_t now_ms = worker_now_ms(s->d->w);
+    size_t which = 0;
+
+    if (!s->source_pace || s->source_turn_ends_ms > now_ms)
+        return true;
+    source_give_turn(s);
+    uint32_t wait_ms =
+        pace_take(s->source_pace, s->source_rules, one_message, PACE_SOURCE_RULES, clock_now_us(), &which);
+    if (wait_ms) {
+        s->open_after_ms = MAX_OF(s->open_after_ms, now_ms + wait_ms);
+        shape_met(s, source_pace_names[which], s->open_after_ms);
+        site_set_alarm(s, s->open_after_ms);
+        return false;
+    }
+    s->source_turn_ends_ms = now_ms + TURN_KEPT_MS;
+    return true;
+}
+
 bool source_may_open(struct site *s)
 {
     struct source_question q;
 
     if (!s->uses)
-        return true;
+        return take_turn(s);
     q = question(s, 0);
     if (source_ask(&q) == SOURCE_TAKEN)
         return true;
@@ -223,9 +274,21 @@ static void spend(struct link *link, const char *limit, uint64_t wait_ms, bool k
     site_set_alarm(s, until_ms);
 }
 
+/* 0: it is taken; else how long to wait. */
+static uint32_t take_from_pace(struct link *link, size_t *which)
+{
+    struct site *s = link->site;
+
+    if (s->source_turn_ends_ms && link->source_pace == s->source_pace) {
+        s->source_turn_ends_ms = 0;
+        return 0;
+    }
+    return pace_take(link->source_pace, s->source_rules, one_message, PACE_SOURCE_RULES, clock_now_us(),
+                     which);
+}
+
 uint32_t source_take_message(struct link *link, uint32_t recipients)
 {
-    static const double one[PACE_SOURCE_RULES] = {1, 1, 1};
     struct site *s = link->site;
     size_t which = 0;
     uint64_t wait_ms = 0;
@@ -234,8 +297,7 @@ uint32_t source_take_message(struct link *link, uint32_t recipients)
     if (link->source_spent)
         return 0;
     if (link->source_pace) {
-        uint32_t pace_ms =
-            pace_take(link->source_pace, s->source_rules, one, PACE_SOURCE_RULES, clock_now_us(), &which);
+        uint32_t pace_ms = take_from_pace(link, &which);
         if (pace_ms) {
             spend(link, source_pace_names[which], pace_ms, true);
             return 0;
@@ -247,7 +309,7 @@ uint32_t source_take_message(struct link *link, uint32_t recipients)
         source_take(link->use, address_of(link)->warmup, recipients, &link->d->w->inbox, &wait_ms);
     if (!taken) {
         if (link->source_pace)
-            pace_give(link->source_pace, s->source_rules, one, PACE_SOURCE_RULES, clock_now_us());
+            pace_give(link->source_pace, s->source_rules, one_message, PACE_SOURCE_RULES, clock_now_us());
         spend(link, "warmup", wait_ms, false);
     }
     return taken;
@@ -255,10 +317,9 @@ uint32_t source_take_message(struct link *link, uint32_t recipients)
 
 void source_give_message(struct link *link, uint32_t recipients)
 {
-    static const double one[PACE_SOURCE_RULES] = {1, 1, 1};
-
     if (link->source_pace)
-        pace_give(link->source_pace, link->site->source_rules, one, PACE_SOURCE_RULES, clock_now_us());
+        pace_give(link->source_pace, link->site->source_rules, one_message, PACE_SOURCE_RULES,
+                  clock_now_us());
     source_give_recipients(link, recipients);
 }
 
