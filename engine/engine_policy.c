@@ -201,6 +201,25 @@ static bool file_was_edited(struct browse *b, const char *path, const struct buf
     return edited;
 }
 
+/* With errors in it mail goes on under the stored version: a start is no time to find out. */
+static bool takes_edited_file(struct engine *e, struct browse *b, const struct buf *file,
+                              struct bytes in_force, uint64_t version)
+{
+    const char *path = engine_conf(e)->policy_file;
+    char *why = NULL;
+
+    if (!path || bytes_eq(policy_own_text(in_force), policy_own_text(buf_bytes(file))) ||
+        !file_was_edited(b, path, file))
+        return false;
+    log_info(NULL, "policy.file_edited", LOG_STR("file", path), LOG_INT("instead_of", version));
+    if (begin_with(e, path, buf_bytes(file), version + 1, &why) == OK)
+        return true;
+    log_error(NULL, "policy.file_refused", LOG_STR("why", why), LOG_INT("in_force", version));
+    mem_free(why);
+    policy_unref(TAKE(e->policy));
+    return false;
+}
+
 enum err engine_load_policy(struct engine *e, char **why)
 {
     const struct conf *conf = engine_conf(e);
@@ -219,13 +238,10 @@ enum err engine_load_policy(struct engine *e, char **why)
         err = browse_open(conf->data_dir, &b, why);
     if (!err) {
         err = browse_policy_text(b, 0, &arena, &info, &text);
-        if (!err && conf->policy_file && file_was_edited(b, conf->policy_file, &file)) {
-            log_info(NULL, "policy.file_edited", LOG_STR("file", conf->policy_file),
-                     LOG_INT("instead_of", info.version));
-            err = begin_with(e, conf->policy_file, buf_bytes(&file), info.version + 1, why);
-        } else if (!err) {
-            err = compile(e, "stored policy", bytes_of(text), info.version, true,
-                          "the stored policy does not compile:", why);
+        if (!err) {
+            if (!takes_edited_file(e, b, &file, bytes_of(text), info.version))
+                err = compile(e, "stored policy", bytes_of(text), info.version, true,
+                              "the stored policy does not compile:", why);
         } else if (err == ERR_NOT_FOUND) {
             err = begin_with(e, conf->policy_file ? conf->policy_file : "built-in policy",
                              conf->policy_file ? buf_bytes(&file) : bytes_of(policy_default_text), 1, why);

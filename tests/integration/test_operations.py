@@ -287,6 +287,10 @@ def test_a_policy_file_that_was_edited_is_taken_by_the_next_start(world):
     wait_until(lambda: "reload.done" in daemon.log(), what="the reload")
     restart()
     assert len(versions()) == 3
+    daemon.policy_file.write_text("groups: [{name: default, starttls: offf}]\n")
+    restart()
+    assert "policy.file_refused" in daemon.log() and "did you mean 'off'" in daemon.log()
+    assert daemon.json("policy", "show")["version"] == 3, "a bad file stops no mail"
     daemon.send("a@p.test")
     world.got(1)
 
