@@ -89,8 +89,9 @@ def test_a_421_to_a_connection_that_has_worked_obeys_a_rule_and_costs_no_attempt
     wait_until(lambda: len(world.seen.at("old")) == 10, what="the mail to where only connections were idle")
     (one,) = wait_until(lambda: daemon.json("status")["groups"]["g"].get("shaping"), what="the suspension")
     assert (one["what"], one["mx"], one["stage"], one["text"]) == ("suspended", "mx.fed.test", "mail", "you send too much")
-    assert len(world.seen.at("fed")) == 3 and world.seen.sessions["fed"] == 1
-    assert [q["attempts"] for q in daemon.queued()] == [0] * 7
+    fed = world.seen.at("fed")  # over one connection, unless submission was slower than a second
+    assert sum(d.session == fed[-1].session for d in fed) == 3 and world.seen.sessions["fed"] == len({d.session for d in fed})
+    assert [q["attempts"] for q in daemon.queued()] == [0] * (10 - len(fed))
 
 
 def test_connections_after_a_limit_are_never_one_more_over_all_workers(world):
