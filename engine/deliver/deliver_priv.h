@@ -125,6 +125,8 @@ void suspension_end(struct suspension *s);
 json_t *suspension_json(const struct suspension *s, uint64_t now_ms); /* deliver.c */
 
 /* ---- site.c: domains that share hosts and rules ---- */
+#define TURN_KEPT_MS 1000 /* a turn at a rate may be used so late, for want of a connection */
+
 /* A site's turn at the rates of its group. */
 struct site_turn {
     struct pace_waiter waiter;
@@ -247,8 +249,7 @@ const char *source_ehlo_name(const struct link *link);           /* NULL: as the
 void source_missing(const struct link *link, struct outcome *o); /* after ADDRESS_WITHOUT_SOURCE */
 bool source_cannot_bind(struct link *link); /* the bind failed: is it because the address is not there? */
 bool source_may_open(struct site *s);       /* false: nothing may leave now; the alarm is set */
-void source_give_turn(struct site *s);        /* its turn at the rate of an address is for others */
-double source_messages_per_second(const struct site *s); /* of one address, by the slowest; 0: no rate */
+void source_give_turn(struct site *s);      /* its turn at the rate of an address is for others */
 /* How many of a message's recipients may go now; 0: none, the alarm is set. */
 uint32_t source_take_message(struct link *link, uint32_t recipients);
 void source_give_message(struct link *link, uint32_t recipients); /* it did not go after all */

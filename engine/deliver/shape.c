@@ -6,13 +6,10 @@
 #include "base/mem.h"
 #include "engine/deliver/deliver_priv.h"
 
-#define BUSY_MAX_MS 60000
-#define OPENING_S   0.1 /* links are opened for what a rate lets go in so long, not for all that waits */
-#define BUSY_MS     200 /* before full hosts are asked for again */
-#define TURN_KEPT_MS                                                                                         \
-    1000 /* a turn at the rate of the group may be used so late, for want of a connection                    \
-          */
-#define TURN_WAITS_MS    5000   /* … or for another limit, that lets it go soon */
+#define BUSY_MAX_MS      60000
+#define OPENING_S        0.1 /* links are opened for what a rate lets go in so long, not for all that waits */
+#define BUSY_MS          200 /* before full hosts are asked for again */
+#define TURN_WAITS_MS    5000 /* … or for another limit, when that lets it go so soon */
 #define FAILED_HOST_MS   300000 /* how long a host that failed is tried last */
 #define FAILED_HOSTS_MAX 4096
 
@@ -57,22 +54,28 @@ void shape_init(struct site *s, note_fn on_turn)
     source_init(s);
 }
 
-double shape_messages_per_second(const struct site *s)
+/* 0: none of them is a limit. */
+static double slowest(const struct pace_rule *rules, size_t count)
 {
     double least = 0;
 
-    for (int i = BY_SECOND; i <= BY_HOUR; i++) {
-        double rate = s->rules[i].units / s->rules[i].seconds;
+    for (size_t i = 0; i < count; i++) {
+        double rate = rules[i].units / rules[i].seconds;
         if (rate > 0 && (least <= 0 || rate < least))
             least = rate;
     }
     return least;
 }
 
+double shape_messages_per_second(const struct site *s)
+{
+    return slowest(s->rules, BY_HOUR + 1);
+}
+
 double shape_openings(const struct site *s, uint64_t size_bytes)
 {
     double rate = shape_messages_per_second(s), bytes = s->rules[BY_BYTES].units;
-    double of_source = source_messages_per_second(s);
+    double of_source = slowest(s->source_rules, PACE_SOURCE_RULES);
 
     if (permit_has_waiters(s->pool) || permit_has_waiters(s->global) ||
         permit_in_use(s->pool) > permit_limit(s->pool) / 2)

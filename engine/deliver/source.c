@@ -9,7 +9,6 @@
 
 #define BRIEF_MS     1000 /* a wait that is not worth another connection */
 #define REST_FROM_MS 5000 /* from here on mail waits on disk */
-#define TURN_KEPT_MS 1000 /* a turn may be used so late, for want of a connection */
 
 static const struct source_address *address_of(const struct link *link)
 {
@@ -192,18 +191,6 @@ void source_give_turn(struct site *s)
         return;
     s->source_turn_ends_ms = 0;
     pace_give(s->source_pace, s->source_rules, one_message, PACE_SOURCE_RULES, clock_now_us());
-}
-
-double source_messages_per_second(const struct site *s)
-{
-    double least = 0;
-
-    for (int i = 0; i < PACE_SOURCE_RULES; i++) {
-        double rate = s->source_rules[i].units / s->source_rules[i].seconds;
-        if (rate > 0 && (least <= 0 || rate < least))
-            least = rate;
-    }
-    return least;
 }
 
 /*
