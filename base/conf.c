@@ -249,12 +249,15 @@ static void read_tables(const struct reader *r, const struct conf_key *k, const 
     out->items = mem_zalloc(n->count * k->sub_bytes);
     out->count = n->count;
     for (size_t i = 0; i < n->count; i++) {
+        const struct yaml_node *map = n->items[i];
         void *item = (char *)out->items + i * k->sub_bytes;
         conf_defaults(k->sub, item);
-        read_map(r, k->sub, BYTES(""), n->items[i], item);
+        read_map(r, k->sub, BYTES(""), map, item);
+        if (is_nothing(map))
+            yaml_error(r->errors, map, "expected keys and values (\"key: value\"), found nothing");
         for (const struct conf_key *sub = k->sub; sub->name; sub++)
-            if (sub->required && n->items[i]->type == YAML_MAP && !conf_where(n->items[i], sub->name))
-                yaml_error(r->errors, n->items[i], "'%s' is missing here", sub->name);
+            if (sub->required && map->type == YAML_MAP && !conf_where(map, sub->name))
+                yaml_error(r->errors, map, "'%s' is missing here", sub->name);
     }
 }
 

@@ -252,6 +252,14 @@ static void all_errors_come_at_once_with_their_places(void **state)
     assert_string_equal(errors.items[0].text, "f.yaml:2:23: the list has 3 items; 2 are allowed");
     assert_string_equal(errors.items[1].text, "f.yaml:2:34: unknown key 'leg' (did you mean 'legs'?)");
     yaml_errors_fini(&errors);
+
+    /* A dash with nothing behind it is no horse without a name. */
+    assert_int_equal(conf_parse(keys, "f.yaml", BYTES("horses:\n  - name: x\n  -\ndoors: 1\n"), &s, &errors),
+                     ERR_INVALID);
+    assert_int_equal(errors.count, 1);
+    assert_string_equal(errors.items[0].text,
+                        "f.yaml:3:4: expected keys and values (\"key: value\"), found nothing");
+    yaml_errors_fini(&errors);
 }
 
 static void a_file_that_is_no_map_or_no_yaml_is_refused(void **state)
