@@ -94,6 +94,7 @@ void dest_forget_unfit_hosts(struct dest *dest);
 struct job *dest_pop(struct strand *strand, enum job_class class); /* the first one, or NULL */
 bool dest_has_jobs(const struct dest *dest);
 enum job_class job_class(const struct job *job);
+enum tls_wish job_wish(const struct job *job);
 void dest_unbind(struct dest *dest);
 void dest_go_cold(struct dest *dest);
 /* Asks MX and MTA-STS again before long; until then the old answer serves. */
@@ -338,6 +339,7 @@ struct link {
     bool dead, ready, quitting;
     /* the walk: host by host, address by address */
     enum job_class class;
+    enum tls_wish wish;  /* of every job that it may carry */
     bool clear_ok;       /* later_is_due of the job it was opened for */
     uint64_t avoids;     /* hosts that it passes over: the unfit_hosts of that job */
     uint64_t opened_ms;  /* the walk began */

@@ -34,13 +34,22 @@ struct dest *dest_get(struct deliver *d, const char *domain)
     return dest;
 }
 
-enum job_class job_class(const struct job *job)
+enum tls_wish job_wish(const struct job *job)
 {
     if (smtp_client_wants_requiretls(job->message)) /* not a notification: RFC 8689 §4.2.1 */
-        return CLASS_REQUIRETLS;
-    if (job->message->flags & MESSAGE_TLS_REQUIRED_NO)
-        return CLASS_TLS_OPTIONAL;
-    return job->unfit_hosts ? CLASS_OTHER_HOST : CLASS_NORMAL;
+        return TLS_WISH_REQUIRED;
+    return job->message->flags & MESSAGE_TLS_REQUIRED_NO ? TLS_WISH_OPTIONAL : TLS_WISH_NONE;
+}
+
+enum job_class job_class(const struct job *job)
+{
+    static const enum job_class of_wish[] = {
+        [TLS_WISH_NONE] = CLASS_NORMAL,
+        [TLS_WISH_REQUIRED] = CLASS_REQUIRETLS,
+        [TLS_WISH_OPTIONAL] = CLASS_TLS_OPTIONAL,
+    };
+
+    return job->unfit_hosts ? CLASS_OTHER_HOST : of_wish[job_wish(job)];
 }
 
 bool dest_has_jobs(const struct dest *dest)
@@ -214,9 +223,10 @@ void dest_forget_unfit_hosts(struct dest *dest)
         while ((node = list_pop(&strand->jobs[CLASS_OTHER_HOST]))) {
             struct job *job = LIST_ENTRY(node, struct job, node);
             job->unfit_hosts = 0;
-            list_push_front(&strand->jobs[CLASS_NORMAL], &job->node);
+            enum job_class class = job_class(job);
+            list_push_front(&strand->jobs[class], &job->node);
             dest->queued_jobs[CLASS_OTHER_HOST]--;
-            dest->queued_jobs[CLASS_NORMAL]++;
+            dest->queued_jobs[class]++;
         }
     }
 }

@@ -93,6 +93,13 @@ static void on_sts(void *arg, const struct sts_answer *answer)
     dest_kick(dest);
 }
 
+/* Mail that waits for another host of its site came there by an answer: it goes on under the same. */
+static bool may_hold_requiretls(const struct dest *dest)
+{
+    return dest->queued_jobs[CLASS_REQUIRETLS] ||
+           (dest->queued_jobs[CLASS_OTHER_HOST] && dest->site && dest->site->security.sts_asked);
+}
+
 void dest_discover(struct dest *dest, const struct policy_match *match, const struct dns_mx *mx)
 {
     struct worker *w = dest->d->w;
@@ -108,7 +115,7 @@ void dest_discover(struct dest *dest, const struct policy_match *match, const st
     if (group->tls_match == NAME_NEXTHOP && group->route == ROUTE_MX)
         f->security.nexthop = mem_strdup(dest->domain);
     f->security.sts_asked =
-        (group->mta_sts == STS_TRY && group->starttls != TLS_OFF) || dest->queued_jobs[CLASS_REQUIRETLS] > 0;
+        (group->mta_sts == STS_TRY && group->starttls != TLS_OFF) || may_hold_requiretls(dest);
     const char *domain = policy_domain(dest, f);
     if (!f->security.sts_asked || !domain) {
         finish(dest, f);

@@ -58,7 +58,7 @@ static void explain_done(struct explain_call *call)
 static void put_verdict(struct explain_host *h, const struct dane_records *records)
 {
     struct explain_call *call = h->call;
-    const struct sts_policy *sts = rule_sts(call->group, CLASS_NORMAL, &call->security);
+    const struct sts_policy *sts = rule_sts(call->group, TLS_WISH_NONE, &call->security);
     struct rule_input in = {
         .group = call->group,
         .security = &call->security,
@@ -116,7 +116,7 @@ static void explain_addresses(void *arg, const struct dns_host *found)
     json_object_set_new(h->json, "secure", json_boolean(h->ip_secure));
     struct dane_question q = {h->host->name, found->canonical, (uint16_t)h->host->port, h->ip_secure};
     h->by_alias = !h->ip_secure && strcmp(found->canonical, h->host->name) != 0;
-    if (rule_wants_dane(h->call->group, CLASS_NORMAL, h->host->name))
+    if (rule_wants_dane(h->call->group, TLS_WISH_NONE, h->host->name))
         dane_lookup(h->call->d->w->dns, &q, explain_dane, h);
     else
         put_verdict(h, NULL);

@@ -33,6 +33,7 @@ struct link *link_open(struct site *s, enum job_class class, const char *domain,
     link->site = s;
     link->d = s->d;
     link->class = class;
+    link->wish = job_wish(first);
     link->domain = mem_strdup(domain);
     link->clear_ok = job_clear_ok(s->d, first);
     link->avoids = first->unfit_hosts;

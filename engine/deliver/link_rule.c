@@ -8,7 +8,7 @@
 
 bool link_wants_dane(const struct link *link)
 {
-    return link->host && rule_wants_dane(link->site->group, link->class, link->host->name);
+    return link->host && rule_wants_dane(link->site->group, link->wish, link->host->name);
 }
 
 const struct dane_records *link_dane(const struct link *link)
@@ -20,14 +20,14 @@ const struct dane_records *link_dane(const struct link *link)
 
 struct sts_policy *link_sts(const struct link *link)
 {
-    return rule_sts(link->site->group, link->class, &link->site->security);
+    return rule_sts(link->site->group, link->wish, &link->site->security);
 }
 
 static struct rule_input input_of(const struct link *link)
 {
     return (struct rule_input){
         .group = link->site->group,
-        .class = link->class,
+        .wish = link->wish,
         .security = &link->site->security,
         .dane = link_dane(link),
         .implicit_tls = link->host && link->host->implicit_tls,
@@ -148,7 +148,7 @@ void link_record_session(struct link *link, bool counted)
     s->fallback = link->in_clear;
     s->cert_expires_unix = t->cert_expires_unix;
     /* After a failed TLS the same host again in clear is one session, and was counted: RFC 8460 §4. */
-    s->counted = counted && !link->in_clear && r.effective != TLS_OFF && link->class != CLASS_TLS_OPTIONAL;
+    s->counted = counted && !link->in_clear && r.effective != TLS_OFF && link->wish != TLS_WISH_OPTIONAL;
     put_policy(s, link, r.policy, arena);
     s->reason = t->reason[0] ? arena_strdup(arena, t->reason) : NULL;
 }

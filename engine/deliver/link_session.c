@@ -265,15 +265,14 @@ static void on_ready(void *arg)
 
 /*
  * May recipient i's mail have what it needs at another host of the site?  RFC 5321 §5.1: the next is tried
- * before it is returned.  Mail of the other classes is bound by what TLS has to give at a host: it is
- * returned.
+ * before it is returned, whatever it asks of TLS there.
  */
 static bool is_for_other_host(const struct link *link, const struct job *job, const struct smtp_txn *txn,
                               uint32_t i)
 {
     uint64_t here = link_host_bit(link);
 
-    if (!smtp_txn_host_lacks(txn, i) || (link->class != CLASS_NORMAL && link->class != CLASS_OTHER_HOST))
+    if (!smtp_txn_host_lacks(txn, i))
         return false;
     return here && (job->unfit_hosts | here) != site_host_bits(link->site);
 }

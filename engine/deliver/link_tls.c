@@ -91,7 +91,7 @@ void link_stands(struct link *link, const struct smtp_offer *offer)
     struct dest *dest = link_opened_for(link);
     struct outcome o;
 
-    if (link->class == CLASS_REQUIRETLS && !offer->requiretls) { /* RFC 8689 §4.2.1 */
+    if (link->wish == TLS_WISH_REQUIRED && !offer->requiretls) { /* RFC 8689 §4.2.1 */
         outcome_local(&o, OUTCOME_BOUNCED, STAGE_EHLO, 550, "5.7.30",
                       "REQUIRETLS is asked for, but not offered by host %s[%s]", link->host->name,
                       link->remote);
@@ -99,7 +99,7 @@ void link_stands(struct link *link, const struct smtp_offer *offer)
         link_host_failed(link, &o);
         return;
     }
-    if (!link->tls.failure && link->site->security.sts_failure && link->class != CLASS_TLS_OPTIONAL &&
+    if (!link->tls.failure && link->site->security.sts_failure && link->wish != TLS_WISH_OPTIONAL &&
         link->site->group->mta_sts == STS_TRY)
         fail(link, link->site->security.sts_failure, "");
     if (dest && link_holds_back(link, dest, &o)) {
@@ -164,7 +164,7 @@ static void put_cache_key(const struct link *link, const struct rule *rule, stru
 
     buf_putf(key, "%llu|%s|%s|%s|%s|%d|%d|", (unsigned long long)policy_version(link->site->policy),
              group->name, link->remote, link->source, link->host->name, (int)rule->facts.level,
-             (int)link->class);
+             (int)link->wish);
     if (dane)
         buf_putf(key, "%s|%016llx|%s|", dane->base, (unsigned long long)dane->hash, link->domain);
     security_put_key(&link->site->security, key);

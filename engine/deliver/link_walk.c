@@ -183,10 +183,17 @@ static void walk_failed(struct link *link)
     link_close(link);
 }
 
+/* For all mail, that is: one without REQUIRETLS serves others (stage EHLO, but a bounce). */
+static bool is_down(const struct outcome *o)
+{
+    return o->kind == OUTCOME_DEFERRED &&
+           (o->stage == STAGE_CONNECT || o->stage == STAGE_GREETING || o->stage == STAGE_EHLO);
+}
+
 void link_host_failed(struct link *link, const struct outcome *o)
 {
     remember_failure(link, o);
-    link->host_down |= o->stage == STAGE_CONNECT || o->stage == STAGE_GREETING || o->stage == STAGE_EHLO;
+    link->host_down |= is_down(o);
     replies_on_failed_host(link, o);
     source_on_refused(link, o);
     log_info(&link->log, "host.failed", LOG_STR("group", link->site->group->name),

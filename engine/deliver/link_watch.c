@@ -10,7 +10,7 @@ struct dest *link_opened_for(const struct link *link)
 
 static bool is_watched(const struct link *link, const struct dest *dest)
 {
-    return dest && dest->tls && link->class != CLASS_TLS_OPTIONAL && link->site->group->starttls != TLS_OFF;
+    return dest && dest->tls && link->wish != TLS_WISH_OPTIONAL && link->site->group->starttls != TLS_OFF;
 }
 
 static struct tls_watched watched(const struct link *link)

@@ -19,20 +19,20 @@ void security_put_key(const struct security *s, struct buf *key)
         sts_policy_put_key(s->sts, key);
 }
 
-bool rule_wants_dane(const struct group *group, enum job_class class, const char *host)
+bool rule_wants_dane(const struct group *group, enum tls_wish wish, const char *host)
 {
     struct ip literal;
 
-    if (class == CLASS_TLS_OPTIONAL || ip_parse(bytes_of(host), &literal))
+    if (wish == TLS_WISH_OPTIONAL || ip_parse(bytes_of(host), &literal))
         return false;
-    return class == CLASS_REQUIRETLS || (group->dane != DANE_OFF && group->starttls != TLS_OFF);
+    return wish == TLS_WISH_REQUIRED || (group->dane != DANE_OFF && group->starttls != TLS_OFF);
 }
 
-struct sts_policy *rule_sts(const struct group *group, enum job_class class, const struct security *security)
+struct sts_policy *rule_sts(const struct group *group, enum tls_wish wish, const struct security *security)
 {
-    if (class == CLASS_TLS_OPTIONAL)
+    if (wish == TLS_WISH_OPTIONAL)
         return NULL;
-    if (class != CLASS_REQUIRETLS && (group->mta_sts == STS_OFF || group->starttls == TLS_OFF))
+    if (wish != TLS_WISH_REQUIRED && (group->mta_sts == STS_OFF || group->starttls == TLS_OFF))
         return NULL; /* it was looked for on behalf of others */
     return security->sts;
 }
@@ -56,7 +56,7 @@ static void tls_optional(struct rule *r)
 
 static void discovered(const struct rule_input *in, struct rule *r)
 {
-    const struct sts_policy *sts = rule_sts(in->group, in->class, in->security);
+    const struct sts_policy *sts = rule_sts(in->group, in->wish, in->security);
 
     if (sts) {
         raise_to(r, sts->mode == STS_MODE_ENFORCE ? TLS_STS_ENFORCE : TLS_STS_TESTING, TLS_WHY_STS);
@@ -92,11 +92,11 @@ void rule_find(const struct rule_input *in, struct rule *r)
                 .has_credentials = group->auth_user != NULL,
                 .mx_secure = in->security->mx_secure,
                 .implicit_tls = in->implicit_tls,
-                .requiretls = in->class == CLASS_REQUIRETLS,
+                .requiretls = in->wish == TLS_WISH_REQUIRED,
             },
         .why = TLS_WHY_RULE,
     };
-    if (in->class == CLASS_TLS_OPTIONAL)
+    if (in->wish == TLS_WISH_OPTIONAL)
         tls_optional(r);
     else
         discovered(in, r);
@@ -134,7 +134,7 @@ bool rule_before_connect(const struct rule_input *in, const struct rule *rule, c
                          const struct dane_records *looked_up, bool ip_secure, unsigned *step,
                          enum tls_event *event, struct outcome *o)
 {
-    const struct sts_policy *sts = rule_sts(in->group, in->class, in->security);
+    const struct sts_policy *sts = rule_sts(in->group, in->wish, in->security);
     enum tls_level level = rule->facts.level;
     const char *lack;
 

@@ -10,14 +10,11 @@
 #include "policy/sts_policy.h"
 
 /*
- * Which connections a message may use: they never mix, because what TLS has to give differs (TLS.md, reuse
- * key). NORMAL follows its group; REQUIRETLS wants a proved receiver or none (RFC 8689 §2); TLS_OPTIONAL said
- * `TLS-Required: No` (RFC 8689 §3): nothing that was discovered may stop it.  OTHER_HOST is as NORMAL, for
- * mail that a host of its site lacks something for (SMTPUTF8, 8BITMIME, a larger SIZE): its connections pass
- * over hosts that are known to (struct job, unfit_hosts).
+ * What a message asks of TLS.  Mail of two wishes never shares a connection.  NONE follows its group;
+ * REQUIRED wants a proved receiver or none (REQUIRETLS, RFC 8689 §2); OPTIONAL said `TLS-Required: No` (RFC
+ * 8689 §3): nothing that was discovered may stop it.
  */
-enum job_class { CLASS_NORMAL, CLASS_REQUIRETLS, CLASS_TLS_OPTIONAL, CLASS_OTHER_HOST };
-#define JOB_CLASSES 4
+enum tls_wish { TLS_WISH_NONE, TLS_WISH_REQUIRED, TLS_WISH_OPTIONAL };
 
 /* What was learned of a destination beside its hosts, and decides with whom it may share connections. */
 struct security {
@@ -33,7 +30,7 @@ void security_put_key(const struct security *s, struct buf *key);
 
 struct rule_input {
     const struct group *group;
-    enum job_class class;
+    enum tls_wish wish;
     const struct security *security;
     const struct dane_records *dane; /* that count at the address, or NULL */
     bool implicit_tls, later_is_due;
@@ -45,9 +42,9 @@ struct rule {
     enum tlsrpt_policy policy;
 };
 void rule_find(const struct rule_input *in, struct rule *out);
-/* MTA-STS of the destination, if this class heeds it under this group. */
-struct sts_policy *rule_sts(const struct group *group, enum job_class class, const struct security *security);
-bool rule_wants_dane(const struct group *group, enum job_class class, const char *host);
+/* MTA-STS of the destination, if mail of this wish heeds it under this group. */
+struct sts_policy *rule_sts(const struct group *group, enum tls_wish wish, const struct security *security);
+bool rule_wants_dane(const struct group *group, enum tls_wish wish, const char *host);
 /*
  * What must be asked of the table before connecting: the event, with why in words; false when there is
  * nothing more.  Begin with *step = 0.

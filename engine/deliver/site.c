@@ -293,10 +293,11 @@ bool job_clear_ok(const struct deliver *d, const struct job *job)
     return job->rcpts[0].attempts >= 1 && (age_s - (after_ms > 0)) * 1000 >= after_ms;
 }
 
-/* It may have what the job needs, and no better host that this link passed over may. */
+/* It may have what the job needs, no better host that this link passed over may, and TLS is as it asks. */
 static bool is_host_for(const struct link *link, const struct job *job)
 {
-    return !(job->unfit_hosts & link_host_bit(link)) && (job->unfit_hosts & link->avoids) == link->avoids;
+    return job_wish(job) == link->wish && !(job->unfit_hosts & link_host_bit(link)) &&
+           (job->unfit_hosts & link->avoids) == link->avoids;
 }
 
 /* May this link carry the strand's first job that is of its class? */
@@ -312,7 +313,7 @@ static bool link_may_carry(const struct strand *strand, const void *arg)
         return false;
     if (campaign_guard_stops(link->d->w->shared->guard, job->message->campaign))
         return false; /* it is being paused */
-    return !link->in_clear || link->class == CLASS_TLS_OPTIONAL ||
+    return !link->in_clear || link->wish == TLS_WISH_OPTIONAL ||
            link->site->group->clear_after_tls_failure == CLEAR_NOW || job_clear_ok(link->d, job);
 }
 
@@ -396,16 +397,17 @@ static bool is_expired(struct dest *dest, struct job *job)
 struct walk_failure {
     const struct deliver *d;
     enum job_class class; /* it says nothing about the others */
-    bool clear_ok;        /* the walk could end in clear: then it speaks for every job of its class */
-    uint64_t avoids;      /* it passed over these hosts: others' jobs may have been taken there */
+    enum tls_wish wish;
+    bool clear_ok;   /* the walk could end in clear: then it speaks for every job of its class */
+    uint64_t avoids; /* it passed over these hosts: others' jobs may have been taken there */
 };
 
 static bool concerns(const struct job *job, void *arg)
 {
     const struct walk_failure *f = arg;
 
-    return job_class(job) == f->class && (f->clear_ok || !job_clear_ok(f->d, job)) &&
-           (job->unfit_hosts & f->avoids) == f->avoids;
+    return job_class(job) == f->class && job_wish(job) == f->wish &&
+           (f->clear_ok || !job_clear_ok(f->d, job)) && (job->unfit_hosts & f->avoids) == f->avoids;
 }
 
 static const struct job *first_job(const struct strand *strand, enum job_class class)
@@ -449,7 +451,7 @@ struct deliver_txn *site_take(struct site *s, struct link *link)
         }
         if (link_holds_back(link, dest, &held)) {
             give_turn(link, size_bytes, most);
-            struct walk_failure f = {d, link->class, true, 0};
+            struct walk_failure f = {d, link->class, link->wish, true, 0};
             dest_settle_all(dest, &held, link, worker_now_ms(d->w), concerns, &f);
             dest_kick_soon(dest);
             continue;
@@ -613,8 +615,9 @@ static bool has_live_link(const struct site *s, const struct link *walk, bool cl
 {
     LIST_FOREACH (node, &s->links) {
         const struct link *link = LIST_ENTRY(node, struct link, node);
-        if (link->class == walk->class && link->ready && !link->quitting && (clear_ok || !link->in_clear) &&
-            !(link_host_bit(link) & walk->avoids) && !(link->avoids & ~walk->avoids))
+        if (link->class == walk->class && link->wish == walk->wish && link->ready && !link->quitting &&
+            (clear_ok || !link->in_clear) && !(link_host_bit(link) & walk->avoids) &&
+            !(link->avoids & ~walk->avoids))
             return true;
     }
     return false;
@@ -656,7 +659,7 @@ static void settle_one(struct link *link, const struct outcome *o, struct walk_f
 
 void site_on_walk_failed(struct site *s, struct link *link, const struct outcome *o)
 {
-    struct walk_failure f = {s->d, link->class, link->clear_ok, link->avoids};
+    struct walk_failure f = {s->d, link->class, link->wish, link->clear_ok, link->avoids};
 
     if (link->held) {
         settle_one(link, o, &f);

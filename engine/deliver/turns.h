@@ -14,11 +14,19 @@
  */
 #pragma once
 
-#include "engine/deliver/rule.h"
 #include "engine/fair.h"
 #include "queue/message.h"
 
 struct dest;
+
+/*
+ * Where a job waits, and which connections it may use: those of its class, and among CLASS_OTHER_HOST those
+ * of its wish.  The first three are the wishes of enum tls_wish.  OTHER_HOST is for mail of any wish that
+ * some host of its site lacks something for (SMTPUTF8, 8BITMIME, a larger SIZE): its connections pass over
+ * the hosts that are known to (struct job, unfit_hosts).
+ */
+enum job_class { CLASS_NORMAL, CLASS_REQUIRETLS, CLASS_TLS_OPTIONAL, CLASS_OTHER_HOST };
+#define JOB_CLASSES 4
 
 struct strand { /* the jobs of one lane at one destination */
     struct strands *all;

@@ -9,10 +9,10 @@
 
 void probe_judge(const struct probe_view *view, const struct group *group, struct verdict *out)
 {
-    bool wants_dane = rule_wants_dane(group, CLASS_NORMAL, view->host);
+    bool wants_dane = rule_wants_dane(group, TLS_WISH_NONE, view->host);
     struct verdict_input in = {
         .rule = {.group = group,
-                 .class = CLASS_NORMAL,
+                 .wish = TLS_WISH_NONE,
                  .security = view->security,
                  .dane = wants_dane ? view->dane : NULL,
                  .implicit_tls = view->implicit_tls},

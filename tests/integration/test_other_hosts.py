@@ -1,24 +1,27 @@
 """A mail host that lacks what a message needs is passed over for the next one (RFC 5321 5.1), and only by that message."""
 
+import collections
 import re
 
 import pytest
 
 from harness import HOURLY, SENDER, Raw, compose, group, wait_until
+from secure_world import SecureWorld, require_signed_world
 from test_delivery import dsns, home  # noqa: F401
+from test_requiretls_delivery import submit
 
 LARGE = "x" * 70 + "\r\n" + ("y" * 70 + "\r\n") * 100
 MANY = 30
 
 
-def send_utf8(daemon, *recipients, body="Hello\r\n"):
+def send_utf8(daemon, *recipients, body="Hello\r\n", headers=()):
     with Raw(*daemon.open) as raw:
         raw.ok("EHLO client.example")
         raw.ok(f"MAIL FROM:<{SENDER}> SMTPUTF8 BODY=8BITMIME")
         for recipient in recipients:
             raw.ok(f"RCPT TO:<{recipient}>")
         raw.ok("DATA", 354)
-        raw.send(compose(["list@origin.example"], body=body)[1])
+        raw.send(compose(["list@origin.example"], body=body, headers=headers)[1])
         raw.ok(".")
 
 
@@ -102,9 +105,88 @@ def test_a_new_policy_while_mail_waits_for_the_other_host_loses_and_doubles_noth
     home.dns.mx("two.test", "10 mx.first.test", "20 mx.second.test")
     daemon = home.daemon(group("default", retry=HOURLY, limits={"connections": 2}))
     for i in range(20):
-        send_utf8(daemon, f"ä{i}@two.test")
+        send_utf8(daemon, f"ä{i}@two.test", headers=["TLS-Required: No"] * (i % 2))
     wait_until(lambda: "host.unfit" in daemon.log(), what="the first looked at")
     for comment in range(3):
         daemon.apply([group("default", retry=HOURLY, limits={"connections": 1 + comment})])
     assert len({d.recipient for d in home.got(20, 30, at="second")}) == 20
     assert asked(home, "first") == 0 and daemon.totals()["delivered"] == 20
+
+
+# ---- whatever it asks of TLS ----
+
+def first_words(world, name):
+    """What is said of each message in its recipient, by session: no two kinds of mail ever share one."""
+    sessions = {}
+    for d in world.seen.at(name):
+        sessions.setdefault(d.session, set()).add(d.recipient.partition("@")[0].rstrip("0123456789"))
+    assert all(len(words) == 1 for words in sessions.values()), sessions
+    return collections.Counter(d.recipient.partition("@")[0].rstrip("0123456789") for d in world.seen.at(name))
+
+
+def test_tls_required_no_goes_to_the_next_host_in_clear_and_nothing_beside_it_does(home, certs):  # noqa: F811
+    home.receiver("first", smtputf8=False)
+    home.receiver("second", tls="none")
+    home.receiver("third")
+    home.dns.mx("three.test", "10 mx.first.test", "20 mx.second.test", "30 mx.third.test")
+    daemon = home.daemon(group("default", starttls="verify", retry=HOURLY, tls={"ca_file": str(certs.ca_file)},
+                               limits={"connections": 2}))
+    for i in range(10):
+        send_utf8(daemon, f"öptional{i}@three.test", headers=["TLS-Required: No"])
+        send_utf8(daemon, f"söber{i}@three.test")
+        daemon.send(f"optional{i}@three.test", headers=["TLS-Required: No"])
+        daemon.send(f"plain{i}@three.test")
+    home.got(40, 30)
+    assert first_words(home, "first") == {"optional": 10, "plain": 10} and asked(home, "first") == 20
+    assert first_words(home, "second") == {"öptional": 10} and {d.tls for d in home.seen.at("second")} == {"clear"}
+    assert first_words(home, "third") == {"söber": 10} and {d.tls[:4] for d in home.seen.at("third")} == {"TLSv"}
+    assert {d.tls[:4] for d in home.seen.at("first")} == {"TLSv"}
+    assert daemon.totals()["bounced"] == 0 and not dsns(home)
+
+
+@pytest.fixture
+def signed_hosts(tmp_path, certs, request):
+    """Names of mail hosts that DNSSEC proves: those without `requiretls` keep REQUIRETLS out."""
+    require_signed_world()
+    world = SecureWorld(tmp_path, certs)
+    zone = world.zone("sec.test")
+    for name, how in {"small": dict(size=1500, requiretls=True), "tight": dict(size=1500, requiretls=True),
+                      "plain": {}, "strict": dict(requiretls=True)}.items():
+        world.mail_host(name, f"mx.{name}.sec.test", **how)
+        zone.add(f"mx.{name} A {world.address_of(name)}")
+    zone.add(f"mx.dead A {world.net.address()}")  # nobody listens there
+    for domain, hosts in {"all": ("small", "plain", "strict"), "back": ("plain", "small"), "none": ("small", "plain"),
+                          "both": ("small", "tight"), "half": ("small", "dead")}.items():
+        zone.add(*[f"{domain} MX {10 * i + 10} mx.{host}" for i, host in enumerate(hosts)])
+    world.start()
+    yield world, world.daemon(group("g", [".sec.test"], retry=HOURLY, tls={"ca_file": str(certs.ca_file)}))
+    failed = getattr(request.node, "report_call", None) is None or request.node.report_call.failed
+    world.stop(check=not failed)
+
+
+def test_requiretls_goes_to_the_next_host_that_proves_itself_and_is_returned_when_none_does(signed_hosts):
+    world, daemon = signed_hosts
+    for i in range(4):
+        submit(daemon, [f"required{i}@all.sec.test"], options=["REQUIRETLS"])
+        submit(daemon, [f"large-required{i}@all.sec.test"], options=["REQUIRETLS"], body=LARGE)
+        daemon.send(f"large{i}@all.sec.test", body=LARGE)
+    world.got(4, 30, at="small")
+    world.got(4, 30, at="plain")
+    world.got(4, 30, at="strict")
+    assert first_words(world, "small") == {"required": 4} and asked(world, "small") == 4
+    assert first_words(world, "plain") == {"large": 4} and asked(world, "plain") == 4
+    assert first_words(world, "strict") == {"large-required": 4}
+    assert all("REQUIRETLS" in d.parameters.split() and d.tls.startswith("TLSv") for d in world.seen.at("strict"))
+
+    for domain, code, text in (("back", "5.7.30", r"REQUIRETLS is asked for, but not offered by host mx\.plain\.sec\.test\[.*\]; the other"),
+                               ("none", "5.7.30", r"REQUIRETLS is asked for, but not offered by host mx\.plain\.sec\.test\[.*\]; the other"),
+                               ("both", "5.3.4", r"\(SIZE\)"),
+                               ("half", "4.4.1", r"connect to mx\.dead\.sec\.test.*; the other hosts lack what it needs")):
+        submit(daemon, [f"a@{domain}.sec.test"], options=["REQUIRETLS"], body=LARGE, notify=["NOTIFY=NEVER"])
+        (last,) = wait_until(lambda: daemon.attempts(f"a@{domain}.sec.test"), what="the attempt")
+        assert (last["result"], last["enhanced"], last["attempts"]) == ("deferred" if code[0] == "4" else "bounced", code, "1")
+        assert re.search(text, last["text"])
+    looks = [line for line in daemon.log().splitlines() if "host.unfit" in line and "to=a@" in line]
+    assert [re.search(r"to=a@(\w+)\.sec\.test .*mx=mx\.(\w+)\.", line).groups() for line in looks] == [
+        ("back", "small"), ("none", "small"), ("both", "small"), ("half", "small")], "each host once"
+    assert [q["recipient"] for q in daemon.queued()] == ["a@half.sec.test"] and len(world.seen.deliveries) == 12
