@@ -8,17 +8,19 @@
 #include "engine/limits_priv.h"
 
 #define POOLS_SWEEP_AT 4096
-#define FOREVER_NS     1e18 /* thirty years: sums of two stay far below 2^64 */
-#define CLAIMS_MAX     16   /* places in a line */
-#define CLAIM_MS       1000 /* who has not asked again by then wants none any more */
-#define ASK_AGAIN_MS   50
+#define FOREVER_NS     1e18       /* thirty years: sums of two stay far below 2^64 */
+#define CLAIMS_MAX     16         /* places in a line */
+#define CLAIM_MS       1000       /* who has not asked again by then wants none any more */
+#define ASK_AGAIN_MS   50         /* he is told before, unless nobody who holds one can be reached */
 #define LATE_NS        50000000.0 /* a timer that rings late must not lower the rate */
 #define KEEPER_LATE_NS 1000000000 /* who has not asked by then is at a worker that stands still */
 #define NOT_KEEPER_NS  2000000000 /* how much later than the keeper the others ask: then he is late */
 
 struct claim { /* a place in a line */
     const void *who;
+    void *home;
     uint64_t until_ms;
+    bool told; /* that there is one for him, since he asked last */
 };
 
 struct permit_pool {
@@ -288,7 +290,8 @@ static void leave_line(struct permit_pool *p, uint32_t place)
         p->claims[i] = p->claims[i + 1];
 }
 
-bool permit_take_in_line(struct permit_pool *p, const void *who, uint64_t now_ms, uint32_t *ask_again_ms)
+bool permit_take_in_line(struct permit_pool *p, const void *who, void *home, uint64_t now_ms,
+                         uint32_t *ask_again_ms)
 {
     pthread_mutex_lock(&p->lock);
     uint32_t place = place_in_line(p, who, now_ms);
@@ -302,11 +305,29 @@ bool permit_take_in_line(struct permit_pool *p, const void *who, uint64_t now_ms
         if (place < p->claim_count)
             *ask_again_ms = ASK_AGAIN_MS;
         if (place < CLAIMS_MAX)
-            p->claims[place] = (struct claim){who, now_ms + CLAIM_MS};
+            p->claims[place] = (struct claim){who, home, now_ms + CLAIM_MS, false};
         p->claim_count += place == p->claim_count && place < CLAIMS_MAX;
     }
     pthread_mutex_unlock(&p->lock);
     return taken;
+}
+
+const void *permit_next_in_line(struct permit_pool *p, uint64_t now_ms, void **home)
+{
+    const void *who = NULL;
+
+    pthread_mutex_lock(&p->lock);
+    place_in_line(p, NULL, now_ms);
+    for (uint32_t i = 0; i < p->claim_count && p->used + p->promised + i < p->limit; i++) {
+        if (p->claims[i].told)
+            continue;
+        p->claims[i].told = true;
+        who = p->claims[i].who;
+        *home = p->claims[i].home;
+        break;
+    }
+    pthread_mutex_unlock(&p->lock);
+    return who;
 }
 
 bool permit_yield_to_line(struct permit_pool *p, const void *who, uint64_t now_ms)

@@ -58,12 +58,18 @@ void permit_heard(struct permit_pool *p, struct permit_waiter *w);
 bool permit_cancel(struct permit_pool *p, struct permit_waiter *w);
 bool permit_has_waiters(struct permit_pool *p);
 /*
- * Where nobody can be called, because an asker looks at many pools in turn (mail hosts, source addresses):
- * one permit for `who`, or a place in the line.  It is kept for a second, and who asks again before that
- * comes before those that came later; *ask_again_ms says when, 0: the first time, holders without work should
- * be told.  A line is short: who finds it full has no place yet.
+ * Where an asker looks at many pools in turn (mail hosts, source addresses): one permit for `who`, or a place
+ * in the line.  It is kept for a second, and who asks again before that comes before those that came later;
+ * *ask_again_ms says when at the latest, 0: the first time, holders without work should be told.  A line is
+ * short: who finds it full has no place yet.  `who` and `home` are never followed here.
  */
-bool permit_take_in_line(struct permit_pool *p, const void *who, uint64_t now_ms, uint32_t *ask_again_ms);
+bool permit_take_in_line(struct permit_pool *p, const void *who, void *home, uint64_t now_ms,
+                         uint32_t *ask_again_ms);
+/*
+ * After permit_give: who of the line may take one now, and was not named before since he asked last; *home is
+ * what he came with.  NULL: nobody.  Whoever gave one back tells him.
+ */
+const void *permit_next_in_line(struct permit_pool *p, uint64_t now_ms, void **home);
 /* Shall `who`, with work for ever, give one up for somebody in the line?  No more are told so than stand
  * there. */
 bool permit_yield_to_line(struct permit_pool *p, const void *who, uint64_t now_ms);
@@ -139,8 +145,8 @@ uint32_t pace_book(struct pace *p, const struct pace_rule *rule, double units, u
 uint32_t pace_wait(struct pace *p, const struct pace_rule *rules, size_t count, uint64_t now_us,
                    size_t *which);
 /* What was taken a while ago is used now, and as so many units: what comes next is counted from now on. */
-void pace_use(struct pace *p, const struct pace_rule *rules, const double *taken, const double *used, size_t count,
-              uint64_t now_us);
+void pace_use(struct pace *p, const struct pace_rule *rules, const double *taken, const double *used,
+              size_t count, uint64_t now_us);
 /* What was just taken is not used after all. */
 void pace_give(struct pace *p, const struct pace_rule *rules, const double *units, size_t count,
                uint64_t now_us);

@@ -258,7 +258,7 @@ static bool take_connection(struct source_question *q, size_t i)
     buf_putf(&key, "source:%s:%s", q->group->name, q->group->pool->addresses[i].text);
     struct permit_pool *permit = permit_pool(q->limits, buf_str(&key), limit);
     uint32_t ask_again_ms;
-    if (!permit_take_in_line(permit, q->who, q->now_ms, &ask_again_ms)) {
+    if (!permit_take_in_line(permit, q->who, q->home, q->now_ms, &ask_again_ms)) {
         note_busy(q, "connections_per_source", ask_again_ms);
         return false;
     }

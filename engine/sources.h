@@ -56,6 +56,7 @@ struct source_question {
     const struct pace_rule *rules;  /* PACE_SOURCE_RULES of them, or NULL: no rates */
     int family;                     /* 4 or 6; 0: either */
     const void *who;                /* asks: has a place in the line for connections_per_source */
+    void *home;                     /* … and is to be told there */
     uint64_t now_ms;
     /* out, with SOURCE_TAKEN */
     size_t index;

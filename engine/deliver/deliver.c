@@ -242,6 +242,7 @@ void deliver_destroy(struct deliver *d)
     failed_hosts_fini(d);
     map_fini(&d->dests);
     map_fini(&d->sites);
+    map_fini(&d->in_line);
     mem_free(d);
 }
 

@@ -23,6 +23,8 @@ struct deliver {
     struct map dests;        /* struct dest by domain */
     struct map sites;        /* struct site by key; stale ones are not in it */
     struct list all_sites;   /* also the stale */
+    struct map in_line;      /* struct site by its address: those that may wait in lines for permits */
+    uint64_t reclaimed_ms;   /* when holders of permits without work were called on last */
     struct map failed_hosts; /* struct failed_host by "mx.example.com:25" */
     struct alarm_clock clock;
     struct list give_back;       /* jobs to be returned to the store at the end of this event */
@@ -166,10 +168,15 @@ struct site {
     bool is_paced;                        /* one of them is a limit */
     struct site_turn turn;                /* of messages */
     uint64_t opened_ms;                   /* a link was, last */
-    uint64_t open_after_ms;  /* no connection before: all hosts, or source addresses, were full */
-    uint32_t walkers;        /* links that look for their first connection under a connection_rate */
-    const char *bound_by;    /* static: the limit that was met last, until … */
-    uint64_t bound_until_ms; /* 0: as long as it waits for a permit */
+    uint64_t open_after_ms; /* no connection before: all hosts, or source addresses, were full */
+    uint32_t
+        walkers; /* links that look for their first connection, under a connection_rate or when crowded */
+    uint64_t crowded_until_ms; /* there was no room lately: links look for it one after the other */
+    const void *in_line;       /* itself, while in d->in_line: the key there */
+    uint64_t calls;            /* how often it was told that there is a permit for it */
+    bool reclaim_due;          /* those who hold one without work have still to be called on */
+    const char *bound_by;      /* static: the limit that was met last, until … */
+    uint64_t bound_until_ms;   /* 0: as long as it waits for a permit */
     uint64_t bound_met_ms;
     /* Its addresses: source.c.  uses: owned, of the pool's, in their order; NULL: no pool. */
     struct source_use **uses;
@@ -233,7 +240,12 @@ enum address_taken {
 };
 enum address_taken shape_take_address(struct link *link);
 void shape_give_address(struct link *link);
-void shape_all_busy(struct site *s, uint64_t until_ms); /* every address was full; 0: ask again soon */
+/* It found no place at an address: the site is told when there is one. */
+void shape_wait_in_line(struct link *link);
+void shape_leave_line(struct site *s);
+void shape_give_permit(struct link *link, struct permit_pool *pool); /* and tells who is next in line */
+void shape_all_busy(struct link *link);                              /* every address was full */
+bool shape_is_crowded(const struct site *s);                         /* … lately */
 bool shape_is_wanted(const struct link *link); /* somebody else waits for its host or source address */
 double shape_messages_per_second(const struct site *s); /* by the slowest of its limits; 0: none */
 /* Under a rate: so many links at a time are enough to be opened for messages of that size. */
@@ -376,6 +388,7 @@ struct link {
     struct pace *source_pace;                    /* of its address, when there are rates; borrowed */
     bool without_source;                         /* an address of the walk had none to be reached from */
     uint64_t busy_until_ms;                      /* hosts_were_busy until then; 0: not known */
+    uint64_t calls_heard;                        /* by the site, when the walk met the first one full */
     struct alarm alarm;                          /* waits for connection_rate */
     uint64_t connect_at_ms;                      /* booked at it; 0: not */
     bool walking;                                /* counted in site->walkers */

@@ -41,7 +41,8 @@ struct link *link_open(struct site *s, enum job_class class, const char *domain,
     link->opened_ms = worker_now_ms(s->d->w);
     link->order = link_host_order(s);
     link->alarm.ring = link_on_alarm;
-    link->walking = s->group->limits.connection_rate.count > 0;
+    link->calls_heard = s->calls;
+    link->walking = s->group->limits.connection_rate.count > 0 || shape_is_crowded(s);
     s->walkers += link->walking;
     list_init(&link->txns);
     list_init(&link->idle_node);

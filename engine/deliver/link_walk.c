@@ -164,7 +164,7 @@ static void walk_failed(struct link *link)
     }
     if (!link->have_failure && link->hosts_were_busy) { /* every host has its full number of connections */
         shape_met(s, link->busy_with, MAX_OF(link->busy_until_ms, worker_now_ms(link->d->w) + 1000));
-        shape_all_busy(s, link->busy_until_ms);
+        shape_all_busy(link);
     } else {
         if (!link->have_failure && link->without_source) {
             source_missing(link, &link->failure);
@@ -315,7 +315,8 @@ static enum err connect_now(struct link *link)
     return e;
 }
 
-/* It has its first connection under a connection_rate: the next may look for one. */
+/* It has its first connection, under a connection_rate or where there was no room: the next may look for one.
+ */
 static void stop_walking(struct link *link)
 {
     if (!link->walking)

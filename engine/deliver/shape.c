@@ -8,8 +8,10 @@
 
 #define BUSY_MAX_MS      60000
 #define OPENING_S        0.1 /* links are opened for what a rate lets go in so long, not for all that waits */
-#define BUSY_MS          200 /* before full hosts are asked for again */
-#define TURN_WAITS_MS    5000 /* … or for another limit, when that lets it go so soon */
+#define BUSY_MS          200 /* before full hosts are asked for again, if nobody calls before */
+#define RECLAIM_MS       50  /* between two calls on holders without work */
+#define CROWDED_MS       1000   /* so long after all hosts were full few links look for room at a time */
+#define TURN_WAITS_MS    5000   /* … or for another limit, when that lets it go so soon */
 #define FAILED_HOST_MS   300000 /* how long a host that failed is tried last */
 #define FAILED_HOSTS_MAX 4096
 
@@ -229,13 +231,65 @@ void shape_give_connect(struct link *link)
     link->connect_at_ms = 0;
 }
 
+static struct bytes line_key(const void *const *who)
+{
+    return (struct bytes){(const char *)who, sizeof(*who)};
+}
+
+/* What it waits for in a line is there.  The site may have gone: `who` is compared, and not followed. */
+static void on_called(struct worker *w, void *arg)
+{
+    const void *who = arg;
+    struct site *s = map_remove(&w->deliver->in_line, line_key(&who));
+
+    if (!s)
+        return;
+    s->in_line = NULL;
+    s->calls++;
+    s->open_after_ms = 0; /* other limits that it stands for are met again if they hold */
+    site_kick(s);
+    site_maybe_free(s);
+}
+
+void shape_wait_in_line(struct link *link)
+{
+    struct site *s = link->site;
+
+    if (!link->hosts_were_busy)
+        link->calls_heard = s->calls;
+    if (s->in_line)
+        return;
+    s->in_line = s;
+    map_put(&s->d->in_line, line_key(&s->in_line), s);
+}
+
+void shape_leave_line(struct site *s)
+{
+    if (s->in_line)
+        map_remove(&s->d->in_line, line_key(&s->in_line));
+    s->in_line = NULL;
+}
+
+void shape_give_permit(struct link *link, struct permit_pool *pool)
+{
+    const void *who;
+    void *home;
+
+    permit_give(pool);
+    if (link->d->draining || link->d->closed) /* nothing is begun any more, and workers may have gone */
+        return;
+    while ((who = permit_next_in_line(pool, worker_now_ms(link->d->w), &home)))
+        worker_post(home, on_called, (void *)(uintptr_t)who);
+}
+
 bool shape_take_permit(struct link *link, struct permit_pool *pool, const char *limit)
 {
     uint64_t now_ms = worker_now_ms(link->d->w);
     uint32_t ask_again_ms;
 
-    if (permit_take_in_line(pool, link->site, now_ms, &ask_again_ms))
+    if (permit_take_in_line(pool, link->site, link->d->w, now_ms, &ask_again_ms))
         return true;
+    shape_wait_in_line(link);
     link->busy_with = limit;
     link->busy_until_ms = ask_again_ms ? now_ms + ask_again_ms : 0;
     return false;
@@ -275,7 +329,7 @@ void shape_give_address(struct link *link)
     struct permit_pool *host = TAKE(link->host_pool);
 
     if (host) {
-        permit_give(host);
+        shape_give_permit(link, host);
         permit_pool_close(host);
     }
     source_give_address(link);
@@ -287,18 +341,40 @@ static void reclaim(struct worker *w, void *arg)
     deliver_reclaim(w->deliver);
 }
 
-void shape_all_busy(struct site *s, uint64_t until_ms)
+/* Whoever holds a permit without work gives it up.  Each worker looks through all its sites for that. */
+static void call_on_holders(struct site *s)
 {
     struct shared *shared = s->d->w->shared;
     uint64_t now_ms = worker_now_ms(s->d->w);
 
+    s->reclaim_due = now_ms < s->d->reclaimed_ms + RECLAIM_MS;
+    if (s->reclaim_due) {
+        s->open_after_ms = MIN_OF(s->open_after_ms, s->d->reclaimed_ms + RECLAIM_MS);
+        return;
+    }
+    s->d->reclaimed_ms = now_ms;
+    for (unsigned i = 0; i < shared->worker_count; i++)
+        worker_post(shared->workers[i], reclaim, NULL);
+}
+
+void shape_all_busy(struct link *link)
+{
+    struct site *s = link->site;
+    uint64_t now_ms = worker_now_ms(s->d->w), until_ms = link->busy_until_ms;
+
+    s->crowded_until_ms = now_ms + CROWDED_MS;
+    if (link->calls_heard != s->calls) /* there was room meanwhile where it had looked already */
+        return;
     s->open_after_ms = until_ms ? MIN_OF(until_ms, now_ms + BUSY_MAX_MS) : now_ms + BUSY_MS;
+    if (!until_ms || s->reclaim_due) /* else nobody's permit helps, or all were told */
+        call_on_holders(s);
     shape_keep_turn(s, s->open_after_ms);
     site_set_alarm(s, s->open_after_ms);
-    if (until_ms) /* nobody's permit helps */
-        return;
-    for (unsigned i = 0; i < shared->worker_count; i++) /* whoever holds one without work gives it up */
-        worker_post(shared->workers[i], reclaim, NULL);
+}
+
+bool shape_is_crowded(const struct site *s)
+{
+    return s->crowded_until_ms > worker_now_ms(s->d->w);
 }
 
 bool shape_is_wanted(const struct link *link)

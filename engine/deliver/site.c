@@ -15,7 +15,7 @@
 
 #define JOBS_PER_OPENING 4    /* a link that is being opened counts as capacity for that many jobs */
 #define OPENING_MS       1000 /* how long a link that is being opened is waited for under a rate */
-#define WALKERS_MAX      2    /* links that wait for connection_rate: each holds a permit */
+#define WALKERS_MAX      2    /* links that wait for connection_rate, or look for room: each holds a permit */
 
 static void make_key(struct buf *key, const struct group *group, const struct site_host *hosts, size_t count,
                      const struct security *security)
@@ -187,6 +187,7 @@ void site_maybe_free(struct site *s)
     noted |= shape_release(s);
     if (noted) /* its note is on the way, and comes here again */
         return;
+    shape_leave_line(s);
     alarm_clear(&d->clock, &s->alarm);
     if (!s->stale)
         map_remove(&d->sites, bytes_of(s->key));
@@ -557,7 +558,7 @@ static bool open_links(struct site *s, enum job_class class)
             return false; /* a limit binds, not the links */
         if (has_enough_links(s, class, job->message->body->size_bytes))
             return true;
-        if (s->group->limits.connection_rate.count > 0 && s->walkers >= WALKERS_MAX)
+        if (s->walkers >= WALKERS_MAX && (s->group->limits.connection_rate.count > 0 || shape_is_crowded(s)))
             return false; /* they come back when they have connected */
         if (!replies_may_open(s))
             return false;

@@ -24,6 +24,7 @@ static struct source_question question(const struct site *s, int family)
         .rules = s->is_source_paced ? s->source_rules : NULL,
         .family = family,
         .who = s,
+        .home = s->d->w,
         .now_ms = worker_now_ms(s->d->w),
     };
 }
@@ -116,6 +117,7 @@ enum address_taken source_take_address(struct link *link)
         use_pace(link);
         break;
     case SOURCE_BUSY:
+        shape_wait_in_line(link);
         link->busy_with = q.limit;
         link->busy_until_ms = q.wait_ms ? worker_now_ms(link->d->w) + q.wait_ms : 0;
         taken = ADDRESS_BUSY;
@@ -134,7 +136,7 @@ void source_give_address(struct link *link)
     if (link->use)
         source_release(TAKE(link->use), address_of(link)->weight, link->source_messages, !link->source_tried);
     if (link->source_pool)
-        permit_give(TAKE(link->source_pool));
+        shape_give_permit(link, TAKE(link->source_pool));
     link->source_pace = NULL;
 }
 

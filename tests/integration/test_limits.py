@@ -57,6 +57,26 @@ def test_connections_per_source_span_all_hosts_and_workers(world, workers, limit
 
 @pytest.mark.serial
 @pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("limit", ["connections_per_host", "connections_per_source"])
+def test_where_there_is_room_again_the_next_connection_comes_at_once(world, workers, limit):
+    """One at a time, a message each: without a call each would come when it happens to ask again, 50 or 200 ms later."""
+    world.receiver("one", "one.test")
+    opened, connected = [], world.seen.connected
+
+    def stamp(name):
+        connected(name)
+        opened.append(time.monotonic())
+
+    world.seen.connected = stamp
+    daemon = world.daemon(group("default", limits={limit: 1, "messages_per_connection": 1}), workers=workers)
+    submit_many(daemon, [f"r{i}@one.test" for i in range(24)])
+    world.got(24, 30)
+    assert world.seen.peak["one"] == 1 and world.seen.sessions["one"] == 24
+    assert opened[-1] - opened[0] < 0.9 * PATIENCE
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("workers", [1, 4])
 def test_a_hundred_a_second_over_all_workers(world, workers):
     world.receiver("rate", *[f"d{i}.test" for i in range(8)])
     daemon = world.daemon(group("default", limits={"messages_per_second": 100}), workers=workers)

@@ -18,31 +18,67 @@ static void who_stands_in_the_line_comes_before_who_comes_later(void **state)
     uint32_t again = 1;
 
     (void)state;
-    assert_true(permit_take_in_line(p, "busy", 0, &again));
-    assert_true(permit_take_in_line(p, "busy", 0, &again));
+    assert_true(permit_take_in_line(p, "busy", NULL, 0, &again));
+    assert_true(permit_take_in_line(p, "busy", NULL, 0, &again));
     assert_false(permit_yield_to_line(p, "busy", 0));
-    assert_false(permit_take_in_line(p, "busy", 0, &again)); /* its own place costs it nothing */
+    assert_false(permit_take_in_line(p, "busy", NULL, 0, &again)); /* its own place costs it nothing */
     assert_false(permit_yield_to_line(p, "busy", 0));
     assert_int_equal(again, 0);
-    assert_false(permit_take_in_line(p, "a", 10, &again));
-    assert_false(permit_take_in_line(p, "b", 20, &again));
+    assert_false(permit_take_in_line(p, "a", NULL, 10, &again));
+    assert_false(permit_take_in_line(p, "b", NULL, 20, &again));
     assert_int_equal(again, 0); /* the first time: who has no work should hear of it */
-    assert_false(permit_take_in_line(p, "a", 30, &again));
+    assert_false(permit_take_in_line(p, "a", NULL, 30, &again));
     assert_true(again > 0);
     assert_true(permit_yield_to_line(p, "busy", 40));
     assert_true(permit_yield_to_line(p, "busy", 40));
     assert_false(permit_yield_to_line(p, "busy", 40)); /* two wait, two yield */
     permit_give(p);
     assert_false(
-        permit_take_in_line(p, "b", 50, &again)); /* behind a, and behind busy that asked before both */
-    assert_false(permit_take_in_line(p, "a", 60, &again));
-    assert_true(permit_take_in_line(p, "busy", 70, &again));
+        permit_take_in_line(p, "b", NULL, 50, &again)); /* behind a, and behind busy that asked before both */
+    assert_false(permit_take_in_line(p, "a", NULL, 60, &again));
+    assert_true(permit_take_in_line(p, "busy", NULL, 70, &again));
     permit_give(p);
-    assert_false(permit_take_in_line(p, "busy", 80, &again));
-    assert_true(permit_take_in_line(p, "a", 90, &again));
+    assert_false(permit_take_in_line(p, "busy", NULL, 80, &again));
+    assert_true(permit_take_in_line(p, "a", NULL, 90, &again));
     permit_give(p);
-    assert_false(permit_take_in_line(p, "busy", 100, &again));
-    assert_true(permit_take_in_line(p, "busy", 1200, &again)); /* b has not asked for a second */
+    assert_false(permit_take_in_line(p, "busy", NULL, 100, &again));
+    assert_true(permit_take_in_line(p, "busy", NULL, 1200, &again)); /* b has not asked for a second */
+    limits_destroy(l);
+}
+
+static void of_a_line_as_many_are_told_as_there_are_permits_and_each_once_until_he_asks_again(void **state)
+{
+    struct limits *l = limits_create();
+    struct permit_pool *p = permit_pool(l, "host:x", 2);
+    int home_of_b;
+    void *home = NULL;
+    uint32_t again;
+
+    (void)state;
+    assert_null(permit_next_in_line(p, 0, &home)); /* nobody stands there */
+    assert_true(permit_take_in_line(p, "busy", NULL, 0, &again));
+    assert_true(permit_take_in_line(p, "busy", NULL, 0, &again));
+    assert_false(permit_take_in_line(p, "a", NULL, 1, &again));
+    assert_false(permit_take_in_line(p, "b", &home_of_b, 2, &again));
+    assert_false(permit_take_in_line(p, "c", NULL, 3, &again));
+    assert_null(permit_next_in_line(p, 4, &home)); /* nothing is free */
+    permit_give(p);
+    assert_string_equal(permit_next_in_line(p, 5, &home), "a");
+    assert_null(home);
+    assert_null(permit_next_in_line(p, 6, &home)); /* the one that is free is for the first alone */
+    permit_give(p);
+    assert_string_equal(permit_next_in_line(p, 7, &home), "b"); /* a was told, and has not come yet */
+    assert_ptr_equal(home, &home_of_b);
+    assert_null(permit_next_in_line(p, 8, &home));
+    assert_true(permit_take_in_line(p, "b", &home_of_b, 9, &again));
+    assert_false(permit_take_in_line(p, "c", NULL, 10, &again)); /* what is left is kept for a */
+    assert_true(permit_take_in_line(p, "a", NULL, 11, &again));
+    assert_false(permit_take_in_line(p, "a", NULL, 12, &again)); /* it wants another one, behind c */
+    permit_give(p);
+    assert_string_equal(permit_next_in_line(p, 13, &home), "c");
+    permit_give(p);
+    assert_string_equal(permit_next_in_line(p, 1011, &home), "a"); /* c has not asked for a second */
+    assert_null(permit_next_in_line(p, 1011, &home));
     limits_destroy(l);
 }
 
@@ -54,14 +90,14 @@ static void a_line_is_short_and_who_finds_it_full_comes_later(void **state)
     uint32_t again;
 
     (void)state;
-    assert_true(permit_take_in_line(p, "busy", 0, &again));
+    assert_true(permit_take_in_line(p, "busy", NULL, 0, &again));
     for (int i = 0; i < 40; i++)
-        assert_false(permit_take_in_line(p, &names[i], 1, &again));
+        assert_false(permit_take_in_line(p, &names[i], NULL, 1, &again));
     for (int turn = 0; turn < 24; turn++) {
         permit_give(p);
         int served = -1;
         for (int i = 39; i >= 0; i--) /* whoever asks first, the order of the line decides */
-            if (i >= turn && permit_take_in_line(p, &names[i], 2 + (uint64_t)turn, &again)) {
+            if (i >= turn && permit_take_in_line(p, &names[i], NULL, 2 + (uint64_t)turn, &again)) {
                 assert_int_equal(served, -1);
                 served = i;
             }
@@ -78,13 +114,13 @@ static void a_new_limit_is_not_waited_for_behind_those_who_stood_in_line_by_the_
     uint32_t again;
 
     (void)state;
-    assert_true(permit_take_in_line(p, "old", 0, &again));
-    assert_false(permit_take_in_line(p, "old", 0, &again));
+    assert_true(permit_take_in_line(p, "old", NULL, 0, &again));
+    assert_false(permit_take_in_line(p, "old", NULL, 0, &again));
     permit_pool(l, "host:x", 1);
-    assert_false(permit_take_in_line(p, "new", 1, &again)); /* the same limit: its place stays */
+    assert_false(permit_take_in_line(p, "new", NULL, 1, &again)); /* the same limit: its place stays */
     permit_pool(l, "host:x", 2);
-    assert_true(permit_take_in_line(p, "new", 2, &again));
-    assert_false(permit_take_in_line(p, "new", 3, &again));
+    assert_true(permit_take_in_line(p, "new", NULL, 2, &again));
+    assert_false(permit_take_in_line(p, "new", NULL, 3, &again));
     limits_destroy(l);
 }
 
@@ -97,11 +133,11 @@ static void hosts_that_nobody_uses_are_forgotten_and_those_in_use_keep_their_cou
 
     (void)state;
     assert_true(permit_take(kept, NULL, 0));
-    assert_true(permit_take_in_line(busy, "a", 0, &again));
+    assert_true(permit_take_in_line(busy, "a", NULL, 0, &again));
     for (int i = 0; i < 100000; i++) {
         snprintf(key, sizeof(key), "host:%d", i);
         struct permit_pool *p = permit_pool_open(l, key, 1);
-        assert_true(permit_take_in_line(p, "a", 0, &again));
+        assert_true(permit_take_in_line(p, "a", NULL, 0, &again));
         permit_give(p);
         permit_pool_close(p);
     }
@@ -109,7 +145,7 @@ static void hosts_that_nobody_uses_are_forgotten_and_those_in_use_keep_their_cou
     assert_ptr_equal(permit_pool(l, "group:x", 1), kept);
     assert_ptr_equal(permit_pool_open(l, "host:busy", 1), busy);
     assert_false(permit_take(kept, NULL, 0));
-    assert_false(permit_take_in_line(busy, "b", 0, &again));
+    assert_false(permit_take_in_line(busy, "b", NULL, 0, &again));
     limits_destroy(l);
 }
 
@@ -416,6 +452,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(who_stands_in_the_line_comes_before_who_comes_later),
+        cmocka_unit_test(of_a_line_as_many_are_told_as_there_are_permits_and_each_once_until_he_asks_again),
         cmocka_unit_test(a_line_is_short_and_who_finds_it_full_comes_later),
         cmocka_unit_test(a_new_limit_is_not_waited_for_behind_those_who_stood_in_line_by_the_old_one),
         cmocka_unit_test(hosts_that_nobody_uses_are_forgotten_and_those_in_use_keep_their_count),
