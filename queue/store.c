@@ -245,6 +245,7 @@ static struct store *create(const struct store_config *config)
     s->config.dir = s->dir;
     s->lock_fd = s->reserve_fd = -1;
     store_contents_create(s);
+    store_walk_start(s);
     s->forget_every_ms = 3600 * 1000;
     s->now_unix = clock_unix();
     s->wakes = mem_zalloc(s->config.workers * sizeof(*s->wakes));

@@ -37,7 +37,7 @@ struct store_jobs { /* freshly accepted mail for hot domains that this worker ow
 };
 void store_jobs_destroy(struct store_jobs *j); /* with the jobs left in it */
 /*
- * Domains with mail on disk: at start, after release or retry, scheduled or deferred mail, jobs given back while the
+ * Domains with mail on disk: at start (by and by), after release or retry, scheduled or deferred mail, jobs given back while the
  * domain is hot, and when the wall clock was set (times that a worker remembers are then worthless: a page says the
  * new ones).
  */
@@ -77,8 +77,14 @@ MUST_CHECK enum err store_open(const struct store_config *config, struct store *
 /* The process that has locked the data directory `dir`, or 0.  For who wants to know before opening it. */
 long store_user_of(const char *dir);
 char *store_in_use(long pid, const char *dir); /* the sentence about it (mem_free) */
-/* Begins sending wakes, once the workers run. */
+/*
+ * Begins sending wakes, once the workers run: to domains with mail of high priority at once, to others some thousands
+ * at first, then as they are wanted, and in any case a thousand and more a second (queue/store_walk.c).
+ */
 void store_start(struct store *s);
+/* Any thread.  Have some not been woken yet?  Then a worker that has room for more may ask for them. */
+bool store_has_more_domains(const struct store *s);
+void store_want_domains(struct store *s);
 /*
  * The process is about to end, and jobs will come back by the ten thousand: from now on those that have rows which
  * wait are only let go, as if the process had been killed; the next start finds them.  Pages are empty.  Any thread.

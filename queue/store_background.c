@@ -15,7 +15,6 @@
 #include "queue/store_priv.h"
 
 #define FRESH_STEP     500
-#define DOMAIN_STEP    500
 #define SPACE_EVERY_MS 1000
 #define WAL_RETRY_MS   100
 #define RESERVE_BYTES  (4LL * 1024 * 1024)
@@ -25,7 +24,7 @@ bool store_has_background(const struct store *s)
 {
     if (!atomic_load(&s->started))
         return false;
-    return !s->fresh_done || !s->domains_done || s->clock_pass.under_way || s->forget_wanted ||
+    return !s->fresh_done || store_walk_can_go(s) || s->clock_pass.under_way || s->forget_wanted ||
            s->prune_wanted || !list_is_empty(&s->ops) || (s->mover && !spool_is_full(s->spool));
 }
 
@@ -37,6 +36,7 @@ static void step_fresh(struct store *s)
         uint64_t id;
         uint32_t no;
         int64_t domain_id;
+        uint16_t lane;
     } rows[FRESH_STEP];
     size_t count = 0;
     bool row;
@@ -49,7 +49,8 @@ static void step_fresh(struct store *s)
     while (!(e = sql_step(st, &row)) && row) {
         rows[count].id = (uint64_t)sqlite3_column_int64(st, 0);
         rows[count].no = (uint32_t)sqlite3_column_int64(st, 1);
-        rows[count++].domain_id = sqlite3_column_int64(st, 2);
+        rows[count].domain_id = sqlite3_column_int64(st, 2);
+        rows[count++].lane = (uint16_t)sqlite3_column_int64(st, 3);
     }
     for (size_t i = 0; i < count && !e; i++) {
         struct store_domain *d;
@@ -64,6 +65,8 @@ static void step_fresh(struct store *s)
             break;
         if (sqlite3_changes(s->db) == 1)
             store_count(s, ROW_FRESH, ROW_READY);
+        if (store_walk_will_find(s, rows[i].domain_id, rows[i].lane))
+            continue;
         e = store_domain_by_id(s, rows[i].domain_id, &d);
         if (!e)
             store_add_wake(s, d, s->now_unix);
@@ -79,45 +82,17 @@ static void step_fresh(struct store *s)
     }
 }
 
-/* From one domain and lane with mail to the next: as many seeks as there are such, however long the queue is.
- */
-static void step_domains(struct store *s)
-{
-    sqlite3_stmt *st = s->st[ST_NEXT_LANE];
-    enum err e = OK;
-    bool row;
-
-    for (int i = 0; i < DOMAIN_STEP && !e; i++) {
-        struct store_domain *d;
-        sql_bind_int(st, 1, s->wake_domain_id);
-        sql_bind_int(st, 2, s->wake_lane);
-        e = sql_step(st, &row);
-        if (e)
-            break;
-        if (!row) {
-            s->domains_done = true;
-            return;
-        }
-        s->wake_domain_id = sqlite3_column_int64(st, 0);
-        s->wake_lane = sqlite3_column_int64(st, 1);
-        int64_t due = sqlite3_column_int64(st, 2);
-        (void)sqlite3_reset(st);
-        e = store_domain_by_id(s, s->wake_domain_id, &d);
-        if (!e)
-            store_add_wake(s, d, due);
-    }
-    if (e)
-        store_fail(s, e);
-}
-
 bool store_step_start(struct store *s)
 {
-    if (!atomic_load(&s->started) || (s->fresh_done && s->domains_done))
+    bool walks = store_walk_can_go(s);
+
+    if (!atomic_load(&s->started) || (s->fresh_done && !walks))
         return false;
     store_begin(s);
     s->start_in_txn = true;
-    if (!s->failed && !s->domains_done)
-        step_domains(s);
+    store_walk_begin(s);
+    if (!s->failed && walks)
+        store_walk_step(s);
     if (!s->failed && !s->fresh_done)
         step_fresh(s);
     return true;
@@ -238,7 +213,8 @@ void store_housekeeping(struct store *s)
     store_mover_look(s);
     store_contents_look(s);
     store_keep_look(s);
-    s->forget_wanted = s->domains_done && s->fresh_done &&
+    store_walk_beat(s);
+    s->forget_wanted = s->walk.done && s->fresh_done &&
                        (!s->forgot_all_ms || now - s->forgot_all_ms > s->forget_every_ms);
 }
 

@@ -123,7 +123,7 @@ enum err store_apply_keep(struct store *s, struct store_request *r)
 void store_keep_look(struct store *s)
 {
     s->prune_wanted =
-        s->config.history_days && s->domains_done && s->fresh_done &&
+        s->config.history_days && s->walk.done && s->fresh_done &&
         (s->prune_after.len || !s->pruned_all_ms || clock_now_ms() - s->pruned_all_ms > PRUNE_EVERY_MS);
 }
 

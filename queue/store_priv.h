@@ -149,6 +149,17 @@ struct clock_pass { /* the wall clock was set: store_clock.c */
     struct clock_place at, saved;
 };
 
+struct walk_place {
+    int64_t domain_id, lane, due;
+};
+struct start_walk { /* at start, over the domains with mail on disk: store_walk.c */
+    int64_t domain_id, lane;           /* next */
+    int64_t high_domain_id, high_lane; /* of the one before it, for high priority */
+    uint32_t room;                     /* so many more with due mail may be woken now */
+    uint32_t seconds;                  /* since the start */
+    bool highs_done, done;
+};
+
 struct store_job; /* an operation under way: store_ops.c */
 struct contents;  /* what messages share: store_contents.c */
 struct mover;     /* stragglers being copied: store_segments.c */
@@ -238,10 +249,11 @@ struct store {
     bool final_noted;       /* worker 0 knows */
 
     /* background */
-    bool fresh_done, domains_done, start_in_txn;
+    bool fresh_done, start_in_txn;
     uint64_t fresh_id, fresh_max_id;
     uint32_t fresh_no;
-    int64_t wake_domain_id, wake_lane;
+    struct start_walk walk, walk_saved; /* saved: as before this transaction */
+    atomic_bool walking, walk_wanted;
     struct mover *mover;
     struct contents *contents;
     bool segments_dirty;    /* some segment's share of live octets fell: look for stragglers */
@@ -422,6 +434,16 @@ void store_post_admin(struct store *s, struct store_request *r, enum request_typ
 void store_apply_admins(struct store *s);
 void store_finish_admins(struct store *s, enum err e);
 MUST_CHECK enum err store_load_accounts(struct store *s);
+
+/* store_walk.c */
+void store_walk_start(struct store *s);           /* before the thread runs */
+bool store_walk_can_go(const struct store *s);
+void store_walk_begin(struct store *s);           /* a transaction, in which it may go a step: */
+void store_walk_step(struct store *s);
+void store_walk_taken_back(struct store *s);
+/* A row that is ready and due now: no need to wake its domain for it. */
+bool store_walk_will_find(const struct store *s, int64_t domain_id, uint16_t lane);
+void store_walk_beat(struct store *s);            /* once a second */
 
 /* store_background.c */
 bool store_step_start(struct store *s);  /* fresh rows of the last run, wakes: true when it did something */

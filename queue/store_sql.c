@@ -64,7 +64,7 @@ static const char *const texts[ST_COUNT] = {
         "SELECT message_id, no FROM rcpt WHERE state <> 1 AND state = ?1 ORDER BY message_id, no",
 
     [ST_FRESH_LEFT] =
-        "SELECT message_id, no, domain_id FROM rcpt WHERE state <> 1 AND state = 0"
+        "SELECT message_id, no, domain_id, lane FROM rcpt WHERE state <> 1 AND state = 0"
         " AND message_id <= ?3 AND (message_id, no) > (?1, ?2) ORDER BY message_id, no LIMIT ?4",
     /* Not `>`: SQLite would seek to the first row of the lane before, and read all of it. */
     [ST_NEXT_LANE] =

@@ -238,10 +238,10 @@ static void take_back(struct store *s, bool commit_failed)
     store_ops_taken_back(s);
     forget_wakes(s);
     forget_changes(s);
-    if (s->start_in_txn) { /* its wakes are lost: from the beginning again */
+    if (s->start_in_txn) { /* its wakes are lost: once more */
         s->fresh_id = 0;
-        s->wake_domain_id = s->wake_lane = 0;
-        s->fresh_done = s->domains_done = false;
+        s->fresh_done = false;
+        store_walk_taken_back(s);
     }
     s->start_in_txn = false;
     s->final_new =

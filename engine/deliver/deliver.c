@@ -4,6 +4,8 @@
 #include "base/mem.h"
 #include "engine/deliver/deliver_priv.h"
 
+#define BUSY_MIN 1000 /* destinations at work, over all workers, below which more are met */
+
 struct deliver *deliver_create(struct worker *w)
 {
     struct deliver *d = MEM_NEW(struct deliver);
@@ -21,6 +23,13 @@ void deliver_flush(struct deliver *d)
 {
     if (!list_is_empty(&d->give_back))
         store_post_give_back(d->w->shared->store, &d->give_back);
+}
+
+bool deliver_has_room(const struct deliver *d)
+{
+    size_t most = MAX_OF((size_t)worker_conf(d->w)->delivery.connections, (size_t)BUSY_MIN);
+
+    return d->busy < most / d->w->shared->worker_count && store_has_more_domains(d->w->shared->store);
 }
 
 /* Copies of all values, because walking and changing the map do not go together. */
@@ -77,6 +86,8 @@ void deliver_on_wake(struct note *note, void *worker)
         }
     }
     store_wake_destroy(wake);
+    if (!d->closed && deliver_has_room(d))
+        store_want_domains(w->shared->store);
 }
 
 /* Results that a full or slow disk holds up are bounded: above the cap no new ones are made, until it has

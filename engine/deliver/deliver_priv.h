@@ -31,12 +31,15 @@ struct deliver {
     struct finaliser *finaliser; /* worker 0 only */
     size_t open_txns;
     size_t queued;   /* recipients in the jobs of all destinations */
+    size_t busy;     /* destinations with jobs in memory, or a page under way */
     uint64_t serial; /* of the last destination made */
     bool draining, closed;
     bool stalled;                 /* history holds up results: nothing new is sent */
     uint64_t descriptors_said_ms; /* when their want was logged last */
 };
 bool deliver_is_stalled(struct deliver *d);
+/* At start domains with mail on disk are met by and by: with so few at work there is room for more. */
+bool deliver_has_room(const struct deliver *d);
 
 /* A reason to leave a destination or site alone for a while. */
 struct suspension {
@@ -62,6 +65,7 @@ struct dest {
     uint32_t flying; /* recipients in open transactions */
     bool cold;       /* the store keeps its mail on disk */
     bool paging;
+    bool busy;             /* counted in deliver's */
     bool cold_again;       /* asked to be cold while a page was under way */
     bool page_due;         /* there is, or may be, due mail on disk */
     bool fell_due;         /* some of it only just: it has its turn before the window is empty */

@@ -69,11 +69,27 @@ void dest_rebind(struct dest *dest)
     dest->bound_until_ms = 0;
 }
 
+/* After its jobs, or `paging`, have changed. */
+static void note_busy(struct dest *dest)
+{
+    struct deliver *d = dest->d;
+    bool busy = dest->queued || dest->paging;
+
+    if (busy == dest->busy)
+        return;
+    dest->busy = busy;
+    d->busy += busy ? 1 : (size_t)-1;
+    if (!busy && deliver_has_room(d))
+        store_want_domains(d->w->shared->store);
+}
+
 void dest_destroy(struct dest *dest)
 {
     struct deliver *d = dest->d;
 
     dest_return_jobs(dest);
+    dest->paging = false;
+    note_busy(dest);
     dest_forget_queries(dest);
     tls_watch_release(dest->tls);
     dest_unbind(dest);
@@ -147,6 +163,7 @@ static void put(struct dest *dest, struct job *job, bool first)
     strand_put(strand_need(&dest->strands, job->message->lane), job, class, first);
     dest->queued += job->rcpt_count;
     dest->d->queued += job->rcpt_count;
+    note_busy(dest);
     dest->queued_jobs[class]++;
     COUNT(dest->d->w, jobs_in_memory);
     if (!dest->site)
@@ -164,6 +181,7 @@ static void unlink_job(struct strand *strand, struct job *job)
     strand_remove(strand, job);
     dest->queued -= job->rcpt_count;
     dest->d->queued -= job->rcpt_count;
+    note_busy(dest);
     dest->queued_jobs[class]--;
     UNCOUNT(dest->d->w, jobs_in_memory);
     if (dest->site)
@@ -410,6 +428,7 @@ static void on_page(struct note *note, void *owner)
         set_alarm(dest, worker_now_ms(w) + 1000);
     }
     store_page_destroy(p);
+    note_busy(dest);
     dest_kick(dest);
 }
 
@@ -418,6 +437,7 @@ static struct store_page *make_page(struct dest *dest, uint32_t limit)
     struct store_page *p = MEM_NEW(struct store_page);
 
     dest->paging = true;
+    note_busy(dest);
     p->req.reply_to = &dest->d->w->inbox;
     p->req.on_reply = on_page;
     p->domain = mem_strdup(dest->domain);

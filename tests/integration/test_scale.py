@@ -1,8 +1,10 @@
 """What is bounded however much there is: memory, and the descriptors that connections take."""
 
+import time
+
 import pytest
 
-from harness import SANITIZED, group, wait_until
+from harness import MX_PORT, SANITIZED, group, wait_until
 from test_delivery import submit_many
 
 
@@ -36,3 +38,28 @@ def test_many_destinations_share_the_memory_for_waiting_recipients(world):
     daemon.apply([group("default", limits={"connections": 20})])
     world.got(3000, 60)
     assert len({d.recipient for d in world.seen.deliveries}) == 3000
+
+
+def test_a_start_with_mail_for_many_destinations_meets_them_by_and_by(world):
+    count = 6000
+    world.receiver("relay", "relay.test")
+    relay = {"smarthost": [f"mx.relay.test:{MX_PORT}"]}
+    daemon = world.daemon(group("default", route=relay, limits={"messages_per_second": 1, "connections": 1}), workers=2)
+    for first in range(0, count, 1000):
+        daemon.send(*[f"a@d{i}.test" for i in range(first, first + 1000)])
+    daemon.send("urgent@last.test", headers=["X-Hayauma-Priority: high"])
+    daemon.send("bulk@very-last.test")
+    daemon.stop()
+    before = len(world.seen.deliveries)
+    began = time.monotonic()
+    daemon.start()
+    met = daemon.json("status")["counters"]["destinations"]
+    seconds = int(time.monotonic() - began) + 1
+    assert 1000 < met <= 2000 + seconds * (1000 + 50 * seconds) + 2, "not all at once"
+    wait_until(lambda: len(world.seen.deliveries) > before + 3, 20, "some deliveries")
+    assert "urgent@last.test" in {d.recipient for d in world.seen.deliveries[:before + 3]}, "nothing urgent waits"
+    daemon.apply([group("default", route=relay, limits={"connections": 20})])
+    want = {f"a@d{i}.test" for i in range(count)} | {"urgent@last.test", "bulk@very-last.test"}
+    wait_until(lambda: daemon.json("status")["store"]["waiting"] == 0, 60, "the end of the queue")
+    assert daemon.json("status")["counters"]["destinations"] == 0, "none stays when its mail has gone"
+    assert len(world.seen.deliveries) == len(want) and {d.recipient for d in world.seen.deliveries} == want

@@ -26,7 +26,7 @@ struct world {
         char domain[64];
         int64_t due_unix;
         int32_t lane;
-    } wakes[4096];
+    } wakes[16384];
     size_t wake_count, final_notes;
     int64_t row; /* of the last results */
 };
