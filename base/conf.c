@@ -150,11 +150,6 @@ struct reader {
 static void read_map(const struct reader *r, const struct conf_key *keys, struct bytes prefix,
                      const struct yaml_node *map, void *into);
 
-static bool is_nothing(const struct yaml_node *n)
-{
-    return n->type == YAML_SCALAR && !n->quoted && n->text.len == 0;
-}
-
 /* A relative path starts where the file lies, not where the program was started. */
 static char *resolve_path(const char *file, struct bytes path)
 {
@@ -181,7 +176,7 @@ static bool check_text(const struct reader *r, const struct conf_key *k, const s
 
     if (n->type != YAML_SCALAR)
         yaml_error(r->errors, n, "expected a text, found a %s", n->type == YAML_LIST ? "list" : "map");
-    else if (is_nothing(n))
+    else if (yaml_is_nothing(n))
         yaml_error(r->errors, n, "expected a text, found nothing%s",
                    k->required ? "" : " (\"\" means: not set)");
     else if (n->text.len == 0 && (k->required || k->type == CONF_STRINGS))
@@ -214,7 +209,7 @@ static bool check_list(const struct reader *r, const struct conf_key *k, const s
 {
     uint64_t max = to_u64(k, k->max, CONF_ITEMS_MAX);
 
-    if (is_nothing(n))
+    if (yaml_is_nothing(n))
         return true; /* every item is commented out */
     if (n->type != YAML_LIST) {
         yaml_error(r->errors, n, "expected a list%s", like);
@@ -253,7 +248,7 @@ static void read_tables(const struct reader *r, const struct conf_key *k, const 
         void *item = (char *)out->items + i * k->sub_bytes;
         conf_defaults(k->sub, item);
         read_map(r, k->sub, BYTES(""), map, item);
-        if (is_nothing(map))
+        if (yaml_is_nothing(map))
             yaml_error(r->errors, map, "expected keys and values (\"key: value\"), found nothing");
         for (const struct conf_key *sub = k->sub; sub->name; sub++)
             if (sub->required && map->type == YAML_MAP && !conf_where(map, sub->name))
@@ -335,7 +330,7 @@ static void read_key(const struct reader *r, const struct conf_key *keys, struct
 static void read_map(const struct reader *r, const struct conf_key *keys, struct bytes prefix,
                      const struct yaml_node *map, void *into)
 {
-    if (is_nothing(map))
+    if (yaml_is_nothing(map))
         return; /* a group whose keys are all commented out */
     if (map->type != YAML_MAP) {
         yaml_error(r->errors, map, "expected keys and values (\"key: value\"), found a %s",

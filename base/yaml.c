@@ -427,6 +427,11 @@ const struct yaml_node *yaml_root(const struct yaml_doc *doc)
     return doc->root;
 }
 
+bool yaml_is_nothing(const struct yaml_node *n)
+{
+    return n->type == YAML_SCALAR && !n->quoted && n->text.len == 0;
+}
+
 const struct yaml_node *yaml_find(const struct yaml_node *map, const char *key)
 {
     struct bytes wanted = bytes_of(key);

@@ -63,6 +63,9 @@ void yaml_doc_destroy(struct yaml_doc *doc);
 const struct yaml_node *yaml_root(const struct yaml_doc *doc);                   /* borrowed */
 const struct yaml_node *yaml_find(const struct yaml_node *map, const char *key); /* or NULL */
 
+/* `key:` or `-` with nothing behind it: whatever stood there is commented out.  `""` is a text. */
+bool yaml_is_nothing(const struct yaml_node *n);
+
 /* The candidate nearest to `word` if it is near enough to be meant, else NULL. */
 const char *yaml_did_you_mean(struct bytes word, const char *const *candidates, size_t count);
 

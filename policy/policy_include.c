@@ -120,6 +120,8 @@ bool policy_includes_read(const struct yaml_node *root, struct yaml_errors *erro
     bool good = true;
 
     *count = 0;
+    if (n && yaml_is_nothing(n))
+        return true;
     if (given > POLICY_INCLUDES_MAX || (n && n->type == YAML_MAP)) {
         yaml_error(errors, n, "expected a list of %d names or absolute paths at most, like [receivers]",
                    POLICY_INCLUDES_MAX);

@@ -93,12 +93,12 @@ static void read_section(struct policy_reader *r, const char *name, const struct
 {
     struct key_path prefix;
 
+    if (yaml_is_nothing(value) || (value->type == YAML_MAP && value->count == 0))
+        return; /* nothing of its own: as if it did not stand there, so it switches nothing on either */
     if (value->type != YAML_MAP) {
         yaml_error(r->errors, value, "'%s' holds keys of its own: expected a map", name);
         return;
     }
-    if (value->count == 0)
-        yaml_error(r->errors, value, "'%s' is empty: remove it, or give it keys", name);
     if (strcmp(name, "route") == 0) {
         begin_route(r);
         r->at[policy_key_index("route")] = value;
@@ -111,6 +111,12 @@ static void read_section(struct policy_reader *r, const char *name, const struct
     read_keys(r, value, prefix.text);
 }
 
+/* May its list be empty, so that it may also stand without one? */
+static bool takes_no_items(const struct policy_key *key)
+{
+    return key->type == KEY_PATTERNS || key->type == KEY_MX_PATTERNS || key->type == KEY_REPLIES;
+}
+
 static void read_value(struct policy_reader *r, const struct policy_key *key, const struct yaml_node *at_key,
                        const struct yaml_node *value)
 {
@@ -118,6 +124,8 @@ static void read_value(struct policy_reader *r, const struct policy_key *key, co
         yaml_error(r->errors, at_key, "'%s' belongs to a group and cannot stand in 'defaults'", key->name);
         return;
     }
+    if (takes_no_items(key) && yaml_is_nothing(value))
+        return; /* unlike `[]`, which takes away what an included file has */
     r->at[key - policy_keys] = value;
     if (!policy_value_read(r, key, value))
         return;
@@ -140,7 +148,8 @@ static void read_keys(struct policy_reader *r, const struct yaml_node *map, cons
             snprintf(name.text, sizeof(name.text), "%s%s", prefix, at_key->text.at);
             key = find_key(name.text);
         }
-        if (name.text[0] && is_section(name.text) && !(key && value->type == YAML_SCALAR))
+        bool word = key && value->type == YAML_SCALAR && !yaml_is_nothing(value); /* route: mx */
+        if (name.text[0] && is_section(name.text) && !word)
             read_section(r, name.text, value);
         else if (key)
             read_value(r, key, at_key, value);
@@ -347,7 +356,7 @@ static void read_layer(struct policy_reader *r, const struct group_draft *defaul
     size_t count = 0;
 
     read_groups(r, defaults, yaml_find(root, "groups"));
-    if (!replies)
+    if (!replies || yaml_is_nothing(replies))
         return;
     (void)policy_replies_read(r, replies, false, &rules, &count);
     policy_replies_join(&p->arena, &rules, &count, p->replies, p->reply_count);
@@ -441,6 +450,8 @@ static void read_whole(struct policy_reader *r, struct whole *w)
         return;
     (void)read_date(r, root);
     parse_parts(r, w, root);
+    if (sources && yaml_is_nothing(sources))
+        sources = NULL;
     if (sources) /* groups name them */
         policy_sources_read(r, sources);
     read_defaults(r, &defaults, yaml_find(root, "defaults"));

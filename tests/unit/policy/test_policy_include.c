@@ -161,6 +161,13 @@ static void lists_stand_in_place_of_the_files_and_an_empty_list_of_rules_takes_t
     assert_string_equal(group_of_mx(p, "a.mx.big.example"), "big");
     assert_int_equal(line_of_rule(p, "big", 421, &file), 0);
     policy_unref(p);
+    /* Nothing behind the key is no empty list: the file's stay. */
+    p = good_with_world(
+        "include: world\ngroups:\n- name: big\n  match:\n  mx:\n  replies:\n- name: default\n");
+    assert_string_equal(group_of(p, "big.example"), "big");
+    assert_string_equal(group_of_mx(p, "a.mx.big.example"), "big");
+    assert_int_not_equal(line_of_rule(p, "big", 421, &file), 0);
+    policy_unref(p);
 }
 
 static void what_the_document_matches_goes_to_its_own_group(void **state)

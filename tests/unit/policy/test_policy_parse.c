@@ -172,6 +172,46 @@ static void a_map_turns_adaptive_on_and_a_word_off(void **state)
     policy_unref(p);
 }
 
+static void a_map_without_keys_and_a_key_with_nothing_behind_it_say_nothing(void **state)
+{
+    /* What "on" as a map, or a route of its own, would be seen by. */
+    static const char head[] = "defaults: {limits: {connections: 7}, adaptive: off, retry: {lifetime: 1d}, "
+                               "tls: {min_version: 1.3},\n"
+                               "  route: {smarthost: relay.example, auth: {user: u, password_file: /p}}}\n"
+                               "groups:\n- name: a\n  match: [a.example]\n";
+    static const char *const maps[] = {"limits", "retry", "tls",         "timeouts",
+                                       "source", "route", "quiet_hours", "adaptive"};
+    static const char *const lists[] = {"mx", "replies"};
+    struct buf text = {0}, with = {0}, without = {0};
+
+    (void)state;
+    struct policy *p = parse_good(head);
+    policy_dump_group(policy_group_by_name(p, "a"), &without);
+    policy_unref(p);
+    for (size_t i = 0; i < 2 * COUNT_OF(maps) + COUNT_OF(lists); i++) {
+        buf_clear(&text);
+        buf_clear(&with);
+        buf_puts(&text, head);
+        if (i < 2 * COUNT_OF(maps))
+            buf_putf(&text, "  %s:%s\n", maps[i / 2], i % 2 ? "" : " {}");
+        else
+            buf_putf(&text, "  %s:\n", lists[i - 2 * COUNT_OF(maps)]);
+        print_message("%s", buf_str(&text) + sizeof(head) - 1);
+        p = parse_good(buf_str(&text));
+        policy_dump_group(policy_group_by_name(p, "a"), &with);
+        assert_string_equal(buf_str(&with), buf_str(&without));
+        assert_true(bytes_eq(policy_text(p), buf_bytes(&text))); /* what is exported */
+        policy_unref(p);
+    }
+    p = parse_good("include:\nsources:\nreplies:\ndefaults:\ngroups: [{name: b, match: [b.example], route: "
+                   "{smarthost: x.example, auth: {}}}]\n");
+    assert_null(policy_group_by_name(p, "b")->auth_user);
+    policy_unref(p);
+    buf_fini(&text);
+    buf_fini(&with);
+    buf_fini(&without);
+}
+
 static void the_presets_are_those_that_are_documented(void **state)
 {
     struct policy *p = parse_good("groups:\n- name: default\n");
@@ -445,6 +485,7 @@ int main(void)
         cmocka_unit_test(complaints_stay_valid_text_when_they_cut_a_long_value),
         cmocka_unit_test(groups_lie_over_defaults_and_defaults_over_presets),
         cmocka_unit_test(a_map_turns_adaptive_on_and_a_word_off),
+        cmocka_unit_test(a_map_without_keys_and_a_key_with_nothing_behind_it_say_nothing),
         cmocka_unit_test(the_presets_are_those_that_are_documented),
         cmocka_unit_test(a_smart_host_route_is_read_in_full),
         cmocka_unit_test(a_route_replaces_an_inherited_one_as_a_whole),

@@ -39,7 +39,11 @@ static void a_wrong_document_is_refused_with_place_and_reason(void **state)
         {GROUP("  route: {auth: {usr: x}}\n"), "unknown key 'route.auth.usr' (did you mean 'user'?)"},
         {GROUP("  xyzzy: 1\n"), "doc:4:3: unknown key 'xyzzy'"},
         {GROUP("  limits: 5\n"), "doc:4:11: 'limits' holds keys of its own: expected a map"},
-        {GROUP("  limits: {}\n"), "doc:4:11: 'limits' is empty"},
+        {GROUP("  limits: ''\n"), "doc:4:11: 'limits' holds keys of its own: expected a map"},
+        {GROUP("  limits: []\n"), "doc:4:11: 'limits' holds keys of its own: expected a map"},
+        {GROUP("  adaptive: ''\n"), "doc:4:13: expected off or on, found an empty text"},
+        {GROUP("  limits: {connections: }\n"),
+         "doc:4:25: expected a whole number from 1 to 100000, found nothing"},
         {GROUP("  starttls: on\n  starttls: off\n"), "doc:5:3: key 'starttls' stands twice"},
         {"defaults: {name: x}\n", "doc:1:12: 'name' belongs to a group"},
         {"defaults: {match: [x.example]}\n", "'match' belongs to a group"},
@@ -49,6 +53,7 @@ static void a_wrong_document_is_refused_with_place_and_reason(void **state)
         /* groups */
         {"groups:\n- match: [a.example]\n", "doc:2:3: the group has no 'name'"},
         {"groups:\n- name: a\n", "doc:2:3: group 'a' matches nothing"},
+        {"groups:\n- name: a\n  match:\n", "doc:2:3: group 'a' matches nothing: give it"},
         {"groups:\n- name: a\n  match: []\n", "doc:2:3: group 'a' matches nothing: its lists are empty"},
         {"groups:\n- name: default\n- name: default\n",
          "doc:3:9: there is a group 'default' already, in line 2"},
@@ -219,7 +224,6 @@ static void wrong_texts_and_routes_are_refused(void **state)
         {GROUP("  route: {smarthost: ['[::1]x']}\n"), "is not a smart host"},
         {GROUP("  route: {smarthost: ['[x.example]']}\n"), "is not a smart host"},
         {GROUP("  route: {smarthost: x.example, implicit_tls: maybe}\n"), "expected true or false"},
-        {GROUP("  route: {smarthost: x.example, auth: {}}\n"), "'route.auth' is empty"},
         {GROUP("  route: {smarthost: x.example, auth: {user: u}}\n"),
          "needs both 'user' and 'password_file'"},
         {GROUP("  route: {smarthost: x.example, auth: {password_file: /p}}\n"), "needs both"},
@@ -235,6 +239,34 @@ static void wrong_texts_and_routes_are_refused(void **state)
 struct noticed {
     const char *text, *notice; /* NULL: none at all */
 };
+
+static void a_dash_with_nothing_behind_it_is_refused_with_its_place(void **state)
+{
+    static const struct wrong rows[] = {
+        {"groups:\n- name: default\n-\n", "doc:3:2: expected a group: a map that begins with 'name: …'"},
+        {"replies:\n-\n", "doc:2:2: expected a rule: a map like {code: 421, suspend: 10m}"},
+        {"sources:\n-\n", "doc:2:2: expected a pool: a map that begins with 'name: …'"},
+        {"sources:\n- name: a\n  addresses:\n  -\n", "doc:4:4: expected an address, found nothing"},
+        {"sources:\n- name: a\n  addresses: [192.0.2.1]\n  warmup:\n    steps:\n    -\n",
+         "doc:6:6: expected a whole number from 1 to 1000000000, found nothing"},
+        {"include:\n-\n", "doc:2:2: expected a name like receivers"},
+        {GROUP("  replies:\n  -\n"), "doc:5:4: expected a rule: a map like {code: 421, suspend: 10m}"},
+        {GROUP("  replies:\n  - code: 421\n    suspend: 1m\n    stage:\n    -\n"),
+         "doc:8:6: expected connect, greeting, ehlo"},
+        {GROUP("  mx:\n  -\n"), "doc:5:4: expected a domain, found nothing"},
+        {GROUP("  retry:\n    schedule:\n    - 1m\n    -\n"), "doc:7:6: expected a duration like"},
+        {GROUP("  tls:\n    pins:\n    -\n"), "doc:6:6: expected a fingerprint, found nothing"},
+        {GROUP("  tls:\n    match:\n    -\n"), "doc:6:6: expected the name of a certificate, found nothing"},
+        {GROUP("  route:\n    smarthost:\n    -\n"),
+         "doc:6:6: expected a smart host like relay.example.com:587"},
+        /* Lists that must have an item. */
+        {GROUP("  retry: {schedule: []}\n"), "doc:4:21: expected a list of 1 to 16 waits, like [5m, 10m"},
+        {GROUP("  tls: {pins: []}\n"), "doc:4:15: expected 1 to 64 fingerprints"},
+        {GROUP("  tls: {match: []}\n"), "doc:4:16: expected 1 to 256 names"},
+    };
+
+    expect_refusals(rows, COUNT_OF(rows));
+}
 
 static void expect_notices(const struct noticed *rows, size_t count)
 {
@@ -432,6 +464,7 @@ int main(void)
         cmocka_unit_test(wrong_settings_of_tls_are_refused),
         cmocka_unit_test(wrong_numbers_times_and_shares_are_refused),
         cmocka_unit_test(wrong_texts_and_routes_are_refused),
+        cmocka_unit_test(a_dash_with_nothing_behind_it_is_refused_with_its_place),
         cmocka_unit_test(what_has_no_effect_is_noticed_and_accepted),
         cmocka_unit_test(settings_of_tls_without_effect_are_noticed),
         cmocka_unit_test(wrong_pools_of_source_addresses_are_refused),
