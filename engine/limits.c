@@ -476,18 +476,6 @@ uint32_t pace_take(struct pace *p, const struct pace_rule *rules, const double *
     return to_ms(wait_ns);
 }
 
-uint32_t pace_book(struct pace *p, const struct pace_rule *rule, double units, uint64_t now_us)
-{
-    uint64_t now_ns = now_us * 1000;
-    size_t which;
-
-    pthread_mutex_lock(&p->lock);
-    uint64_t wait_ns = longest_wait_ns(p, rule, 1, now_ns, &which);
-    bucket_take(&p->buckets[0], rule, units, now_ns);
-    pthread_mutex_unlock(&p->lock);
-    return to_ms(wait_ns);
-}
-
 uint32_t pace_wait(struct pace *p, const struct pace_rule *rules, size_t count, uint64_t now_us,
                    size_t *which)
 {

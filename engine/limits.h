@@ -139,8 +139,6 @@ uint32_t pace_turn(struct pace *p, struct pace_waiter *w, uint16_t lane, const d
 void pace_heard(struct pace *p, struct pace_waiter *w); /* by the note's handler, first */
 /* Leaves the queue, or gives back what it was granted and not told.  Is a note still on its way? */
 bool pace_leave(struct pace *p, struct pace_waiter *w, uint64_t now_us);
-/* Takes `units` in advance, first come, first served; the milliseconds until they are there. */
-uint32_t pace_book(struct pace *p, const struct pace_rule *rule, double units, uint64_t now_us);
 /* As pace_take, and takes nothing. */
 uint32_t pace_wait(struct pace *p, const struct pace_rule *rules, size_t count, uint64_t now_us,
                    size_t *which);

@@ -13,6 +13,7 @@ struct deliver *deliver_create(struct worker *w)
     d->w = w;
     list_init(&d->all_sites);
     list_init(&d->give_back);
+    list_init(&d->left_turns);
     alarm_clock_init(&d->clock, &w->loop);
     if (w->index == 0)
         d->finaliser = finaliser_create(d);
@@ -147,6 +148,7 @@ void deliver_call_back(struct deliver *d, char *const *domains, size_t count, bo
 
     if (retry)
         failed_hosts_fini(d);
+    connect_turns_fini(d);
     void **all = domains ? NULL : snapshot(&d->dests, &all_count);
 
     for (size_t i = 0; i < (domains ? count : all_count); i++) {

@@ -16,6 +16,7 @@
 struct finaliser;
 struct link;
 struct site_quiet;
+struct connect_turn;
 struct deliver_txn;
 
 struct deliver {
@@ -24,6 +25,7 @@ struct deliver {
     struct map sites;        /* struct site by key; stale ones are not in it */
     struct list all_sites;   /* also the stale */
     struct map in_line;      /* struct site by its address: those that may wait in lines for permits */
+    struct list left_turns;  /* struct connect_turn whose link has gone, and whose note is on its way */
     uint64_t reclaimed_ms;   /* when holders of permits without work were called on last */
     struct map failed_hosts; /* struct failed_host by "mx.example.com:25" */
     struct alarm_clock clock;
@@ -229,9 +231,6 @@ void shape_keep_turn(struct site *s, uint64_t until_ms); /* it is used then, for
 bool shape_release(struct site *s);                      /* its turn is for others; is a note on its way? */
 bool shape_may_send(struct site *s, uint16_t lane, uint64_t size_bytes); /* is it its turn? */
 void shape_on_turn(struct site *s);                                      /* its note came, or `ask_at_ms` */
-/* 0: connect; else how long to wait, in milliseconds. */
-uint32_t shape_take_connect(struct link *link);
-void shape_give_connect(struct link *link); /* what it waited for is for others */
 /* One of a host or source address, or a place in the line for it. */
 bool shape_take_permit(struct link *link, struct permit_pool *pool, const char *limit);
 /* Shall it end for somebody in the line for its host or source address? */
@@ -257,6 +256,13 @@ double shape_openings(const struct site *s, uint64_t size_bytes);
 void shape_met(struct site *s, const char *limit, uint64_t until_ms);
 /* Which limit binds now: {limit, milliseconds_left?}, or NULL. */
 json_t *shape_json(const struct site *s, uint64_t now_ms);
+
+/* ---- connect_turn.c: connection_rate ---- */
+/* 0: connect; else the link stands in the queue of its group, and is to wait by its alarm, which rings
+ * earlier when its turn comes. */
+uint32_t shape_take_connect(struct link *link);
+void shape_give_connect(struct link *link); /* leaves the queue: its turn is for others */
+void connect_turns_fini(struct deliver *d);
 
 /* ---- source.c: where links leave from ---- */
 void source_init(struct site *s);
@@ -394,7 +400,8 @@ struct link {
     uint64_t busy_until_ms;                      /* hosts_were_busy until then; 0: not known */
     uint64_t calls_heard;                        /* by the site, when the walk met the first one full */
     struct alarm alarm;                          /* waits for connection_rate */
-    uint64_t connect_at_ms;                      /* booked at it; 0: not */
+    struct connect_turn *connect_turn;           /* in its queue, or granted; else NULL */
+    uint16_t lane;                               /* of what it was opened for */
     bool walking;                                /* counted in site->walkers */
     bool host_down;                              /* no address of the current host gave a session */
     struct outcome failure;                      /* worst so far, when have_failure */
@@ -414,7 +421,8 @@ struct link {
     uint64_t idle_end_ms;      /* closed then */
 };
 
-struct link *link_open(struct site *s, enum job_class class, const char *domain, const struct job *first);
+struct link *link_open(struct site *s, enum job_class class, uint16_t lane, const char *domain,
+                       const struct job *first);
 void link_feed(struct link *link);  /* as long as it has room and the site has work */
 void link_quit(struct link *link);  /* after what it carries */
 void link_close(struct link *link); /* now; open transactions go back as not sent */

@@ -26,13 +26,15 @@ void link_leave(struct link *link)
         mem_free(link);
 }
 
-struct link *link_open(struct site *s, enum job_class class, const char *domain, const struct job *first)
+struct link *link_open(struct site *s, enum job_class class, uint16_t lane, const char *domain,
+                       const struct job *first)
 {
     struct link *link = MEM_NEW(struct link);
 
     link->site = s;
     link->d = s->d;
     link->class = class;
+    link->lane = lane;
     link->wish = job_wish(first);
     link->domain = mem_strdup(domain);
     link->clear_ok = job_clear_ok(s->d, first);

@@ -293,6 +293,7 @@ void link_next_host(struct link *link)
     dane_records_unref(TAKE(link->dane));
     link->ip_secure = link->dane_by_alias = false;
     forget_session(link);
+    shape_give_connect(link); /* who looks for a host does not stand in a queue, or see to its clock */
     link->query = dns_resolve_host(link->d->w->dns, link->host->name, on_addresses, link);
 }
 

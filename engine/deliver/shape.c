@@ -196,41 +196,6 @@ bool shape_release(struct site *s)
 
 /* ---- connections ---- */
 
-static struct pace_rule connect_rule(const struct site *s)
-{
-    const struct frequency *f = &s->group->limits.connection_rate;
-
-    return (struct pace_rule){f->count, f->seconds, 1};
-}
-
-uint32_t shape_take_connect(struct link *link)
-{
-    struct site *s = link->site;
-    const struct pace_rule rule = connect_rule(s);
-    uint64_t now_ms = worker_now_ms(s->d->w);
-
-    if (!(rule.units > 0))
-        return 0;
-    if (!link->connect_at_ms)
-        link->connect_at_ms = now_ms + pace_book(s->connects, &rule, 1, clock_now_us());
-    if (link->connect_at_ms <= now_ms) {
-        link->connect_at_ms = 0;
-        return 0;
-    }
-    shape_met(s, "connection_rate", link->connect_at_ms);
-    return (uint32_t)(link->connect_at_ms - now_ms);
-}
-
-void shape_give_connect(struct link *link)
-{
-    const struct pace_rule rule = connect_rule(link->site);
-    const double back = -1;
-
-    if (link->connect_at_ms)
-        pace_add(link->site->connects, &rule, &back, 1, clock_now_us());
-    link->connect_at_ms = 0;
-}
-
 static struct bytes line_key(const void *const *who)
 {
     return (struct bytes){(const char *)who, sizeof(*who)};

@@ -567,7 +567,7 @@ static bool open_links(struct site *s, enum job_class class)
             return false;
         }
         s->opened_ms = worker_now_ms(s->d->w);
-        link_open(s, class, strand->all->dest->domain, job);
+        link_open(s, class, strand->lane, strand->all->dest->domain, job);
     }
     return true;
 }

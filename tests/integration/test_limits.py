@@ -151,6 +151,35 @@ def test_connections_are_opened_at_their_rate(world, workers):
     assert 24 / 5 * 0.95 <= t[-1] - t[0] <= 24 / 5 * 1.25 + 0.5
 
 
+@pytest.mark.serial
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_new_policy_goes_on_with_what_connection_rate_let_go(world, workers):
+    world.receiver("conn", *[f"d{i}.test" for i in range(16)])
+    opened, connected = [], world.seen.connected
+
+    def stamp(name):
+        connected(name)
+        opened.append(time.monotonic())
+
+    world.seen.connected = stamp
+    rules = lambda rate, more: [group("default", limits={"connection_rate": rate, "connections": 50 + more,
+                                                         "messages_per_connection": 1})]
+    daemon = world.daemon(*rules("20/s", 0), workers=workers)
+    submit_many(daemon, [f"r{i}@d{i % 16}.test" for i in range(160)])
+    wait_until(lambda: len(opened) > 8, what="some")
+    for more in range(1, 5):
+        daemon.apply(rules("20/s", more))
+        time.sleep(0.1)
+    time.sleep(1)
+    same = len(opened)
+    daemon.apply(rules("80/s", 0))
+    faster = time.monotonic()
+    world.got(160, 20)
+    # What half a second gives, one, one that a late timer makes up for; and one that came late itself.
+    assert most_within(opened[:same], 0.5) <= 10 + 1 + 1 + 1
+    assert (160 - same) / 80 * 0.85 <= opened[-1] - faster <= (160 - same) / 80 * 1.1 + 0.4 * PATIENCE
+
+
 def test_a_connection_that_waits_for_its_minute_is_freed_by_a_new_policy(world):
     world.receiver("slow", "slow.test")
     rules = lambda rate: [group("s", ["slow.test"], limits={"connection_rate": rate, "messages_per_connection": 1})]

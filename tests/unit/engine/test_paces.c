@@ -363,19 +363,6 @@ static void what_is_used_later_is_counted_from_then_on(void **state)
     limits_destroy(l);
 }
 
-static void a_booking_is_taken_in_advance(void **state)
-{
-    static const struct pace_rule rule = {1, 10, 1};
-    struct limits *l = limits_create();
-    struct pace *p = pace_find(l, "connects:a");
-
-    (void)state;
-    assert_int_equal(pace_book(p, &rule, 1, START / 1000), 0);
-    assert_in_range(pace_book(p, &rule, 1, START / 1000), 9900, 10000);
-    assert_in_range(pace_book(p, &rule, 1, START / 1000), 19900, 20000);
-    limits_destroy(l);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -392,7 +379,6 @@ int main(void)
         cmocka_unit_test(behind_a_large_one_all_rates_hold),
         cmocka_unit_test(what_is_given_up_is_free_at_once),
         cmocka_unit_test(what_is_used_later_is_counted_from_then_on),
-        cmocka_unit_test(a_booking_is_taken_in_advance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
