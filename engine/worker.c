@@ -51,14 +51,27 @@ static void on_async(uv_async_t *async)
     inbox_drain(&w->inbox);
 }
 
+uint64_t worker_batch_serial(const struct worker *w)
+{
+    return w->batches_posted + 1;
+}
+
+static void post_results(struct worker *w)
+{
+    if (!w->batch || !(w->batch->count || w->batch->session_count))
+        return;
+    w->batch->mark = &w->results_safe;
+    w->batch->serial = ++w->batches_posted;
+    history_post(w->shared->history, TAKE(w->batch));
+}
+
 /* Before the loop sleeps: the results of this turn go to history as one batch. */
 static void on_prepare(uv_prepare_t *prepare)
 {
     struct worker *w = prepare->data;
 
     deliver_flush(w->deliver);
-    if (w->batch && (w->batch->count || w->batch->session_count))
-        history_post(w->shared->history, TAKE(w->batch));
+    post_results(w);
     log_flush();
 }
 
@@ -112,6 +125,8 @@ struct worker *worker_create(struct shared *shared, unsigned index)
     uv_timer_init(&w->loop, &w->beat);
     w->beat.data = w;
     inbox_init(&w->inbox, w, wake, &w->async);
+    w->results_safe.inbox = &w->inbox;
+    w->results_safe.note.run = deliver_on_results_safe;
     w->pool = mem_alloc(sizeof(*w->pool));
     w->pool->loop = &w->loop;
     return w;
@@ -182,8 +197,7 @@ static void *run(void *arg)
         dnssec_watch_beat(w->shared->dnssec, w);
     uv_run(&w->loop, UV_RUN_DEFAULT);
     tls_watch_flush(w->tls_watch);
-    if (w->batch && (w->batch->count || w->batch->session_count))
-        history_post(w->shared->history, TAKE(w->batch));
+    post_results(w);
     log_gather(false);
     return NULL;
 }

@@ -92,12 +92,14 @@ struct worker {
     struct worker_shadow *shadow; /* owned: engine/shadow.h; NULL: no shadow rules */
     struct accounts *accounts;    /* counted snapshot */
     struct attempt_batch *batch;  /* results of this turn of the loop */
+    uint64_t batches_posted;
+    struct safe_mark results_safe; /* how many of them are on disk */
     struct tls_watch *tls_watch;
     struct deliver *deliver;
     struct submit *submit;
     struct list report_mails; /* engine/submit/reports.c */
     bool report_mails_closed;
-    struct tlsrpt *tlsrpt; /* reports that we send: worker 0's alone, else NULL */
+    struct tlsrpt *tlsrpt;           /* reports that we send: worker 0's alone, else NULL */
     struct list probes, host_probes; /* engine/probe/ */
     bool draining;
     struct worker_counters counters;
@@ -128,6 +130,8 @@ bool worker_is_current(const struct worker *w);
 struct attempt *worker_attempt(struct worker *w);
 struct session_record *worker_session_record(struct worker *w); /* the same for a session */
 struct arena *worker_attempt_arena(struct worker *w);           /* where the strings of both go */
+/* The number of this turn's batch, for safe_mark_has(&w->results_safe, …). */
+uint64_t worker_batch_serial(const struct worker *w);
 uint32_t worker_random(void);
 
 /*

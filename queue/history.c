@@ -224,12 +224,42 @@ static void note_success(struct history *h)
     h->retry_at_ms = 0;
 }
 
+bool safe_mark_has(struct safe_mark *m, uint64_t serial)
+{
+    if (atomic_load(&m->serial) >= serial)
+        return true;
+    if (!m->asked) {
+        m->asked = true;
+        atomic_store(&m->wanted, true);
+    }
+    return atomic_load(&m->serial) >= serial; /* it may have come between the question and the wish */
+}
+
+/* Those who wait for it go on before the queue hears of it. */
+static void tell_posters(const struct history *h, size_t batches)
+{
+    struct note *n = h->waiting;
+
+    for (size_t i = 0; i < batches; i++, n = n->next) {
+        const struct attempt_batch *b = CONTAINER_OF(n, struct attempt_batch, note);
+        if (b->mark)
+            atomic_store(&b->mark->serial, b->serial);
+    }
+    n = h->waiting;
+    for (size_t i = 0; i < batches; i++, n = n->next) {
+        struct safe_mark *m = CONTAINER_OF(n, struct attempt_batch, note)->mark;
+        if (m && atomic_exchange(&m->wanted, false))
+            inbox_post(m->inbox, &m->note);
+    }
+}
+
 /* The first `batches` of `waiting` are safe; their records end at last_id. */
 static void hand_on(struct history *h, size_t batches, int64_t first_id)
 {
     int64_t row = first_id - 1;
     size_t rows = 0;
 
+    tell_posters(h, batches);
     for (size_t i = 0; i < batches; i++) {
         struct attempt_batch *b = CONTAINER_OF(h->waiting, struct attempt_batch, note);
         h->waiting = h->waiting->next;

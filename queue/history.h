@@ -95,9 +95,25 @@ struct session_record {
     const char *reason;      /* failure-reason-code: short, ours or the library's words; or NULL */
 };
 
+/*
+ * How far one poster's batches are safe.  Owner: the poster; it outlives its batches.  Zeroed but for `inbox` and
+ * `note.run`, it is ready.
+ */
+struct safe_mark {
+    _Atomic uint64_t serial; /* of the newest batch that is */
+    atomic_bool wanted;
+    bool asked;          /* the poster's: the note is on its way, or will be */
+    struct note note;    /* run in `inbox` when more is safe; the poster clears `asked` in it */
+    struct inbox *inbox; /* borrowed */
+};
+/* The poster's thread.  False: the note comes, once for however many such questions, when more is safe. */
+bool safe_mark_has(struct safe_mark *m, uint64_t serial);
+
 struct attempt_batch {
     struct note note;
     struct arena arena; /* everything that the attempts and sessions point to */
+    struct safe_mark *mark; /* borrowed, or NULL: nobody asks; and the number of this batch, ascending */
+    uint64_t serial;
     struct attempt *first, *last;
     size_t count;
     struct session_record *first_session, *last_session;

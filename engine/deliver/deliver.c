@@ -14,6 +14,7 @@ struct deliver *deliver_create(struct worker *w)
     list_init(&d->all_sites);
     list_init(&d->give_back);
     list_init(&d->left_turns);
+    list_init(&d->unsafe);
     alarm_clock_init(&d->clock, &w->loop);
     if (w->index == 0)
         d->finaliser = finaliser_create(d);

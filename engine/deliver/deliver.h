@@ -24,6 +24,7 @@ void deliver_destroy(struct deliver *d);
 
 void deliver_on_jobs(struct note *note, void *worker); /* struct store_jobs, from the store */
 void deliver_on_wake(struct note *note, void *worker); /* struct store_wake, from the store */
+void deliver_on_results_safe(struct note *note, void *worker); /* worker->results_safe, from history */
 void deliver_flush(struct deliver *d);                 /* before the loop sleeps */
 void deliver_on_beat(struct deliver *d);               /* once a second */
 

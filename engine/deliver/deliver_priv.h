@@ -30,6 +30,8 @@ struct deliver {
     struct map failed_hosts; /* struct failed_host by "mx.example.com:25" */
     struct alarm_clock clock;
     struct list give_back;       /* jobs to be returned to the store at the end of this event */
+    struct list unsafe;          /* links that wait for a batch of results: in_doubt.c */
+    uint64_t closed_serial;      /* of the newest batch that a closed link had waited for */
     struct finaliser *finaliser; /* worker 0 only */
     size_t open_txns;
     size_t queued;   /* recipients in the jobs of all destinations */
@@ -414,6 +416,8 @@ struct link {
     bool session_pending; /* stands, and is not counted yet: it could still fail before its first MAIL */
     struct travel tls;
     struct list txns;
+    struct list unsafe_node;   /* d->unsafe: no message ends here before … */
+    uint64_t unsafe_serial;    /* … this batch of results is on disk */
     uint32_t messages;         /* submitted so far */
     uint64_t idle_deadline_ms; /* looked at then, if it is still idle */
     uint64_t turn_since_ms;    /* others who wait for its permit were last looked for */
@@ -483,6 +487,12 @@ bool link_holds_back(struct link *link, struct dest *dest, struct outcome *o);
 void link_host_failed(struct link *link, const struct outcome *o);
 void link_again_in_clear(struct link *link, const struct outcome *o);
 void link_go_on(struct link *link); /* session set-up is done but for AUTH */
+
+/* ---- in_doubt.c: one message in doubt per connection ---- */
+void in_doubt_open(struct link *link);      /* a new link */
+void in_doubt_begin(struct link *link);     /* its client is there */
+void in_doubt_delivered(struct link *link); /* by this turn's batch */
+void in_doubt_close(struct link *link);
 
 /* ---- record.c: outcomes become history ---- */
 /* One recipient's attempt: decides what follows (retry, DSN), posts the record.  link NULL: nothing was

@@ -48,6 +48,7 @@ struct link *link_open(struct site *s, enum job_class class, uint16_t lane, cons
     s->walkers += link->walking;
     list_init(&link->txns);
     list_init(&link->idle_node);
+    in_doubt_open(link);
     list_push_back(&s->links, &link->node);
     s->link_count++;
     s->opening[class]++;
@@ -121,6 +122,7 @@ void link_close(struct link *link)
     LIST_FOREACH_SAFE (node, &link->txns)
         give_back(link, LIST_ENTRY(node, struct deliver_txn, node));
     link_drop_session(link);
+    in_doubt_close(link);
     alarm_clear(&link->d->clock, &link->alarm);
     shape_give_connect(link);
     if (link->ready)
@@ -216,6 +218,7 @@ static void start_client(struct link *link)
     };
 
     link->client = smtp_client_create(&config);
+    in_doubt_begin(link);
     conn_set_output(link->conn, smtp_client_output(link->client));
 }
 

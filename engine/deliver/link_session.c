@@ -310,7 +310,7 @@ static void on_txn_done(void *arg, struct smtp_txn *txn)
     struct dest *dest = t->dest;
     struct job *job = t->job;
     uint32_t again = 0;
-    bool any_sent = false, unfit_here = false;
+    bool any_sent = false, any_delivered = false, unfit_here = false;
 
     link_enter(link);
     link->mail_answered = smtp_client_in_session(link->client);
@@ -332,9 +332,12 @@ static void on_txn_done(void *arg, struct smtp_txn *txn)
             continue;
         }
         any_sent = true;
+        any_delivered |= o->kind == OUTCOME_DELIVERED;
         source_on_outcome(link, o);
         record_attempt(dest, link, job, &job->rcpts[i], o, t->started_ms, txn->dsn_not_passed_on[i]);
     }
+    if (any_delivered)
+        in_doubt_delivered(link);
     if (any_sent && conn_tls(link->conn))
         tls_client_remember(conn_tls(link->conn));
     dest->flying -= txn->rcpt_count;

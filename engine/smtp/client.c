@@ -102,6 +102,18 @@ static uint32_t timeout_ms(const struct smtp_client *c, enum timeout which)
     return 0;
 }
 
+/* All is said but the end of the message, and the owner keeps that back. */
+static bool is_kept_back(const struct smtp_client *c)
+{
+    return c->held && c->unanswered == 0 && outq_is_empty(&c->out) &&
+           (c->state == CLIENT_BODY || c->state == CLIENT_CHUNK);
+}
+
+static const char *waits_for(const struct smtp_client *c)
+{
+    return is_kept_back(c) ? "the record of the message before" : steps[c->state].waits_for;
+}
+
 /* The wait for the reply to a message begins when the message has left; until then each block has its time.
  */
 static void restart_clock(struct smtp_client *c)
@@ -110,6 +122,8 @@ static void restart_clock(struct smtp_client *c)
 
     if (which == AT_DOT && !outq_is_empty(&c->out))
         which = AT_BLOCK;
+    if (is_kept_back(c))
+        which = NO_TIMEOUT; /* the peer is not late */
     uint32_t ms = timeout_ms(c, which);
     c->deadline_ms = ms ? c->now_ms + ms : 0;
     c->left_at_restart = c->put_total - c->out.len;
@@ -241,7 +255,7 @@ enum client_state client_fail_protocol(struct smtp_client *c, const char *what)
 {
     c->lost_step |= said_ahead(c);
     return client_fail(c, 451, "4.5.0", "the peer broke the protocol while we waited for %s: %s",
-                       steps[c->state].waits_for, what);
+                       waits_for(c), what);
 }
 
 /* The enhanced code at the start of a line, with its blank; empty if there is none. */
@@ -466,8 +480,8 @@ void smtp_client_closed(struct smtp_client *c, enum err e, const char *why, uint
     if (c->state == CLIENT_QUIT)
         client_go(c, end_orderly(c));
     else if (c->state != CLIENT_OVER)
-        client_go(c, client_fail(c, 421, "4.4.2", "connection lost while waiting for %s: %s",
-                                 steps[c->state].waits_for, why ? why : err_text(e)));
+        client_go(c, client_fail(c, 421, "4.4.2", "connection lost while waiting for %s: %s", waits_for(c),
+                                 why ? why : err_text(e)));
     client_leave(c);
 }
 
@@ -481,8 +495,7 @@ void smtp_client_on_deadline(struct smtp_client *c, uint64_t now_ms)
     else if (due && c->state == CLIENT_QUIT)
         client_go(c, end_orderly(c));
     else if (due)
-        client_go(c,
-                  client_fail(c, 421, "4.4.2", "timed out while waiting for %s", steps[c->state].waits_for));
+        client_go(c, client_fail(c, 421, "4.4.2", "timed out while waiting for %s", waits_for(c)));
     client_leave(c);
 }
 
@@ -604,6 +617,20 @@ void smtp_client_quit(struct smtp_client *c, uint64_t now_ms)
         client_go(c, CLIENT_QUIT);
     else if (c->state == CLIENT_NEW || c->state == CLIENT_HANDSHAKE)
         client_go(c, end_orderly(c)); /* nothing can be said here */
+    client_leave(c);
+}
+
+void smtp_client_hold(struct smtp_client *c)
+{
+    c->held = true;
+}
+
+void smtp_client_release(struct smtp_client *c, uint64_t now_ms)
+{
+    client_enter(c, now_ms);
+    c->held = false;
+    if (c->saying && (c->state == CLIENT_BODY || c->state == CLIENT_CHUNK))
+        client_go(c, c->state);
     client_leave(c);
 }
 

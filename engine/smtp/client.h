@@ -165,6 +165,13 @@ void smtp_client_submit(struct smtp_client *c, struct smtp_txn *txn, uint64_t no
 /* Only a peer that offers REQUIRETLS may have it.  With the null sender it may go anywhere (RFC 8689 §4.2.1,
  * §5), with the parameter where that is offered. */
 bool smtp_client_wants_requiretls(const struct message *m);
+/*
+ * Until it is released, no message ends: the dot (or BDAT LAST) is not said, nor the last 64 KiB before it;
+ * all else goes on.  The owner holds from within on_txn_done, before the next message could end.  A time-out
+ * of its own does not run meanwhile for what the owner keeps back.
+ */
+void smtp_client_hold(struct smtp_client *c);
+void smtp_client_release(struct smtp_client *c, uint64_t now_ms);
 /* QUIT once nothing is open; on_over follows. */
 void smtp_client_quit(struct smtp_client *c, uint64_t now_ms);
 bool smtp_client_is_idle(const struct smtp_client *c); /* ready, no transaction open */

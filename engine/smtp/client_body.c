@@ -119,13 +119,18 @@ static void say_dot(struct smtp_client *c, struct smtp_txn *t)
 
 static enum client_state fill_data(struct smtp_client *c, struct smtp_txn *t)
 {
-    while (t->body_at < t->message->body->size_bytes) {
-        if (c->out.len >= CLIENT_FILL_BYTES)
+    uint64_t size = t->message->body->size_bytes;
+
+    while (t->body_at < size) {
+        /* The rest goes with the dot, in one write. */
+        if (c->out.len >= CLIENT_FILL_BYTES || (c->held && size - t->body_at <= CLIENT_FILL_BYTES))
             return c->state;
         enum err e = say_lines(c, t);
         if (e)
             return fail_read(c, e);
     }
+    if (c->held)
+        return c->state;
     say_dot(c, t);
     return CLIENT_DOT; /* it flushes, together with what comes behind */
 }
@@ -168,13 +173,25 @@ static enum err say_chunk_octets(struct smtp_client *c, struct smtp_txn *t)
     return OK;
 }
 
-void client_say_chunk(struct smtp_client *c, struct smtp_txn *t)
+static uint64_t next_chunk(const struct smtp_txn *t)
 {
     const struct body *body = t->message->body;
     uint64_t left = body->size_bytes - t->body_at;
-    uint64_t n = body->mem ? left : MIN_OF(left, (uint64_t)CLIENT_CHUNK_BYTES);
 
-    t->bdat_last = n == left;
+    return body->mem ? left : MIN_OF(left, (uint64_t)CLIENT_CHUNK_BYTES);
+}
+
+bool client_is_last_chunk(const struct smtp_txn *t)
+{
+    return next_chunk(t) == t->message->body->size_bytes - t->body_at;
+}
+
+void client_say_chunk(struct smtp_client *c, struct smtp_txn *t)
+{
+    const struct body *body = t->message->body;
+    uint64_t n = next_chunk(t);
+
+    t->bdat_last = client_is_last_chunk(t);
     t->chunk_end = t->body_at + n;
     buf_puts(&c->cmd, "BDAT ");
     client_put_u64(&c->cmd, n);

@@ -66,6 +66,7 @@ struct smtp_client {
     bool in_session;
     bool turned_away; /* by 421 to a MAIL that is not attempted: smtp_client_turned_away() */
     bool quitting;
+    bool held; /* no message ends: smtp_client_hold() */
 
     /* Events that are due; pump() in client.c tells them. */
     struct list done; /* struct smtp_txn */
@@ -155,6 +156,7 @@ void client_put_u64(struct buf *out, uint64_t n);
 enum client_state client_enter_body(struct smtp_client *c);
 enum client_state client_enter_chunk(struct smtp_client *c);
 enum client_state client_body_fill(struct smtp_client *c);
+bool client_is_last_chunk(const struct smtp_txn *t); /* the next one */
 /* "BDAT n [LAST]", and the octets if they are in memory. */
 void client_say_chunk(struct smtp_client *c, struct smtp_txn *t);
 /*

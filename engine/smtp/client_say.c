@@ -345,7 +345,7 @@ static bool may_begin(const struct smtp_client *c, const struct smtp_txn *t)
 static bool say_data(struct smtp_client *c, struct smtp_txn *t)
 {
     if (t->bdat) {
-        if (t->hold_body && c->state != CLIENT_CHUNK)
+        if ((t->hold_body && c->state != CLIENT_CHUNK) || (c->held && client_is_last_chunk(t)))
             return false;
         client_say_chunk(c, t);
         return true;

@@ -28,7 +28,7 @@ struct owner {
     struct smtp_txn txns[TXNS];
     unsigned submitted, reported, overs;
     bool told[TXNS];
-    bool tls;
+    bool tls, holds;
     char last;
     uint64_t now_ms;
 };
@@ -196,6 +196,13 @@ static void escape(struct owner *o, uint8_t what)
     case 3: take(o, (size_t)what * 300); break;
     case 4: smtp_client_quit(o->c, o->now_ms); break;
     case 5: o->now_ms += 2000; break;
+    case 6:
+        if (o->holds)
+            smtp_client_release(o->c, o->now_ms);
+        else
+            smtp_client_hold(o->c);
+        o->holds = !o->holds;
+        break;
     default: take(o, SIZE_MAX); break;
     }
 }

@@ -82,6 +82,28 @@ def test_t03_killed_between_the_receivers_250_and_our_commit(world, thread, copi
     integrity(daemon.data)
 
 
+@pytest.mark.parametrize("then", ["killed", "goes on"])
+def test_t03_one_message_a_connection_is_in_doubt(world, then):
+    """While no record is safe each connection delivers one message and keeps the end of the next back, so that is all that a kill
+    doubles."""
+    world.receiver("r", "r.test")
+    daemon = world.daemon(group("default", retry=QUICK, limits={"connections": 3}), workers=1)
+    with frozen(daemon.pid, "history"):
+        for i in range(30):
+            daemon.send(f"r{i}@r.test")
+        world.got(3)
+        wait_until(lambda: daemon.json("status")["history_backlog"] == 6, what="the records of three deliveries and sessions")
+        time.sleep(0.5)
+        assert len(world.seen.deliveries) == 3
+        if then == "killed":
+            daemon.kill()
+    if then == "killed":
+        daemon.start()
+    world.got(30 + (3 if then == "killed" else 0))
+    wait_until(lambda: daemon.totals()["waiting"] == 0, what="an end")
+    assert len({(d.message_id, d.recipient) for d in world.seen.deliveries}) == 30
+
+
 # ---- no space at the wrong place ----
 
 def test_t06_no_space_at_a_checkpoint_costs_nothing(world):
@@ -111,18 +133,20 @@ def test_t06_no_space_at_a_checkpoint_costs_nothing(world):
     assert daemon.totals()["waiting"] == accepted - 1
 
 
-def test_t06_no_space_for_records_lets_mail_go_on_and_loses_none(world):
+def test_t06_no_space_for_records_makes_mail_wait_and_loses_none(world):
+    """What cannot be recorded is not risked: one message a connection, as after a kill at any other time."""
     world.receiver("r", "r.test")
-    daemon = world.daemon(group("default", retry=QUICK))
+    daemon = world.daemon(group("default", retry=QUICK, limits={"connections": 4}))
     daemon.send("before@r.test")
     world.got(1)
     wait_until(lambda: daemon.totals()["delivered"] == 1, what="its record")
     with failing(daemon, "pwrite64", "ENOSPC", [*(daemon.data / "history").iterdir(), *daemon.data.glob("intake.db*")]):
         for i in range(20):
             daemon.send(f"r{i}@r.test")
-        world.got(21)
+        world.got(5)
         wait_until(lambda: "history.write_failed" in daemon.log(), 5, "the fault")
-        assert daemon.json("status")["history_backlog"] == 20
+        time.sleep(0.5)
+        assert len(world.seen.deliveries) == 5
     wait_until(lambda: daemon.totals()["delivered"] == 21, 10, "all records")
     assert daemon.totals()["waiting"] == 0
     world.got(21)

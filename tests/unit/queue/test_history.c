@@ -111,6 +111,46 @@ static void batches_are_handed_on_in_order_with_the_place_of_their_last_record(v
     assert_int_equal(ask(w, DAY0, 0, "SELECT count(*) FROM attempt"), 199);
 }
 
+static void hear_of_safety(struct note *note, void *told)
+{
+    CONTAINER_OF(note, struct safe_mark, note)->asked = false;
+    (*(unsigned *)told)++;
+}
+
+static void a_poster_is_told_once_when_what_it_waits_for_is_safe(void **state)
+{
+    struct world *w = *state;
+    struct doorbell bell;
+    struct inbox inbox;
+    unsigned told = 0, waits = 0;
+    struct safe_mark mark = {.inbox = &inbox, .note.run = hear_of_safety};
+
+    world_open(w, 0);
+    doorbell_init(&bell);
+    inbox_init(&inbox, &told, doorbell_ring, &bell);
+    for (uint64_t i = 1; i <= 300; i++) {
+        struct attempt_batch *b = batch_of(i, 1);
+        b->mark = &mark;
+        b->serial = i;
+        history_post(w->h, b);
+        if (i % 3 == 0)
+            continue; /* nobody asks for this one */
+        unsigned before = told;
+        while (!safe_mark_has(&mark, i)) {
+            assert_false(safe_mark_has(&mark, i + 1000)); /* another question, the same answer */
+            assert_true(doorbell_wait(&bell, 10000));
+            waits += inbox_drain(&inbox) > 0;
+        }
+        assert_true(told - before <= 3); /* one each for what was posted before it, and for itself */
+    }
+    assert_true(waits > 50);
+    history_close(TAKE(w->h), 5000);
+    inbox_drain(&inbox);
+    assert_true(told < 300 * 2);
+    assert_int_equal(mark.serial, 300);
+    doorbell_fini(&bell);
+}
+
 static void files_are_for_nobody_else(void **state)
 {
     struct world *w = *state;
@@ -478,6 +518,7 @@ int main(void)
         cmocka_unit_test(words_stay_known_while_they_are_used_and_memory_is_bounded),
         cmocka_unit_test(a_filter_never_denies_what_was_added_and_seldom_claims_what_was_not),
         IN_WORLD(batches_are_handed_on_in_order_with_the_place_of_their_last_record),
+        IN_WORLD(a_poster_is_told_once_when_what_it_waits_for_is_safe),
         IN_WORLD(files_are_for_nobody_else),
         IN_WORLD(rollups_equal_a_recount_of_the_records_at_any_time),
         IN_WORLD(texts_are_kept_once_when_they_repeat_and_in_the_record_when_they_do_not),

@@ -138,6 +138,8 @@ static void on_txn_done(void *arg, struct smtp_txn *t)
 
     assert_int_equal(n, o->reported); /* in order, each once */
     o->reported++;
+    if (o->sc->keeps)
+        smtp_client_hold(o->client);
     note(o, "%c%s", 'A' + n, t->body_sent ? "+" : "");
     for (uint32_t i = 0; i < t->rcpt_count; i++) {
         buf_puts(&o->log, i ? ", " : ": ");
@@ -284,6 +286,11 @@ static void do_word(struct owner *o, const char *line)
         smtp_client_quit(o->client, o->now_ms);
     } else if (strcmp(line, "hold") == 0) {
         o->hold = true;
+    } else if (strcmp(line, "kept") == 0) {
+        expect_silence(o);
+        assert_int_equal(smtp_client_deadline_ms(o->client), 0);
+    } else if (strcmp(line, "release") == 0) {
+        smtp_client_release(o->client, o->now_ms);
     } else {
         fail_msg("%s: unknown line \"%s\"", o->sc->name, line);
     }
@@ -307,6 +314,8 @@ void script_play(const struct script_case *sc, size_t cut)
     o->now_ms = 1000;
     prepare(o);
     o->client = smtp_client_create(&config);
+    if (sc->keeps)
+        smtp_client_hold(o->client);
     smtp_client_connected(o->client, o->now_ms);
     for (const char *const *line = sc->lines; *line; line++) {
         char what = (*line)[1] == ' ' ? (*line)[0] : 0;

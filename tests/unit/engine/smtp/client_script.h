@@ -10,6 +10,8 @@
  *     "close"     the server closes           "late"   the deadline passes
  *     "submit"    the owner submits the next  "quit"   the owner quits
  *     "hold"      the output stays where it is: the next S is said before it left
+ *     "kept"      the end of a message is kept back, and no clock runs for it
+ *     "release"   the owner lets it go
  * The log has one line per event, see client_script.c.
  */
 #pragma once
@@ -43,6 +45,7 @@ struct script_case {
     bool quits_in_handshake;
     const char *user, *password; /* the owner asks for AUTH */
     bool by_hand;                /* transactions only at "submit" */
+    bool keeps;                  /* the end of the first message, and after each outcome that of the next */
     bool stay;                   /* no quit when nothing is left to submit */
     const char *ehlo_name;
     bool one_way; /* its result depends on how replies are cut: not replayed in pieces */

@@ -416,6 +416,75 @@ static void bdat_goes_with_its_commands(void **state)
     play(cases, COUNT_OF(cases));
 }
 
+static const struct script_message long_one[] = {
+    /* two blocks and a line */
+    {.sender = "a@s.example",
+     .rcpts = {"r@d.example"},
+     .body = "",
+     .on_disk = true,
+     .pretend_bytes = 2 * 65536 + 64},
+    {0},
+};
+
+static void an_end_that_is_held_waits_and_the_rest_goes_on(void **state)
+{
+    (void)state;
+    const struct script_case cases[] = {
+        {.name = "the message goes with its dot, and the next commands behind it",
+         .messages = two,
+         .keeps = true,
+         .pipelining = SMTP_PIPELINING_FULL,
+         .lines =
+             LINES(PIPELINES, GROUP_A, YES3, "kept", "release", "C First.", "C .", MAIL_B, RCPT_R, "C DATA",
+                   "S 250 took A", YES3, "kept", "release", "C Second.", "C .", "S 250 took B", BYE),
+         .want = "A+: delivered dot 250\nB+: delivered dot 250" ORDERLY},
+        {.name = "released before the 354, nothing is late",
+         .messages = two,
+         .keeps = true,
+         .lines = LINES(HELLO, "S 250 mx", MAIL_A, "S 250 ok", "release", RCPT_R, "S 250 ok", "C DATA",
+                        "S 354 go", "C First.", "C .", "S 250 took A", MAIL_B, "S 250 ok", RCPT_R, "S 250 ok",
+                        "C DATA", "S 354 go", "kept", "release", "C Second.", "C .", "S 250 took B", BYE),
+         .want = "A+: delivered dot 250\nB+: delivered dot 250" ORDERLY},
+        {.name = "of a long one all goes but the last block",
+         .messages = long_one,
+         .keeps = true,
+         .one_way = true,
+         .pipelining = SMTP_PIPELINING_FULL,
+         .lines =
+             LINES(PIPELINES, GROUP_A, YES3, "= 131072", "kept", "release", "= 64", "C .", "S 250 ok", BYE),
+         .want = SENT_A},
+        {.name = "no BDAT LAST",
+         .messages = two,
+         .keeps = true,
+         .use_chunking = true,
+         .pipelining = SMTP_PIPELINING_FULL,
+         .lines = LINES(CHUNKS, MAIL_A, RCPT_R, "S 250 ok", "S 250 ok", "kept", "release", "C BDAT 8 LAST",
+                        "C First.", "S 250 took A", MAIL_B, RCPT_R, "C DATA", YES3, "kept", "release",
+                        "C Second.", "C .", "S 250 took B", BYE),
+         .want = "A+: delivered dot 250\nB+: delivered dot 250" ORDERLY},
+        {.name = "of many chunks all but the last",
+         .messages = even,
+         .keeps = true,
+         .use_chunking = true,
+         .one_way = true,
+         .pipelining = SMTP_PIPELINING_FULL,
+         .lines = LINES(CHUNKS, MAIL_A, RCPT_R, "S 250 ok", "S 250 ok", "C BDAT 1048576", "= 1048576",
+                        "S 250 got", "kept", "release", "C BDAT 1048576 LAST", "= 1048576", "S 250 ok", BYE),
+         .want = SENT_A},
+        {.name = "lost meanwhile: the peer cannot have it",
+         .keeps = true,
+         .lines = LINES(HELLO, "S 250 mx", MAIL_A, "S 250 ok", RCPT_R, "S 250 ok", "C DATA", "S 354 go",
+                        "kept", "close"),
+         .want = "A: deferred data 421 4.4.2\nover: deferred data 421 4.4.2"},
+        {.name = "a peer that closes out of turn is heard",
+         .keeps = true,
+         .lines = LINES(HELLO, "S 250 mx", MAIL_A, "S 250 ok", RCPT_R, "S 250 ok", "C DATA", "S 354 go",
+                        "kept", "S 421 4.4.2 too slow"),
+         .want = "A: deferred data 421 4.4.2\nover: deferred data 421 4.4.2"},
+    };
+    play(cases, COUNT_OF(cases));
+}
+
 static void the_replies_to_bdat_tell_about_each_recipient(void **state)
 {
     (void)state;
@@ -549,6 +618,7 @@ int main(void)
         cmocka_unit_test(big_bodies_go_in_chunks_of_a_mebibyte),
         cmocka_unit_test(a_refused_chunk_settles_the_message),
         cmocka_unit_test(bdat_goes_with_its_commands),
+        cmocka_unit_test(an_end_that_is_held_waits_and_the_rest_goes_on),
         cmocka_unit_test(the_replies_to_bdat_tell_about_each_recipient),
         cmocka_unit_test(after_503_to_bdat_the_same_goes_by_data),
         cmocka_unit_test(what_cannot_be_read_never_gets_its_end),
