@@ -131,6 +131,7 @@ json_t *engine_status(struct engine *e);
 
 /* ---- engine_sources.c: addresses that mail leaves from ---- */
 json_t *engine_sources_json(struct engine *e); /* engine/sources.h: sources_json */
+uint64_t engine_sources_forecast_ms(struct engine *e, const char *group, uint64_t rcpts); /* sources_forecast_ms */
 /* step counts from 1; group NULL: all that use the address.  ERR_NOT_FOUND: no ladder there. */
 MUST_CHECK enum err engine_source_warmup(struct engine *e, const char *address, const char *group,
                                          enum source_op op, uint32_t step, size_t *changed);

@@ -31,6 +31,15 @@ json_t *engine_sources_json(struct engine *e)
     return list;
 }
 
+uint64_t engine_sources_forecast_ms(struct engine *e, const char *group, uint64_t rcpts)
+{
+    struct policy *p = engine_policy(e);
+    uint64_t wait_ms = sources_forecast_ms(e->shared.sources, p, group, rcpts);
+
+    policy_unref(p);
+    return wait_ms;
+}
+
 json_t *engine_sources_status(struct engine *e)
 {
     struct policy *p = engine_policy(e);

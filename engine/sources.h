@@ -94,6 +94,12 @@ void source_note(struct source_use *use, const struct warmup_ladder *l, const st
 enum source_op { SOURCE_HOLD, SOURCE_RESUME, SOURCE_STEP };
 MUST_CHECK enum err sources_by_hand(struct sources *all, const struct policy *p, const char *address,
                                     const char *group, enum source_op op, uint32_t step, size_t *changed);
+/*
+ * How long, in milliseconds, until the ladders let the last of so many recipients of a group go, if nothing
+ * is refused and nobody else has part of it (policy/warmup.h).  0: they hold nothing up; UINT64_MAX: no end
+ * in sight.
+ */
+uint64_t sources_forecast_ms(struct sources *all, const struct policy *p, const char *group, uint64_t rcpts);
 /* An event of the register was ended by hand: the ladder goes on from the step it would be on, `step`. */
 void sources_undo(struct sources *all, const struct policy *p, const char *group, const char *address,
                   uint32_t step);

@@ -348,6 +348,36 @@ enum err sources_by_hand(struct sources *all, const struct policy *p, const char
     return *changed ? OK : ERR_NOT_FOUND;
 }
 
+/* ---- ahead ---- */
+
+uint64_t sources_forecast_ms(struct sources *all, const struct policy *p, const char *group, uint64_t rcpts)
+{
+    const struct group *g = policy_group_by_name(p, group);
+    int64_t now_ms = clock_unix_ms();
+    size_t count = 0;
+
+    if (!g || !g->pool)
+        return 0;
+    struct warmup_climb *climbs = mem_alloc(g->pool->count * sizeof(*climbs));
+    for (size_t i = 0; i < g->pool->count; i++) {
+        const struct source_address *a = &g->pool->addresses[i];
+        struct source_use *use = source_use_get(all, g->name, a);
+        if (source_use_problem(use))
+            continue; /* nothing leaves from there */
+        if (!a->warmup) {
+            count = 0;
+            break;
+        }
+        pthread_mutex_lock(&use->group->lock);
+        turn(use, a->warmup, now_ms);
+        climbs[count++] = (struct warmup_climb){.state = use->warm, .ladder = a->warmup};
+        pthread_mutex_unlock(&use->group->lock);
+    }
+    uint64_t wait_ms = count ? warmup_forecast_ms(climbs, count, rcpts, now_ms) : 0;
+    mem_free(climbs);
+    return wait_ms;
+}
+
 void sources_undo(struct sources *all, const struct policy *p, const char *group, const char *address,
                   uint32_t step)
 {

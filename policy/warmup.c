@@ -3,6 +3,8 @@
 #include "base/macros.h"
 
 #define CLOCK_SLACK_MS 1000
+#define AHEAD_MS       (10LL * 366 * 86400 * 1000) /* what lies behind that is no forecast */
+#define GRANTS_MAX     100000
 
 const char *warmup_event_name(enum warmup_event e)
 {
@@ -132,4 +134,42 @@ enum warmup_event warmup_note(struct warmup_state *s, const struct warmup_ladder
     s->stopped = true;
     step_back(s, l);
     return WARMUP_BACK;
+}
+
+/* ---- the way ahead ---- */
+
+/* What may go at its time; then its time is that of the next. */
+static uint32_t grant(struct warmup_climb *c)
+{
+    struct warmup_state *s = &c->state;
+
+    (void)warmup_turn(s, c->ladder, c->at_ms);
+    uint32_t left = warmup_left(s, c->ladder, c->at_ms);
+    if (left == UINT32_MAX)
+        return left;
+    if (left)
+        warmup_take(s, left, c->at_ms);
+    s->tried = MAX_OF(s->tried, s->taken);
+    c->at_ms += (int64_t)MAX_OF(warmup_wait_ms(s, c->ladder, c->at_ms), (uint64_t)1);
+    return left;
+}
+
+uint64_t warmup_forecast_ms(struct warmup_climb *climbs, size_t count, uint64_t rcpts, int64_t now_ms)
+{
+    for (size_t i = 0; i < count; i++)
+        climbs[i].at_ms = now_ms;
+    for (uint32_t n = 0; count && n < GRANTS_MAX; n++) {
+        size_t next = 0;
+        for (size_t i = 1; i < count; i++)
+            if (climbs[i].at_ms < climbs[next].at_ms)
+                next = i;
+        int64_t at_ms = climbs[next].at_ms;
+        if (at_ms - now_ms > AHEAD_MS)
+            break;
+        uint32_t goes = grant(&climbs[next]);
+        if (goes == UINT32_MAX || goes >= rcpts)
+            return (uint64_t)(at_ms - now_ms);
+        rcpts -= goes;
+    }
+    return UINT64_MAX;
 }

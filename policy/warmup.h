@@ -15,6 +15,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "policy/outcome.h"
@@ -51,5 +52,16 @@ void warmup_take(struct warmup_state *s, uint32_t n, int64_t now_ms); /* n <= le
 void warmup_give(struct warmup_state *s, uint32_t n);                 /* they did not go after all */
 /* What became of one that was taken, or of a host that refused the connection. */
 enum warmup_event warmup_note(struct warmup_state *s, const struct warmup_ladder *l, bool refused);
+/*
+ * The way ahead: how long, in milliseconds, until the last of so many recipients may go from these addresses
+ * together, if each period is used up as soon as it begins and nothing more is refused.  0: all may go now.
+ * An address that is warm lets any number go.  UINT64_MAX: not within ten years.
+ */
+struct warmup_climb {
+    struct warmup_state state; /* a copy: it is moved on */
+    const struct warmup_ladder *ladder;
+    int64_t at_ms; /* for warmup_forecast_ms alone */
+};
+uint64_t warmup_forecast_ms(struct warmup_climb *climbs, size_t count, uint64_t rcpts, int64_t now_ms);
 /* The step's number of recipients. */
 uint32_t warmup_step_size(const struct warmup_state *s, const struct warmup_ladder *l);

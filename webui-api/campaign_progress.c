@@ -5,7 +5,8 @@
 #include "policy/classify.h"
 #include "webui-api/json_write.h"
 
-#define ENOUGH 10 /* recipients that ended, to tell a rate by the shorter span */
+#define WARMUP "warmup" /* the limit, as delivery names it */
+#define ENOUGH 10       /* recipients that ended, to tell a rate by the shorter span */
 
 static bool equal(const char *a, const char *b)
 {
@@ -93,6 +94,30 @@ static void judge_retry(struct progress *p)
     p->text = p->why;
 }
 
+/*
+ * Does a ladder say when it is done?  Where it holds the mail up, nothing else does: what went in this period
+ * says nothing about the next.  Else it may be what binds before the end.
+ */
+static bool judge_ladder(struct progress *p, const struct binding *now)
+{
+    int64_t ladder_s = (int64_t)(p->ladder_ms / 1000 + (p->ladder_ms % 1000 > 0));
+    bool holds = now && equal(now->limit, WARMUP);
+
+    if (!p->ladder_ms || (now && !now->moves && !holds))
+        return false;
+    if (p->ladder_ms == UINT64_MAX) { /* at the rate of now it would never be done */
+        p->moves = false;
+        p->eta_s = -1;
+    } else if (holds || ladder_s >= p->eta_s) {
+        p->moves = true;
+        p->eta_s = ladder_s;
+    } else {
+        return false;
+    }
+    p->until_unix = holds ? now->until_unix : 0;
+    return true;
+}
+
 void progress_judge(struct progress *p, uint64_t held, uint64_t paused)
 {
     size_t most = 0;
@@ -102,8 +127,13 @@ void progress_judge(struct progress *p, uint64_t held, uint64_t paused)
             most = i;
     p->eta_s = -1;
     p->moves = p->due && p->rate > 0 && (!p->limit_count || p->limits[most].binding.moves);
+    if (p->moves)
+        p->eta_s = (int64_t)((double)p->due / p->rate + 0.5);
+    bool by_ladder = p->due && judge_ladder(p, p->limit_count ? &p->limits[most].binding : NULL);
     p->not_moving = p->later + held + paused + (p->moves ? 0 : p->due);
-    if (p->due && p->limit_count) {
+    if (by_ladder) {
+        p->limit = WARMUP;
+    } else if (p->due && p->limit_count) {
         p->limit = p->limits[most].binding.limit;
         p->until_unix = p->limits[most].binding.until_unix;
         p->text = p->limits[most].binding.text;
@@ -114,8 +144,6 @@ void progress_judge(struct progress *p, uint64_t held, uint64_t paused)
     } else if (!p->due && held) {
         p->limit = "held";
     }
-    if (p->moves)
-        p->eta_s = (int64_t)((double)p->due / p->rate + 0.5);
 }
 
 static void put_unix(struct buf *out, const char *key, int64_t at)

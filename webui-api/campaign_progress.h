@@ -2,8 +2,9 @@
  * How fast the mail of a campaign goes in each group, what limits it, and what does not move at all.  Values;
  * the route gathers them (route_campaigns.c).
  *
- *     due      waits for its turn now: eta = due / rate, if the group moves
- *     later    waits for a retry, or for a date: nobody knows what becomes of it
+ *     due      waits for its turn now: eta = due / rate, if the group moves; or when the steps of a warm-up
+ * that are to come let the last of it go, if that is later, or holds it up now later    waits for a retry, or
+ * for a date: nobody knows what becomes of it
  */
 #pragma once
 
@@ -25,6 +26,8 @@ struct progress { /* of a group; zeroed: empty */
     size_t limit_count;
     double rate; /* recipients a second */
     bool rate_known;
+    uint64_t ladder_ms; /* until warm-ups let the last of what is due go; 0: they bind nothing, UINT64_MAX: no
+                           end */
     /* progress_judge */
     const char *limit, *text; /* NULL: nothing but the receiver */
     int64_t until_unix;

@@ -409,13 +409,14 @@ static void put_shares(struct request *r, const struct map *shares, struct buf *
     json_end(out, ']');
 }
 
-static void sum_up(struct campaign *c, const struct map *shares)
+static void sum_up(struct request *r, struct campaign *c, const struct map *shares)
 {
     size_t at = 0;
 
     c->is_detailed = true;
     c->sum_up.is_paused = c->kept.paused_unix != 0;
     for (struct share *s; (s = map_next(shares, &at));) {
+        s->progress.ladder_ms = engine_sources_forecast_ms(r->engine, s->group, s->progress.due);
         progress_judge(&s->progress, s->by_state[QUEUE_HELD], s->by_state[QUEUE_PAUSED]);
         progress_sum(&c->sum_up, s->group, &s->progress);
     }
@@ -441,7 +442,7 @@ void get_campaign(struct request *r)
     if (!e)
         e = read_speeds(r, c->id, &shares);
     if (!e)
-        sum_up(c, &shares);
+        sum_up(r, c, &shares);
     if (e) {
         reply_err(r, e, "the campaign");
     } else if (!shares.count && !c->is_kept && !c->sum.accepted) {

@@ -82,8 +82,8 @@ def test_a_suspended_and_a_paused_campaign_say_so(world):
     assert (top["limited_by"]["limit"], top["eta_s"], top["not_moving"], top["paused"]) == ("paused", None, 3, 3)
 
 
-def test_what_a_warm_up_let_go_is_no_rate(world):
-    """A step is sent within a second; how long the rest takes it does not tell.  What leaves from elsewhere moves."""
+def test_what_a_warm_up_let_go_is_no_rate_and_its_next_steps_tell_the_end(world):
+    """A step is sent within a second; how long the rest takes the ladder tells.  What leaves from elsewhere moves."""
     cold, warm = world.net.address(), world.net.address()
     world.receiver("w", "w.test", tls="none")
     ladder = {"address": cold, "warmup": {"steps": [20, 40], "per": "1h"}}
@@ -93,16 +93,20 @@ def test_what_a_warm_up_let_go_is_no_rate(world):
     wait_until(lambda: (show(daemon)["limited_by"] or {}).get("limit") == "warmup", what="the limit that binds")
     wait_until(lambda: groups(daemon)["default"]["rate_per_minute"], what="a second that is over, and a rate")
     top = show(daemon)
-    assert (top["eta_s"], top["not_moving"], top["waiting"]) == (None, 30, 30)
-    assert 3000 < top["limited_by"]["until_unix"] - time.time() <= 3601
+    assert (top["not_moving"], top["waiting"], top["limited_by"]["limit"]) == (0, 30, "warmup")
+    assert 3500 < top["eta_s"] <= 3601 and 3500 < top["limited_by"]["until_unix"] - time.time() <= 3601
+    submit(daemon, [f"b{i}@w.test" for i in range(11)], SPRING)  # 40 in the next hour, and then it is warm
+    wait_until(lambda: 7100 < (show(daemon)["eta_s"] or 0) <= 7201, what="the step behind it")
     text = daemon.hayauma("campaign", "show", "spring")
-    assert "not moving: 30 wait for the next period of a warm-up at group default, until" in text and "done in" not in text
-    slowly = group("default", limits={"messages_per_second": 5})
+    assert "(warmup of default)" in text and "not moving" not in text
+    daemon.hayauma("source", "warmup", "hold", cold)
+    wait_until(lambda: 10700 < (show(daemon)["eta_s"] or 0) <= 10801, what="twenty in an hour, and no more")
+    slowly = group("default", limits={"messages_per_second": 10})
     daemon.api("/api/v1/policy", "POST", pool_policy(daemon, [ladder, warm], [slowly]))
     wait_until(lambda: show(daemon)["delivered"] >= 30, what="the address that is warm")
     g = groups(daemon)["default"]
     assert (g["limited_by"]["limit"], g["not_moving"]) == ("messages_per_second", 0) and 1 <= g["eta_s"] <= 30
-    world.got(50)
+    world.got(61)
 
 
 def test_the_last_minute_is_counted_right_after_a_kill(world):

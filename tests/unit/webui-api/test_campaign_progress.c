@@ -99,6 +99,51 @@ static void what_waits_for_a_retry_says_for_what(void **state)
     }
 }
 
+static void a_ladder_says_when_it_lets_the_last_go(void **state)
+{
+    static const struct binding warmup = {"warmup", 9000, NULL, false},
+                                often = {"warmup", 0, NULL, true}, /* of a short period */
+        rate = {"messages_per_second", 0, NULL, true}, quiet = {"quiet_hours", 800, NULL, false};
+    static const struct {
+        const struct binding *binding;
+        uint64_t ended, ladder_ms; /* in five seconds; of a hundred that are due */
+        bool moves;
+        int64_t eta_s, until_unix;
+        const char *limit;
+    } rows[] = {
+        {&warmup, 50, 7200001, true, 7201, 9000, "warmup"}, /* what went before says nothing */
+        {&warmup, 0, 7200000, true, 7200, 9000, "warmup"},
+        {&warmup, 50, UINT64_MAX, false, -1, 9000, "warmup"},
+        {&warmup, 0, 0, false, -1, 9000, "warmup"}, /* its period is just over */
+        {&often, 50, 3000, true, 3, 0, "warmup"},
+        {&rate, 50, 3600000, true, 3600, 0, "warmup"}, /* it will bind */
+        {&rate, 50, 9000, true, 10, 0, "messages_per_second"},
+        {&rate, 50, 0, true, 10, 0, "messages_per_second"},
+        {&rate, 50, UINT64_MAX, false, -1, 0, "warmup"},
+        {&free_binding, 0, 3600000, true, 3600, 0, "warmup"},
+        {&free_binding, 50, 0, true, 10, 0, NULL},
+        {&quiet, 50, 3600000, false, -1, 800, "quiet_hours"}, /* that end is not the ladder's to tell */
+        {NULL, 50, 3600000, true, 3600, 0, "warmup"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct browse_share s = share(100, 0, NULL);
+        struct progress p = {.ladder_ms = rows[i].ladder_ms};
+        progress_add(&p, &s, rows[i].binding);
+        progress_note_rate(&p, rows[i].ended, 5);
+        progress_judge(&p, 0, 0);
+        assert_int_equal(p.moves, rows[i].moves);
+        assert_int_equal(p.eta_s, rows[i].eta_s);
+        assert_int_equal(p.until_unix, rows[i].until_unix);
+        assert_int_equal(p.not_moving, rows[i].moves ? 0 : 100);
+        if (rows[i].limit)
+            assert_string_equal(p.limit, rows[i].limit);
+        else
+            assert_null(p.limit);
+    }
+}
+
 static void a_campaign_takes_as_long_as_its_slowest_group(void **state)
 {
     struct browse_share s = share(100, 0, NULL), t = share(5, 5, "450 4.2.0 later");
@@ -136,6 +181,7 @@ int main(void)
         cmocka_unit_test(a_rate_from_too_few_is_replaced_by_that_of_a_longer_time),
         cmocka_unit_test(the_limit_of_the_most_recipients_is_named),
         cmocka_unit_test(what_waits_for_a_retry_says_for_what),
+        cmocka_unit_test(a_ladder_says_when_it_lets_the_last_go),
         cmocka_unit_test(a_campaign_takes_as_long_as_its_slowest_group),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
