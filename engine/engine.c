@@ -14,6 +14,7 @@
 #include "engine/dnssec_watch.h"
 #include "engine/dkim/dkim.h"
 #include "engine/engine_priv.h"
+#include "engine/failed_hosts.h"
 #include "engine/probe/host.h"
 #include "engine/privileges.h"
 #include "engine/shaping.h"
@@ -180,6 +181,7 @@ enum err engine_create(struct conf *conf, struct engine **out, char **why)
     e->shared.limits = limits_create();
     e->shared.shaping = shaping_create();
     e->shared.zones = zones_create();
+    e->shared.failed_hosts = failed_hosts_create();
     e->shared.sources = sources_create(e->shared.shaping);
     e->shared.guard = campaign_guard_create();
     e->shared.tls_client = tls_client_create();
@@ -387,6 +389,7 @@ void engine_destroy(struct engine *e)
     limits_destroy(e->shared.limits);
     shaping_destroy(e->shared.shaping);
     zones_destroy(e->shared.zones);
+    failed_hosts_destroy(e->shared.failed_hosts);
     sources_destroy(e->shared.sources);
     campaign_guard_destroy(e->shared.guard);
     mem_free(e->shared.host_name);

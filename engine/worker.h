@@ -43,9 +43,10 @@ struct shared {
     struct history *history;
     struct intake *intake; /* how messages came in: report submission-tls */
     struct limits *limits;
-    struct sources *sources; /* engine/sources.h */
-    struct shaping *shaping; /* engine/shaping.h */
-    struct zones *zones;     /* engine/zones.h */
+    struct sources *sources;           /* engine/sources.h */
+    struct shaping *shaping;           /* engine/shaping.h */
+    struct zones *zones;               /* engine/zones.h */
+    struct failed_hosts *failed_hosts; /* engine/failed_hosts.h */
     struct campaign_guard *guard;
     struct tls_client *tls_client;
     struct dnssec_watch *dnssec; /* does the resolver validate? */

@@ -148,8 +148,7 @@ void deliver_call_back(struct deliver *d, char *const *domains, size_t count, bo
     size_t all_count = 0;
 
     if (retry)
-        failed_hosts_fini(d);
-    connect_turns_fini(d);
+        failed_hosts_clear(d->w->shared->failed_hosts);
     void **all = domains ? NULL : snapshot(&d->dests, &all_count);
 
     for (size_t i = 0; i < (domains ? count : all_count); i++) {
@@ -253,7 +252,7 @@ void deliver_destroy(struct deliver *d)
         return;
     finaliser_destroy(d->finaliser);
     alarm_clock_fini(&d->clock);
-    failed_hosts_fini(d);
+    connect_turns_fini(d);
     map_fini(&d->dests);
     map_fini(&d->sites);
     map_fini(&d->in_line);

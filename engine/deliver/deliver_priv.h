@@ -7,6 +7,7 @@
 #include "engine/deliver/final.h"
 #include "engine/deliver/rule.h"
 #include "engine/deliver/turns.h"
+#include "engine/failed_hosts.h"
 #include "engine/limits.h"
 #include "engine/sources.h"
 #include "engine/smtp/client.h"
@@ -20,14 +21,13 @@ struct connect_turn;
 struct deliver_txn;
 
 struct deliver {
-    struct worker *w;        /* borrowed */
-    struct map dests;        /* struct dest by domain */
-    struct map sites;        /* struct site by key; stale ones are not in it */
-    struct list all_sites;   /* also the stale */
-    struct map in_line;      /* struct site by its address: those that may wait in lines for permits */
-    struct list left_turns;  /* struct connect_turn whose link has gone, and whose note is on its way */
-    uint64_t reclaimed_ms;   /* when holders of permits without work were called on last */
-    struct map failed_hosts; /* struct failed_host by "mx.example.com:25" */
+    struct worker *w;       /* borrowed */
+    struct map dests;       /* struct dest by domain */
+    struct map sites;       /* struct site by key; stale ones are not in it */
+    struct list all_sites;  /* also the stale */
+    struct map in_line;     /* struct site by its address: those that may wait in lines for permits */
+    struct list left_turns; /* struct connect_turn whose link has gone, and whose note is on its way */
+    uint64_t reclaimed_ms;  /* when holders of permits without work were called on last */
     struct alarm_clock clock;
     struct list give_back;       /* jobs to be returned to the store at the end of this event */
     struct list unsafe;          /* links that wait for a batch of results: in_doubt.c */
@@ -282,17 +282,6 @@ void source_give_recipients(struct link *link, uint32_t recipients);
 void source_on_message(struct link *link);
 void source_on_outcome(struct link *link, const struct outcome *o);
 void source_on_refused(struct link *link, const struct outcome *o); /* the host, before any recipient */
-
-/* Hosts that failed lately, of this worker: they are tried last. */
-struct failed_host {
-    char *key; /* owned */
-    uint64_t until_ms;
-};
-void failed_host_remember(struct deliver *d, const char *name, uint16_t port);
-void failed_host_forget(struct deliver *d, const char *name, uint16_t port);
-uint64_t failed_host_left_ms(struct deliver *d, const char *name,
-                             uint16_t port); /* 0: it is as good as any */
-void failed_hosts_fini(struct deliver *d);
 
 /* ---- quiet.c: hours in which no mail is begun ---- */
 void quiet_init(struct site *s);

@@ -144,7 +144,8 @@ static void explain_hosts(struct explain_call *call)
         struct explain_host *h = MEM_NEW(struct explain_host);
         json_t *json = json_pack("{s:s, s:i, s:i}", "host", host->name, "preference", (int)host->preference,
                                  "port", (int)host->port);
-        uint64_t failed_ms = failed_host_left_ms(call->d, host->name, (uint16_t)host->port);
+        uint64_t failed_ms = failed_hosts_left_ms(call->d->w->shared->failed_hosts, host->name,
+                                                  (uint16_t)host->port, worker_now_ms(call->d->w));
         if (failed_ms)
             json_object_set_new(json, "tried_last_seconds",
                                 json_integer((json_int_t)(failed_ms + 999) / 1000));

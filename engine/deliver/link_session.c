@@ -250,7 +250,7 @@ static void on_ready(void *arg)
         shaped_session_stands(link->site->shaped);
         link->turn_since_ms = worker_now_ms(link->d->w);
         link->host_down = false;
-        failed_host_forget(link->d, link->host->name, link->host->port);
+        failed_hosts_forget(link->d->w->shared->failed_hosts, link->host->name, link->host->port);
         link->site->opening[link->class]--;
         site_on_alive(link->site);
     }

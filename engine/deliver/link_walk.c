@@ -26,11 +26,13 @@ static bool equal_preference_run(const struct site *s, size_t from, size_t *to)
 static void failed_last(const struct site *s, uint32_t *order)
 {
     uint32_t *failed = mem_alloc(MAX_OF(s->host_count, (size_t)1) * sizeof(*failed));
+    struct failed_hosts *all = s->d->w->shared->failed_hosts;
+    uint64_t now_ms = worker_now_ms(s->d->w);
     size_t good = 0, bad = 0;
 
     for (size_t i = 0; i < s->host_count; i++) {
         const struct site_host *h = &s->hosts[order[i]];
-        if (failed_host_left_ms(s->d, h->name, h->port))
+        if (failed_hosts_left_ms(all, h->name, h->port, now_ms))
             failed[bad++] = order[i];
         else
             order[good++] = order[i];
@@ -56,7 +58,7 @@ uint32_t *link_host_order(const struct site *s)
             order[j] = x;
         }
     }
-    if (s->host_count > 1 && s->d->failed_hosts.count)
+    if (s->host_count > 1 && failed_hosts_any(s->d->w->shared->failed_hosts))
         failed_last(s, order);
     return order;
 }
@@ -279,7 +281,8 @@ void link_next_host(struct link *link)
     if (link->dead)
         return;
     if (link->host_down)
-        failed_host_remember(link->d, link->host->name, link->host->port);
+        failed_hosts_remember(link->d->w->shared->failed_hosts, link->host->name, link->host->port,
+                              worker_now_ms(link->d->w));
     link->host_down = false;
     while (link->host_at < s->host_count && is_avoided(link, link->order[link->host_at]))
         link->host_at++;

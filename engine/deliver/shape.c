@@ -6,14 +6,12 @@
 #include "base/mem.h"
 #include "engine/deliver/deliver_priv.h"
 
-#define BUSY_MAX_MS      60000
-#define OPENING_S        0.1 /* links are opened for what a rate lets go in so long, not for all that waits */
-#define BUSY_MS          200 /* before full hosts are asked for again, if nobody calls before */
-#define RECLAIM_MS       50  /* between two calls on holders without work */
-#define CROWDED_MS       1000   /* so long after all hosts were full few links look for room at a time */
-#define TURN_WAITS_MS    5000   /* … or for another limit, when that lets it go so soon */
-#define FAILED_HOST_MS   300000 /* how long a host that failed is tried last */
-#define FAILED_HOSTS_MAX 4096
+#define BUSY_MAX_MS   60000
+#define OPENING_S     0.1  /* links are opened for what a rate lets go in so long, not for all that waits */
+#define BUSY_MS       200  /* before full hosts are asked for again, if nobody calls before */
+#define RECLAIM_MS    50   /* between two calls on holders without work */
+#define CROWDED_MS    1000 /* so long after all hosts were full few links look for room at a time */
+#define TURN_WAITS_MS 5000 /* … or for another limit, when that lets it go so soon */
 
 enum { BY_SECOND, BY_MINUTE, BY_HOUR, BY_BYTES };
 static const char *const pace_names[PACE_RULES] = {
@@ -367,69 +365,4 @@ json_t *shape_json(const struct site *s, uint64_t now_ms)
         json_object_set_new(json, "milliseconds_left",
                             json_integer((json_int_t)(s->bound_until_ms - now_ms)));
     return json;
-}
-
-/* ---- hosts that failed ---- */
-
-static struct failed_host *find_failed(struct deliver *d, const char *name, uint16_t port)
-{
-    BUF_LOCAL(key);
-
-    buf_putf(&key, "%s:%u", name, port);
-    return map_find(&d->failed_hosts, buf_bytes(&key));
-}
-
-static void drop_failed(struct deliver *d, struct failed_host *h)
-{
-    map_remove(&d->failed_hosts, bytes_of(h->key));
-    mem_free(h->key);
-    mem_free(h);
-}
-
-void failed_host_remember(struct deliver *d, const char *name, uint16_t port)
-{
-    struct failed_host *h = find_failed(d, name, port);
-
-    if (!h) {
-        BUF_LOCAL(key);
-        if (d->failed_hosts.count >= FAILED_HOSTS_MAX)
-            failed_hosts_fini(d);
-        buf_putf(&key, "%s:%u", name, port);
-        h = MEM_NEW(struct failed_host);
-        h->key = mem_strdup(buf_str(&key));
-        map_put(&d->failed_hosts, bytes_of(h->key), h);
-    }
-    h->until_ms = worker_now_ms(d->w) + FAILED_HOST_MS;
-}
-
-void failed_host_forget(struct deliver *d, const char *name, uint16_t port)
-{
-    struct failed_host *h = d->failed_hosts.count ? find_failed(d, name, port) : NULL;
-
-    if (h)
-        drop_failed(d, h);
-}
-
-uint64_t failed_host_left_ms(struct deliver *d, const char *name, uint16_t port)
-{
-    uint64_t now = worker_now_ms(d->w);
-    struct failed_host *h = d->failed_hosts.count ? find_failed(d, name, port) : NULL;
-
-    if (!h)
-        return 0;
-    if (h->until_ms > now)
-        return h->until_ms - now;
-    drop_failed(d, h);
-    return 0;
-}
-
-void failed_hosts_fini(struct deliver *d)
-{
-    struct failed_host *h;
-
-    for (size_t at = 0; (h = map_next(&d->failed_hosts, &at));) {
-        mem_free(h->key);
-        mem_free(h);
-    }
-    map_fini(&d->failed_hosts);
 }

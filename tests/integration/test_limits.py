@@ -380,3 +380,33 @@ def test_a_host_that_failed_is_tried_last_from_then_on(world):
     assert 200 < hosts["mx.dead.test"]["tried_last_seconds"] <= 300
     assert "tried_last_seconds" not in hosts["mx.alive.test"]
     assert "tried last mx.dead.test: it failed; for another " in daemon.hayauma("explain", "two.test")
+
+
+def test_what_one_worker_finds_out_about_a_host_all_of_them_know(world):
+    down = {"first"}
+    for name in ("first", "second"):
+        world.receiver(name, replies={"CONNECT": lambda session, _: "421 4.3.2 not now" if session.p.name in down else None})
+    domains = [f"d{i}.test" for i in range(24)]  # of all workers
+    for domain in domains:
+        world.dns.mx(domain, "10 mx.first.test", "20 mx.second.test")
+    daemon = world.daemon(group("t", domains, retry=HOURLY, adaptive="off", limits={"messages_per_connection": 1}), workers=4)
+
+    def send_all(name, count):
+        """To one domain, and when that has told what there is to know, to all; where it goes, and who else was asked."""
+        before = dict(world.seen.sessions)
+        daemon.send(f"a@{domains[0]}")
+        world.got(count + 1, at=name)
+        asked = {n: world.seen.sessions[n] - before.get(n, 0) for n in ("first", "second")}
+        submit_many(daemon, [f"a@{domain}" for domain in domains])
+        world.got(count + 25, at=name)
+        return asked, {n: world.seen.sessions[n] - before.get(n, 0) for n in ("first", "second")}
+
+    assert send_all("second", 0) == ({"first": 1, "second": 1}, {"first": 1, "second": 25})
+    explained = [daemon.api(f"/api/v1/explain/{domain}") for domain in domains]
+    assert len({e["worker"] for e in explained}) == 4
+    assert all(200 < e["hosts"][0]["tried_last_seconds"] <= 300 for e in explained)
+    down.clear()
+    down.add("second")
+    # Tried last, and there again: that is known to all as well.
+    assert send_all("first", 0) == ({"first": 1, "second": 1}, {"first": 25, "second": 1})
+    assert daemon.log().count("host.failed") == 2 and daemon.totals()["delivered"] == 50
