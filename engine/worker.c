@@ -16,6 +16,7 @@
 #include "engine/submit/submit.h"
 #include "engine/tlsrpt/tlsrpt.h"
 #include "engine/tlswatch.h"
+#include "queue/flight.h"
 
 #define BEAT_MS 1000
 #define CALL_MS 250 /* so often a caller asks whether the worker is stuck */
@@ -86,6 +87,25 @@ static void on_beat(uv_timer_t *timer)
     tls_watch_beat(w->tls_watch);
     if (w->index == 0)
         dnssec_watch_beat(w->shared->dnssec, w);
+}
+
+void worker_flight_begin(struct worker *w, uint32_t rcpts)
+{
+    flight_begin(store_flight(w->shared->store), w->index, rcpts);
+}
+
+void worker_flight_end(struct worker *w, uint32_t rcpts)
+{
+    flight_end(store_flight(w->shared->store), w->index, rcpts);
+}
+
+void worker_flight_result(struct worker *w, uint32_t rcpts)
+{
+    if (!rcpts)
+        return;
+    if (!w->batch) /* there is one: it has their records */
+        w->batch = attempt_batch_create();
+    w->batch->flown += rcpts;
 }
 
 struct attempt *worker_attempt(struct worker *w)

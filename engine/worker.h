@@ -128,6 +128,11 @@ static inline uint64_t worker_now_ms(const struct worker *w)
 bool worker_is_current(const struct worker *w);
 
 /* A record for this turn's batch; posted to history before the loop sleeps. */
+/* Recipients that are in a transaction from now on; that are not after all; or that ended with the results put
+ * down in this event. */
+void worker_flight_begin(struct worker *w, uint32_t rcpts);
+void worker_flight_end(struct worker *w, uint32_t rcpts);
+void worker_flight_result(struct worker *w, uint32_t rcpts);
 struct attempt *worker_attempt(struct worker *w);
 struct session_record *worker_session_record(struct worker *w); /* the same for a session */
 struct arena *worker_attempt_arena(struct worker *w);           /* where the strings of both go */

@@ -116,6 +116,7 @@ struct attempt_batch {
     uint64_t serial;
     struct attempt *first, *last;
     size_t count;
+    uint64_t flown; /* recipients whose transactions came to an end with these (queue/flight.h) */
     struct session_record *first_session, *last_session;
     size_t session_count;
 };

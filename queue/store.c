@@ -1,4 +1,5 @@
 /* Opening and closing the store, and the loop of its thread. */
+#include "queue/flight.h"
 #include "queue/store.h"
 
 #include <errno.h>
@@ -176,8 +177,10 @@ static enum err catch_up(struct store *s, char **why)
         e = store_new_spool_key(s, key);
     if (!e)
         e = store_commit_quietly(s);
-    if (!e)
+    if (!e) {
         spool_set_key(s->spool, bytes_make(key, sizeof(key)));
+        s->flight = flight_start(s->dir, s->run_unix, s->config.workers); /* what it held is on record now */
+    }
     if (!e)
         e = store_remove_orphans(s);
     if (e && !*why)
@@ -197,6 +200,7 @@ static void destroy(struct store *s)
         store_finalize(s);
         sqlite3_close(s->db);
     }
+    flight_close(s->flight);
     store_mover_destroy(s);
     store_contents_destroy(s);
     store_ops_destroy(s);
@@ -373,6 +377,11 @@ void store_close(struct store *s)
 struct pulse *store_pulse(struct store *s)
 {
     return &s->pulse;
+}
+
+struct flight *store_flight(struct store *s)
+{
+    return s->flight;
 }
 
 struct spool *store_spool(struct store *s)

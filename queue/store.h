@@ -93,6 +93,7 @@ void store_expect_end(struct store *s);
 /* Commits what was posted, checkpoints, ends the thread, unlocks. */
 void store_close(struct store *s);
 struct spool *store_spool(struct store *s);
+struct flight *store_flight(struct store *s); /* queue/flight.h; borrowed */
 /*
  * Returns when all that was answered before has its rows (or the disk refuses them); false: the store's thread is stuck,
  * says the watchdog, and what is there must do.  Any thread but the store's; blocks.

@@ -1,10 +1,12 @@
 /*
  * Clean and unclean ends.  `running` stands in meta from start to close; who finds it at a start knows that
  * the last run was cut short, and keeps what may have gone out without a record: mail that was with a worker
- * (FRESH), and of what waited (READY) that which was in a transaction at that moment.
+ * (FRESH), and of what waited (READY) that which was in a transaction at that moment; how many these were the
+ * page of counts says (queue/flight.h), if the host did not go down with the process.
  */
 #include <stdio.h>
 
+#include "queue/flight.h"
 #include "queue/keep.h"
 #include "queue/store_priv.h"
 
@@ -26,12 +28,15 @@ static enum err read_running(struct store *s, bool *running, int64_t *since)
 static enum err put_end(struct store *s, int64_t started)
 {
     sqlite3_stmt *st = s->st[ST_KEEP_PUT];
-    char key[32], value[128];
+    int64_t flying = flight_left(s->dir, started);
+    char key[32], value[160];
 
     snprintf(key, sizeof(key), "%020lld", (long long)s->now_unix);
     int len = snprintf(value, sizeof(value), "started %lld\nfirst %lld\nwaiting %lld\n", (long long)started,
                        (long long)(s->counts[ROW_FRESH] + s->count_change[ROW_FRESH]),
                        (long long)(s->counts[ROW_READY] + s->count_change[ROW_READY]));
+    if (flying >= 0)
+        len += snprintf(value + len, sizeof(value) - (size_t)len, "flying %lld\n", (long long)flying);
     sql_bind_text(st, 1, KEEP_UNCLEAN_END);
     sql_bind_text(st, 2, key);
     sql_bind_int(st, 3, s->now_unix);
@@ -53,8 +58,9 @@ enum err store_note_start(struct store *s)
     snprintf(prune, sizeof(prune), "DELETE FROM keep WHERE kind = '" KEEP_UNCLEAN_END "' AND at < %lld",
              (long long)(s->now_unix - KEEP_DAYS * 86400LL));
     e = sql_exec(s->db, prune);
+    s->run_unix = s->now_unix;
     sql_bind_text(s->st[ST_META_PUT], 1, "running");
-    sql_bind_int(s->st[ST_META_PUT], 2, s->now_unix);
+    sql_bind_int(s->st[ST_META_PUT], 2, s->run_unix);
     return e ? e : sql_run(s->st[ST_META_PUT]);
 }
 

@@ -227,6 +227,9 @@ struct store {
     struct store_job *op;
     bool ops_wait;                  /* for one turn */
 
+    struct flight *flight; /* owned: who may get a second copy if this run is cut short */
+    int64_t run_unix;      /* its beginning, as `running` has it */
+
     /* memory of the whole */
     struct leases leases;
     struct map domains;     /* name → store_domain */

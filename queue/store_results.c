@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "queue/flight.h"
 #include "queue/store_priv.h"
 
 static void take_results(struct note *note, void *store)
@@ -22,6 +23,8 @@ void store_post_results(struct store *s, struct attempt_batch *batch, int64_t da
     r->batch = batch;
     r->day = day;
     r->row = row;
+    if (batch->flown) /* their records are on disk: none of them goes again for want of one */
+        flight_safe(s->flight, batch->flown);
     atomic_fetch_add(&s->results_waiting, batch->count);
     inbox_post(&s->inbox, &r->note);
 }

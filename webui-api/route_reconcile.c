@@ -62,10 +62,14 @@ void get_report_reconcile(struct request *r)
 
 static bool put_end(void *arg, const struct kept *k)
 {
-    static const char *const keys[][2] = {
-        {"started", "started_unix"}, {"first", "first_attempts"}, {"waiting", "waiting"}};
+    enum { STARTED, FIRST, WAITING, FLYING };
+    static const char *const keys[][2] = {[STARTED] = {"started", "started_unix"},
+                                          [FIRST] = {"first", "first_attempts"},
+                                          [WAITING] = {"waiting", "waiting"},
+                                          [FLYING] = {"flying", "possible_duplicates"}};
     struct bytes rest = k->value;
     struct buf *out = arg;
+    bool flying_known = false;
     uint64_t n;
 
     json_begin(out, NULL, '{');
@@ -76,9 +80,13 @@ static bool put_end(void *arg, const struct kept *k)
         rest = bytes_skip(rest, line.len + 1);
         for (size_t i = 0; i < COUNT_OF(keys); i++)
             if (bytes_eq(bytes_first(line, blank), bytes_of(keys[i][0])) &&
-                bytes_parse_u64(bytes_skip(line, blank + 1), &n))
+                bytes_parse_u64(bytes_skip(line, blank + 1), &n)) {
                 json_put_count(out, keys[i][1], n);
+                flying_known |= i == FLYING;
+            }
     }
+    if (!flying_known) /* the host went down with it, or an older program wrote this */
+        json_put_null(out, keys[FLYING][1]);
     json_end(out, '}');
     return true;
 }

@@ -101,6 +101,7 @@ static void give_back(struct link *link, struct deliver_txn *t)
     struct dest *dest = t->dest;
 
     dest->flying -= t->txn.rcpt_count;
+    worker_flight_end(link->d->w, t->txn.rcpt_count);
     source_give_recipients(link, t->txn.rcpt_count);
     link_requeue(link, dest, TAKE(t->job));
     t->dest->d->open_txns--;

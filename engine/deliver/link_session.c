@@ -341,6 +341,8 @@ static void on_txn_done(void *arg, struct smtp_txn *txn)
     if (any_sent && conn_tls(link->conn))
         tls_client_remember(conn_tls(link->conn));
     dest->flying -= txn->rcpt_count;
+    worker_flight_end(link->d->w, again);
+    worker_flight_result(link->d->w, txn->rcpt_count - again);
     source_give_recipients(link, again);
     link->d->open_txns--;
     link_txn_destroy(t);

@@ -467,6 +467,7 @@ struct deliver_txn *site_take(struct site *s, struct link *link)
             continue;
         }
         dest->flying += recipients; /* keeps it alive */
+        worker_flight_begin(d->w, recipients);
         struct deliver_txn *t = MEM_NEW(struct deliver_txn);
         t->job = job;
         t->dest = dest;

@@ -157,7 +157,17 @@ static void put_ends(const json_t *root, struct buf *out)
         put_plural(out, field_count(end, "first_attempts"), "recipient", "recipients");
         buf_puts(out, " with the workers, never tried to an end, and ");
         format_count(out, field_count(end, "waiting"));
-        buf_puts(out, " more waiting; those in a transaction at that moment may have got it twice\n");
+        buf_puts(out, " more waiting; ");
+        if (field_known(end, "possible_duplicates") && !field_count(end, "possible_duplicates")) {
+            buf_puts(out, "none of them was in a transaction\n");
+        } else if (field_known(end, "possible_duplicates")) {
+            format_count(out, field_count(end, "possible_duplicates"));
+            buf_puts(out, " of them at most may have got it twice: they were in a transaction\n");
+        } else {
+            buf_puts(out,
+                     "those in a transaction at that moment may have got it twice, and how many were is not "
+                     "known: the host went down, too\n");
+        }
     }
 }
 
