@@ -210,8 +210,9 @@ void site_maybe_free(struct site *s);
 void site_make_stale(struct site *s);
 /* The walk of a link over all hosts ended without a session. */
 void site_on_walk_failed(struct site *s, struct link *link, const struct outcome *o);
-/* A session stands: the site is alive. */
-void site_on_alive(struct site *s);
+/* A session stands: a rest is over.  Nobody else asks until a MAIL was answered on it. */
+void site_on_session(struct site *s);
+void site_on_alive(struct site *s); /* a MAIL was answered */
 /* The next transaction for this link, or NULL: none, or not yet. */
 struct deliver_txn *site_take(struct site *s, struct link *link);
 /* A link of CLASS_OTHER_HOST stands: for jobs of the class that are not for its host another is opened. */

@@ -252,7 +252,7 @@ static void on_ready(void *arg)
         link->host_down = false;
         failed_hosts_forget(link->d->w->shared->failed_hosts, link->host->name, link->host->port);
         link->site->opening[link->class]--;
-        site_on_alive(link->site);
+        site_on_session(link->site);
     }
     if (link->quitting)
         link->quitting = false, link_quit(link);
@@ -314,8 +314,10 @@ static void on_txn_done(void *arg, struct smtp_txn *txn)
 
     link_enter(link);
     link->mail_answered = smtp_client_in_session(link->client);
-    if (link->mail_answered)
+    if (link->mail_answered) {
         link_session_settled(link);
+        site_on_alive(link->site);
+    }
     if (!was_not_sent(&txn->outcomes[0])) /* else on_over says why */
         remember_what_failed(link, &txn->outcomes[0]);
     link->site->reply_counted = false;

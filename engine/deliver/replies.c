@@ -242,7 +242,7 @@ static void wake_sites(struct worker *w, void *arg)
     (void)arg;
     LIST_FOREACH_SAFE (node, &w->deliver->all_sites) {
         struct site *s = LIST_ENTRY(node, struct site, node);
-        if (s->rest.until_ms && !shaped_is_resting(s->shaped))
+        if (s->rest.failures && !shaped_is_resting(s->shaped))
             suspension_end(&s->rest);
         LIST_FOREACH_SAFE (dest_node, &s->dests)
             dest_kick_soon(LIST_ENTRY(dest_node, struct dest, site_node));

@@ -269,18 +269,30 @@ bool site_is_resting(const struct site *s)
     return site_rest_until_ms(s) > worker_now_ms(s->d->w);
 }
 
-void site_on_alive(struct site *s)
+static void kick_dests(struct site *s)
 {
-    bool rested = s->rest.until_ms > worker_now_ms(s->d->w), failed = s->rest.failures > 0;
-
-    suspension_end(&s->rest);
-    if (rested)
-        shaped_reached(s->shaped);
-    if (!failed)
-        return;
-    /* What another link sent to disk meanwhile may go on, and more links than this one may be opened. */
     LIST_FOREACH_SAFE (node, &s->dests)
         dest_kick_soon(LIST_ENTRY(node, struct dest, site_node));
+}
+
+void site_on_session(struct site *s)
+{
+    bool rested = s->rest.until_ms > worker_now_ms(s->d->w);
+
+    if (!s->rest.failures)
+        return;
+    s->rest.until_ms = 0;
+    if (rested)
+        shaped_reached(s->shaped);
+    kick_dests(s); /* what another link sent to disk meanwhile may go on */
+}
+
+void site_on_alive(struct site *s)
+{
+    if (!s->rest.failures)
+        return;
+    suspension_end(&s->rest);
+    kick_dests(s); /* more links than this one may be opened */
 }
 
 /* ---- work for links ---- */
@@ -520,12 +532,24 @@ static bool take_permits(struct site *s, uint16_t lane)
     return false;
 }
 
+/* A session alone says little: there are hosts that greet everybody and turn each MAIL away. */
+static bool has_unheard_link(const struct site *s, enum job_class class)
+{
+    LIST_FOREACH (node, &s->links) {
+        const struct link *link = LIST_ENTRY(node, struct link, node);
+        if (link->class == class && link->ready && !smtp_client_in_session(link->client) &&
+            !smtp_client_is_idle(link->client))
+            return true;
+    }
+    return false;
+}
+
 static bool wants_link(const struct site *s, enum job_class class)
 {
     if (class == CLASS_REQUIRETLS && !s->security.sts_asked)
         return false; /* its destinations are being bound anew */
-    if (s->rest.failures && s->opening[class])
-        return false; /* nobody answered last time: one asks for all, until it is heard */
+    if (s->rest.failures && (s->opening[class] || has_unheard_link(s, class)))
+        return false; /* nobody answered last time: one asks for all */
     return s->queued_jobs[class] > s->opening[class] * JOBS_PER_OPENING;
 }
 
@@ -681,6 +705,5 @@ void site_on_walk_failed(struct site *s, struct link *link, const struct outcome
         rest(s, o);
         return;
     }
-    LIST_FOREACH_SAFE (node, &s->dests)
-        dest_kick_soon(LIST_ENTRY(node, struct dest, site_node));
+    kick_dests(s);
 }

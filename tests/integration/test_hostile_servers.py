@@ -347,7 +347,8 @@ def test_t41_tarpits_cost_the_others_less_than_five_percent(world, liars):
 
 
 def test_t42_a_storm_of_421_from_every_host_is_met_with_patience(world):
-    """While nobody answers, one connection asks for all: a round is one connection to each host, however much waits."""
+    """While nobody answers, one connection asks for all: a round is one connection to each host, however much waits.  A greeting is
+    no answer: some hosts turn away at MAIL only."""
     storms = {"CONNECT": "abc", "MAIL": "def"}
     for stage, hosts in storms.items():
         for name in hosts:
@@ -358,9 +359,9 @@ def test_t42_a_storm_of_421_from_every_host_is_met_with_patience(world):
     wait_until(lambda: all(r["attempts"] for r in daemon.queued()), 30, "all tried")
     sessions = lambda stage: sum(world.seen.sessions[name] for name in storms[stage])  # noqa: E731
     began, before = time.monotonic(), {stage: sessions(stage) for stage in storms}
-    time.sleep(4)
+    time.sleep(5)  # a wait lasts up to 4 seconds
     now = {stage: sessions(stage) for stage in storms}
-    rounds = int(time.monotonic() - began) + 1  # a wait lasts one second at least
+    rounds = int(time.monotonic() - began) + 1  # and one second at least
     for stage in storms:
         assert 0 < now[stage] - before[stage] <= 3 * rounds, f"{stage}: {now[stage] - before[stage]} in {rounds} s"
     waiting = daemon.queued()
