@@ -79,7 +79,7 @@ static bool slot_is_live(const struct map_slot *s)
     return s->key != NULL;
 }
 
-static struct map_slot *find_slot(const struct map *m, struct bytes key, uint64_t hash)
+static struct map_slot *find_slot(const struct map *m, struct bytes key, uint32_t hash)
 {
     struct map_slot *reuse = NULL;
 
@@ -130,13 +130,13 @@ void *map_find(const struct map *m, struct bytes key)
 {
     if (!m->count)
         return NULL;
-    struct map_slot *s = find_slot(m, key, hash_bytes(key));
+    struct map_slot *s = find_slot(m, key, (uint32_t)hash_bytes(key));
     return slot_is_live(s) ? s->value : NULL;
 }
 
 void *map_put(struct map *m, struct bytes key, void *value)
 {
-    uint64_t hash = hash_bytes(key);
+    uint32_t hash = (uint32_t)hash_bytes(key);
 
     assert(value && key.len <= UINT32_MAX);
     if ((m->used + 1) * 4 > m->cap * 3 || (m->cap > 64 && m->count < m->cap / 16))
@@ -147,7 +147,7 @@ void *map_put(struct map *m, struct bytes key, void *value)
         m->count++;
         m->used += s->value == NULL; /* a dead slot was counted already */
     }
-    *s = (struct map_slot){hash, key.at ? key.at : "", (uint32_t)key.len, value};
+    *s = (struct map_slot){key.at ? key.at : "", value, (uint32_t)key.len, hash};
     return before;
 }
 
@@ -155,7 +155,7 @@ void *map_remove(struct map *m, struct bytes key)
 {
     if (!m->count)
         return NULL;
-    struct map_slot *s = find_slot(m, key, hash_bytes(key));
+    struct map_slot *s = find_slot(m, key, (uint32_t)hash_bytes(key));
     if (!slot_is_live(s))
         return NULL;
     void *value = s->value;

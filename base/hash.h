@@ -13,10 +13,10 @@ uint64_t hash_bytes(struct bytes key); /* differs from process to process: never
 uint64_t hash_stable(struct bytes key); /* FNV-1a 64: the same everywhere, for sharding and for ids that are shown */
 
 struct map_slot {
-    uint64_t hash;
     const char *key; /* borrowed: lives in the value, which must outlive its entry */
-    uint32_t key_len;
     void *value;
+    uint32_t key_len;
+    uint32_t hash; /* its lower half */
 };
 
 /* A zeroed struct is an empty map.  Only a put resizes it, up or down. */

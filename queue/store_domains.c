@@ -24,7 +24,7 @@ struct store_domain *store_domain(struct store *s, struct bytes name)
     if (d)
         return d;
     d = mem_zalloc(sizeof(*d) + name.len + 1);
-    d->owner = store_owner(name, s->config.workers);
+    d->owner = (uint16_t)store_owner(name, s->config.workers);
     d->name_len = (uint32_t)name.len;
     memcpy(d->name, name.at, name.len);
     map_put(&s->domains, bytes_make(d->name, d->name_len), d);

@@ -50,16 +50,16 @@ enum statement {
 #define TOLD_HIGH  4 /* of high priority, which are always told */
 
 struct store_domain {
-    int64_t id; /* 0: not looked up, or taken back with its transaction */
-    unsigned owner;
-    bool cold;
+    int64_t id;          /* 0: not looked up, or taken back with its transaction */
     uint64_t cold_order; /* of the last call to be cold, see struct waiting */
-    uint64_t woken_in;  /* number of the turn in which it stands in a wake */
-    size_t wake_at;     /* its place there */
-    /* While it is cold: lanes that its worker knows to have mail on disk (store_domains.c). */
-    uint16_t told[TOLD_LANES + TOLD_HIGH];
-    uint8_t told_count, told_high_count, told_high_at;
+    uint64_t woken_in;   /* number of the turn in which it stands in a wake */
+    uint32_t wake_at;    /* its place there */
     uint32_t name_len;
+    uint16_t owner;
+    bool cold;
+    /* While it is cold: lanes that its worker knows to have mail on disk (store_domains.c). */
+    uint8_t told_count, told_high_count, told_high_at;
+    uint16_t told[TOLD_LANES + TOLD_HIGH];
     char name[];
 };
 

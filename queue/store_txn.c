@@ -117,7 +117,7 @@ void store_add_wake(struct store *s, struct store_domain *d, int64_t due_unix)
         return;
     }
     d->woken_in = s->turn;
-    d->wake_at = w->count;
+    d->wake_at = (uint32_t)w->count;
     *add_item(w) = (struct store_wake_item){mem_dup(d->name, d->name_len), due_unix, -1};
 }
 

@@ -62,17 +62,17 @@ struct found;
 /* ---- dest.c: one destination domain ---- */
 struct dest {
     struct deliver *d;
-    char *domain;           /* owned; its key */
-    struct strands strands; /* jobs that are not in flight */
+    struct strands *strands; /* owned: jobs that are not in flight; NULL: there are none, and many have none */
     uint32_t queued_jobs[JOB_CLASSES];
     uint32_t queued; /* recipients in jobs */
     uint32_t flying; /* recipients in open transactions */
     bool cold;       /* the store keeps its mail on disk */
     bool paging;
-    bool busy;             /* counted in deliver's */
-    bool cold_again;       /* asked to be cold while a page was under way */
-    bool page_due;         /* there is, or may be, due mail on disk */
-    bool fell_due;         /* some of it only just: it has its turn before the window is empty */
+    bool busy;                 /* counted in deliver's */
+    bool cold_again;           /* asked to be cold while a page was under way */
+    bool page_due;             /* there is, or may be, due mail on disk */
+    bool fell_due;             /* some of it only just: it has its turn before the window is empty */
+    bool tls_known, tls_asked; /* the last answer about `tls` was good; there was one */
     int64_t next_due_unix; /* on disk, not due before; 0: nothing known */
     struct alarm alarm;
     struct suspension rest; /* DNS failures, and what concerns this destination alone of its site */
@@ -87,7 +87,7 @@ struct dest {
     uint64_t sts_changed_ms;   /* a recheck brought another policy then */
     uint64_t serial;           /* unique in this worker */
     struct tls_dest *tls;      /* what TLS it had: engine/tlswatch.h */
-    bool tls_known, tls_asked; /* the last answer was good; there was one */
+    char domain[];             /* its key */
 };
 
 struct dest *dest_get(struct deliver *d, const char *domain); /* made when there is none */

@@ -8,6 +8,7 @@
  *     cold: on disk ─► page when there is room, or when something falls due
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -23,15 +24,35 @@ struct dest *dest_get(struct deliver *d, const char *domain)
 
     if (dest)
         return dest;
-    dest = MEM_NEW(struct dest);
+    size_t len = strlen(domain);
+    dest = mem_zalloc(sizeof(*dest) + len + 1);
     dest->d = d;
-    dest->domain = mem_strdup(domain);
-    strands_init(&dest->strands, dest);
+    memcpy(dest->domain, domain, len);
     list_init(&dest->site_node);
     dest->serial = ++d->serial;
     map_put(&d->dests, bytes_of(dest->domain), dest);
     COUNT(d->w, destinations);
     return dest;
+}
+
+static struct strands *need_strands(struct dest *dest)
+{
+    if (dest->strands)
+        return dest->strands;
+    dest->strands = MEM_NEW(struct strands);
+    strands_init(dest->strands, dest);
+    dest->strands->turns = dest->site ? &dest->site->turns : NULL;
+    return dest->strands;
+}
+
+/* Without jobs they tell which lanes have more on disk, but a page of the whole finds that by itself. */
+static void drop_strands(struct dest *dest)
+{
+    if (!dest->strands || dest->queued || dest->paging ||
+        (strands_are_used(dest->strands) && !dest->page_due))
+        return;
+    strands_fini(dest->strands);
+    mem_free(TAKE(dest->strands));
 }
 
 enum tls_wish job_wish(const struct job *job)
@@ -93,13 +114,20 @@ void dest_destroy(struct dest *dest)
     dest_forget_queries(dest);
     tls_watch_release(dest->tls);
     dest_unbind(dest);
-    strands_fini(&dest->strands);
+    if (dest->strands)
+        strands_fini(dest->strands);
+    mem_free(dest->strands);
     suspension_end(&dest->rest);
     alarm_clear(&d->clock, &dest->alarm);
     map_remove(&d->dests, bytes_of(dest->domain));
     UNCOUNT(d->w, destinations);
-    mem_free(dest->domain);
     mem_free(dest);
+}
+
+/* Recipients of this worker. */
+static uint64_t memory_of_all(const struct deliver *d)
+{
+    return (uint64_t)worker_conf(d->w)->delivery.jobs_in_memory / d->w->shared->worker_count;
 }
 
 /*
@@ -111,7 +139,7 @@ static uint32_t window(const struct dest *dest)
 {
     const struct deliver *d = dest->d;
     const struct conf *conf = worker_conf(d->w);
-    uint64_t all = (uint64_t)conf->delivery.jobs_in_memory / d->w->shared->worker_count;
+    uint64_t all = memory_of_all(d);
     uint64_t share = d->queued < all ? all / MAX_OF(d->dests.count, (size_t)1) : 0;
 
     return (uint32_t)MIN_OF(MAX_OF(share, (uint64_t)WINDOW_MIN), (uint64_t)conf->delivery.jobs_per_domain);
@@ -149,6 +177,7 @@ void suspension_end(struct suspension *s)
 void dest_go_cold(struct dest *dest)
 {
     dest->page_due = true;
+    drop_strands(dest);
     if (dest->cold && !dest->paging)
         return;
     dest->cold = true;
@@ -160,7 +189,7 @@ static void put(struct dest *dest, struct job *job, bool first)
 {
     enum job_class class = job_class(job);
 
-    strand_put(strand_need(&dest->strands, job->message->lane), job, class, first);
+    strand_put(strand_need(need_strands(dest), job->message->lane), job, class, first);
     dest->queued += job->rcpt_count;
     dest->d->queued += job->rcpt_count;
     note_busy(dest);
@@ -227,7 +256,7 @@ void dest_requeue(struct dest *dest, struct job *job)
 {
     put(dest, job, true);
     if (dest->site)
-        turns_join(&dest->strands);
+        turns_join(dest->strands);
 }
 
 void dest_forget_unfit_hosts(struct dest *dest)
@@ -237,7 +266,7 @@ void dest_forget_unfit_hosts(struct dest *dest)
 
     if (!dest->queued_jobs[CLASS_OTHER_HOST])
         return;
-    for (size_t at = 0; (strand = strand_next(&dest->strands, &at));) {
+    for (size_t at = 0; (strand = strand_next(dest->strands, &at));) {
         while ((node = list_pop(&strand->jobs[CLASS_OTHER_HOST]))) {
             struct job *job = LIST_ENTRY(node, struct job, node);
             job->unfit_hosts = 0;
@@ -268,7 +297,7 @@ void dest_return_jobs(struct dest *dest)
     if (!dest_has_jobs(dest))
         return;
     dest_go_cold(dest);
-    for (size_t at = 0; (strand = strand_next(&dest->strands, &at));)
+    for (size_t at = 0; (strand = strand_next(dest->strands, &at));)
         for (int class = 0; class < JOB_CLASSES; class ++)
             while ((job = dest_pop(strand, (enum job_class) class)))
                 list_push_back(&dest->d->give_back, &job->node);
@@ -279,7 +308,7 @@ void dest_return_campaign(struct dest *dest, const char *campaign)
     struct strand *strand;
     bool any = false;
 
-    for (size_t at = 0; (strand = strand_next(&dest->strands, &at));) {
+    for (size_t at = 0; (strand = strand_next(dest->strands, &at));) {
         for (int class = 0; class < JOB_CLASSES; class ++) {
             LIST_FOREACH_SAFE (node, &strand->jobs[class]) {
                 struct job *job = LIST_ENTRY(node, struct job, node);
@@ -340,7 +369,7 @@ void dest_settle_all(struct dest *dest, const struct outcome *o, struct link *li
 {
     struct strand *strand;
 
-    for (size_t at = 0; (strand = strand_next(&dest->strands, &at));)
+    for (size_t at = 0; (strand = strand_next(dest->strands, &at));)
         settle_strand(strand, o, link, started_ms, only, arg);
 }
 
@@ -382,9 +411,9 @@ static void note_left(struct dest *dest, const struct store_page *p)
     struct strand *strand;
 
     LIST_FOREACH (node, &p->jobs)
-        strand_need(&dest->strands, LIST_ENTRY(node, struct job, node)->message->lane)->more = false;
+        strand_need(need_strands(dest), LIST_ENTRY(node, struct job, node)->message->lane)->more = false;
     for (uint32_t i = 0; i < p->left_count; i++)
-        if ((strand = strand_find(&dest->strands, p->left[i])))
+        if ((strand = strand_find(dest->strands, p->left[i])))
             strand->more = true;
 }
 
@@ -396,6 +425,38 @@ static void note_rest(struct dest *dest, const struct store_page *p)
     dest->page_due |= dest->cold;
     if (p->next_due_unix)
         dest_wait_until(dest, p->next_due_unix);
+}
+
+/*
+ * A hundred thousand destinations of a host that does not answer have their turns in memory: what comes while
+ * it rests, and has no room, lies on disk until the next try, when it goes before those who had room now.
+ */
+static bool has_no_room(const struct dest *dest)
+{
+    return is_resting(dest) && dest->d->queued >= memory_of_all(dest->d);
+}
+
+static void keep_or_give_back(struct dest *dest, struct store_page *p)
+{
+    struct deliver *d = dest->d;
+    struct list *node;
+
+    if (d->draining || d->closed) {
+        list_move_all(&d->give_back, &p->jobs);
+        return;
+    }
+    if (!list_is_empty(&p->jobs) && has_no_room(dest)) {
+        dest_go_cold(dest);
+        list_move_all(&d->give_back, &p->jobs);
+        return;
+    }
+    note_left(dest, p);
+    while ((node = list_pop(&p->jobs)))
+        put(dest, LIST_ENTRY(node, struct job, node), false);
+    if (dest->site && is_resting(dest)) { /* behind those who had none */
+        list_remove(&dest->site_node);
+        list_push_back(&dest->site->dests, &dest->site_node);
+    }
 }
 
 static void on_page(struct note *note, void *owner)
@@ -414,14 +475,7 @@ static void on_page(struct note *note, void *owner)
         if (!p->only_lane)
             note_rest(dest, p);
         dest->cold_again = false;
-        note_left(dest, p);
-        struct list *node;
-        while ((node = list_pop(&p->jobs))) {
-            if (d->draining || d->closed)
-                list_push_back(&d->give_back, node);
-            else
-                put(dest, LIST_ENTRY(node, struct job, node), false);
-        }
+        keep_or_give_back(dest, p);
     } else {
         log_warn(&w->log, "queue.page", LOG_STR("domain", dest->domain), LOG_ERR(p->req.result));
         dest->page_due = true;
@@ -470,7 +524,7 @@ static void settle_emptied(struct dest *dest)
 {
     struct list *node;
 
-    while ((node = list_pop(&dest->strands.emptied))) {
+    while (dest->strands && (node = list_pop(&dest->strands->emptied))) {
         struct strand *strand = LIST_ENTRY(node, struct strand, place.node);
         if (strand->more && dest->cold)
             strand_want(strand);
@@ -487,13 +541,13 @@ static void page_what_is_due(struct dest *dest)
         page(dest, window(dest) / 2);
     else if (dest->page_due && dest->fell_due && room(dest, 0) > 0)
         page(dest, MIN_OF(room(dest, 0), window(dest) / 8));
-    else if (!list_is_empty(&dest->strands.wanted))
-        page_lane(dest, LIST_ENTRY(list_first(&dest->strands.wanted), struct strand, place.node));
+    else if (dest->strands && !list_is_empty(&dest->strands->wanted))
+        page_lane(dest, LIST_ENTRY(list_first(&dest->strands->wanted), struct strand, place.node));
 }
 
 void dest_on_lane(struct dest *dest, uint16_t lane)
 {
-    struct strand *strand = strand_need(&dest->strands, lane);
+    struct strand *strand = strand_need(need_strands(dest), lane);
 
     strand->more = true;
     dest->page_due = true; /* of a cold one it is already */
@@ -670,18 +724,19 @@ void dest_kick(struct dest *dest)
         dest->next_due_unix = 0;
         dest->page_due = dest->fell_due = true;
     }
+    settle_emptied(dest);
+    drop_strands(dest);
     if (is_resting(dest)) {
         uint64_t until = MAX_OF(dest->rest.until_ms, dest->site ? site_rest_until_ms(dest->site) : 0);
         set_alarm(dest, until);
         return;
     }
-    settle_emptied(dest);
     page_what_is_due(dest);
     if (dest->next_due_unix)
         dest_wait_until(dest, dest->next_due_unix);
     if (dest_has_jobs(dest) && is_bound(dest) && may_go(dest)) {
         struct site *site = dest->site;
-        turns_join(&dest->strands);
+        turns_join(dest->strands);
         site_kick(site);
         return; /* the dest may be gone */
     }

@@ -212,7 +212,8 @@ void site_maybe_free(struct site *s)
 void site_bind(struct site *s, struct dest *dest)
 {
     dest->site = s;
-    dest->strands.turns = &s->turns;
+    if (dest->strands)
+        dest->strands->turns = &s->turns;
     list_push_back(&s->dests, &dest->site_node);
     for (int class = 0; class < JOB_CLASSES; class ++)
         s->queued_jobs[class] += dest->queued_jobs[class];
@@ -222,11 +223,13 @@ void site_unbind(struct site *s, struct dest *dest)
 {
     for (int class = 0; class < JOB_CLASSES; class ++)
         s->queued_jobs[class] -= dest->queued_jobs[class];
-    turns_leave(&dest->strands);
+    if (dest->strands)
+        turns_leave(dest->strands);
     list_remove(&dest->site_node);
     dest->site = NULL;
     dest_forget_unfit_hosts(dest);
-    dest->strands.turns = NULL;
+    if (dest->strands)
+        dest->strands->turns = NULL;
     site_maybe_free(s);
 }
 

@@ -87,6 +87,11 @@ void strands_fini(struct strands *all)
     list_remove(&all->own.place.node);
 }
 
+bool strands_are_used(const struct strands *all)
+{
+    return all->own.used || all->others.count;
+}
+
 struct strand *strand_find(struct strands *all, uint16_t lane)
 {
     if (all->own.used && all->own.lane == lane)
@@ -116,6 +121,8 @@ struct strand *strand_need(struct strands *all, uint16_t lane)
 
 struct strand *strand_next(struct strands *all, size_t *at)
 {
+    if (!all)
+        return NULL;
     if (*at == 0) {
         *at = 1;
         if (all->own.used)

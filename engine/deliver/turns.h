@@ -50,9 +50,10 @@ struct strands { /* of a destination */
 
 void strands_init(struct strands *all, struct dest *dest);
 void strands_fini(struct strands *all);                         /* no jobs are left */
+bool strands_are_used(const struct strands *all);               /* is there any strand? */
 struct strand *strand_find(struct strands *all, uint16_t lane); /* or NULL */
 struct strand *strand_need(struct strands *all, uint16_t lane); /* made without jobs: in `emptied` */
-/* Walks all, from *at = 0; no strand is made or freed meanwhile. */
+/* Walks all, from *at = 0; no strand is made or freed meanwhile.  `all` NULL: there are none. */
 struct strand *strand_next(struct strands *all, size_t *at);
 void strand_free(struct strand *strand); /* has no jobs */
 void strand_put(struct strand *strand, struct job *job, enum job_class class, bool first);

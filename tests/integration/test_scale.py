@@ -1,5 +1,6 @@
 """What is bounded however much there is: memory, and the descriptors that connections take."""
 
+import re
 import time
 
 import pytest
@@ -63,3 +64,28 @@ def test_a_start_with_mail_for_many_destinations_meets_them_by_and_by(world):
     wait_until(lambda: daemon.json("status")["store"]["waiting"] == 0, 60, "the end of the queue")
     assert daemon.json("status")["counters"]["destinations"] == 0, "none stays when its mail has gone"
     assert len(world.seen.deliveries) == len(want) and {d.recipient for d in world.seen.deliveries} == want
+
+
+def tried(daemon, times):
+    """Those that were put off so often."""
+    return set(re.findall(rf" to=(\S+) result=deferred .* attempts={times} ", daemon.log()))
+
+
+def test_a_dead_relay_of_many_destinations_has_no_more_than_its_share_of_memory(world):
+    count, address = 3000, world.net.address()
+    relay = group("default", route={"smarthost": [f"{address}:{MX_PORT}"]}, retry={"schedule": ["1s"], "jitter": "0%", "lifetime": "1h"})
+    daemon = world.daemon(relay, workers=1, delivery={"jobs_in_memory": 1000})
+    want = {f"a@d{i}.test" for i in range(count)}
+    for part in range(3):
+        daemon.send(*[f"a@d{i}.test" for i in range(part, count, 3)])
+    wait_until(lambda: tried(daemon, 1) == want, 30, "a first attempt for each")
+    time.sleep(0.5)
+    held, until = [], time.monotonic() + 60
+    while tried(daemon, 2) != want and time.monotonic() < until:
+        held.append(daemon.json("status")["counters"]["jobs_in_memory"])
+        time.sleep(0.02)
+    assert tried(daemon, 2) == want, "each has its turn, if not at each try of the host"
+    assert 500 < sorted(held)[len(held) * 9 // 10] <= 1100, "while the host rests, the others lie on disk"
+    world.receiver("relay", address=address)
+    world.got(count, 60)
+    assert {d.recipient for d in world.seen.deliveries} == want
