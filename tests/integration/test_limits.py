@@ -27,6 +27,18 @@ def most_within(stamps, span):
     return most
 
 
+def openings(world):
+    """The times, from now on, at which receivers accept connections."""
+    times, connected = [], world.seen.connected
+
+    def stamp(name):
+        connected(name)
+        times.append(time.monotonic())
+
+    world.seen.connected = stamp
+    return times
+
+
 @pytest.mark.parametrize("workers", [1, 4])
 def test_five_connections_are_never_six_at_any_number_of_workers(world, workers):
     world.receiver("five", *[f"d{i}.test" for i in range(8)], delay_s=0.02)
@@ -61,13 +73,7 @@ def test_connections_per_source_span_all_hosts_and_workers(world, workers, limit
 def test_where_there_is_room_again_the_next_connection_comes_at_once(world, workers, limit):
     """One at a time, a message each: without a call each would come when it happens to ask again, 50 or 200 ms later."""
     world.receiver("one", "one.test")
-    opened, connected = [], world.seen.connected
-
-    def stamp(name):
-        connected(name)
-        opened.append(time.monotonic())
-
-    world.seen.connected = stamp
+    opened = openings(world)
     daemon = world.daemon(group("default", limits={limit: 1, "messages_per_connection": 1}), workers=workers)
     submit_many(daemon, [f"r{i}@one.test" for i in range(24)])
     world.got(24, 30)
@@ -142,10 +148,10 @@ def test_a_rate_that_many_sites_share_opens_no_connection_in_vain(world, workers
 @pytest.mark.parametrize("workers", [1, 4])
 def test_connections_are_opened_at_their_rate(world, workers):
     world.receiver("conn", *[f"d{i}.test" for i in range(4)])
+    t = openings(world)  # deliveries would also tell how long the first handshake took
     daemon = world.daemon(group("default", limits={"connection_rate": "5/s", "messages_per_connection": 1}), workers=workers)
     submit_many(daemon, [f"r{i}@d{i % 4}.test" for i in range(25)])
     world.got(25, 30)
-    t = times(world)
     assert world.seen.sessions["conn"] == 25
     assert most_within(t, 0.9) <= 6
     assert 24 / 5 * 0.95 <= t[-1] - t[0] <= 24 / 5 * 1.25 + 0.5
@@ -155,13 +161,7 @@ def test_connections_are_opened_at_their_rate(world, workers):
 @pytest.mark.parametrize("workers", [1, 4])
 def test_a_new_policy_goes_on_with_what_connection_rate_let_go(world, workers):
     world.receiver("conn", *[f"d{i}.test" for i in range(16)])
-    opened, connected = [], world.seen.connected
-
-    def stamp(name):
-        connected(name)
-        opened.append(time.monotonic())
-
-    world.seen.connected = stamp
+    opened = openings(world)
     rules = lambda rate, more: [group("default", limits={"connection_rate": rate, "connections": 50 + more,
                                                          "messages_per_connection": 1})]
     daemon = world.daemon(*rules("20/s", 0), workers=workers)
