@@ -326,6 +326,9 @@ const void *permit_next_in_line(struct permit_pool *p, uint64_t now_ms, void **h
         *home = p->claims[i].home;
         break;
     }
+    /* Who stands behind those that may come now waits for another one yet, of a holder that runs out of work.
+     */
+    p->wanted |= p->limit && p->used + p->promised + p->claim_count > p->limit;
     pthread_mutex_unlock(&p->lock);
     return who;
 }

@@ -76,7 +76,8 @@ bool permit_yield_to_line(struct permit_pool *p, const void *who, uint64_t now_m
 /* Shall a holder of one give it up for somebody who waits, `but` excepted?  No more holders are told so than
  * others wait. */
 bool permit_yield(struct permit_pool *p, const struct permit_waiter *but);
-/* Was a take without a waiter refused since a permit was last given back? */
+/* Was a take without a waiter refused since a permit was last given back, or do more stand in the line than
+ * may have one now? */
 bool permit_is_wanted(struct permit_pool *p);
 uint32_t permit_in_use(struct permit_pool *p);
 uint32_t permit_limit(struct permit_pool *p);

@@ -82,6 +82,35 @@ static void of_a_line_as_many_are_told_as_there_are_permits_and_each_once_until_
     limits_destroy(l);
 }
 
+/* Who got one and soon has no work any more would keep it, idle, while those behind him in the line wait. */
+static void as_long_as_more_stand_in_line_than_may_have_one_they_want_it(void **state)
+{
+    struct limits *l = limits_create();
+    struct permit_pool *p = permit_pool(l, "host:x", 1);
+    void *home;
+    uint32_t again;
+
+    (void)state;
+    assert_true(permit_take_in_line(p, "a", NULL, 0, &again));
+    assert_false(permit_take_in_line(p, "b", NULL, 1, &again));
+    assert_false(permit_take_in_line(p, "c", NULL, 2, &again));
+    assert_true(permit_is_wanted(p));
+    permit_give(p);
+    assert_string_equal(permit_next_in_line(p, 3, &home), "b");
+    assert_true(permit_take_in_line(p, "b", NULL, 4, &again));
+    assert_true(permit_is_wanted(p)); /* by c, which need not ask again for that */
+    permit_give(p);
+    assert_string_equal(permit_next_in_line(p, 5, &home), "c");
+    assert_null(permit_next_in_line(p, 5, &home));
+    assert_true(permit_take_in_line(p, "c", NULL, 6, &again));
+    assert_false(permit_is_wanted(p)); /* nobody is left: it may idle */
+    assert_false(permit_take_in_line(p, "d", NULL, 7, &again));
+    permit_give(p);
+    assert_null(permit_next_in_line(p, 1100, &home)); /* d has gone, and wants nothing */
+    assert_false(permit_is_wanted(p));
+    limits_destroy(l);
+}
+
 static void a_line_is_short_and_who_finds_it_full_comes_later(void **state)
 {
     static const char names[40] = {0};
@@ -453,6 +482,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(who_stands_in_the_line_comes_before_who_comes_later),
         cmocka_unit_test(of_a_line_as_many_are_told_as_there_are_permits_and_each_once_until_he_asks_again),
+        cmocka_unit_test(as_long_as_more_stand_in_line_than_may_have_one_they_want_it),
         cmocka_unit_test(a_line_is_short_and_who_finds_it_full_comes_later),
         cmocka_unit_test(a_new_limit_is_not_waited_for_behind_those_who_stood_in_line_by_the_old_one),
         cmocka_unit_test(hosts_that_nobody_uses_are_forgotten_and_those_in_use_keep_their_count),
