@@ -79,7 +79,7 @@ static void widen(struct lease *e, uint32_t no)
         more[0] = e->bits;
     }
     e->more = more;
-    e->more_words = words;
+    e->more_words = words & INT32_MAX;
 }
 
 struct lease *leases_take(struct leases *l, uint64_t message_id, uint32_t no)

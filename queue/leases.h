@@ -18,15 +18,17 @@ struct body_weight {
 };
 
 struct lease {
-    uint64_t message_id; /* 0: free slot */
+    uint64_t message_id;      /* 0: free slot */
     struct body_weight weight;
-    uint32_t left;       /* rows of the message in the database, or LEASE_LEFT_UNKNOWN */
-    uint32_t count;      /* leased recipients */
-    bool fresh;          /* a hint: its rows are ROW_FRESH */
-    uint32_t unsettled;  /* the message has no rows yet: 1 + its place among the accepts; else 0 */
-    uint32_t more_words; /* 0: the bits are in `bits` */
-    uint64_t bits;       /* recipients 0…63 */
-    uint64_t *more;      /* owned: recipients 0… as a larger bitmap */
+    uint32_t left;            /* rows of the message in the database, or LEASE_LEFT_UNKNOWN */
+    uint32_t count;           /* leased recipients */
+    uint32_t unsettled;       /* the message has no rows yet: 1 + its place among the accepts; else 0 */
+    bool fresh : 1;           /* a hint: its rows are ROW_FRESH */
+    uint32_t more_words : 31; /* 0: the bits are in `bits` */
+    union {
+        uint64_t bits;  /* recipients 0…63 */
+        uint64_t *more; /* owned: recipients 0… as a larger bitmap */
+    };
 };
 
 /* Storage is the caller's; zeroed is empty. */

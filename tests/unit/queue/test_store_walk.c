@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "tests/unit/queue/world.h"
 
-#define DOMAINS 6000
+#define DOMAINS 3000
 #define EACH    1000 /* recipients of a message */
 #define FIRST   2000 /* woken before anybody asks */
 #define STEP    500  /* for one question */
@@ -56,7 +56,7 @@ static size_t at_most(size_t asked, uint64_t since_ms)
 {
     size_t seconds = (size_t)(clock_now_ms() - since_ms) / 1000 + 1;
 
-    return FIRST + asked * STEP + seconds * (1000 + 50 * seconds);
+    return FIRST + asked * STEP + seconds * (250 + 10 * seconds);
 }
 
 static void sync_often(void)
