@@ -195,8 +195,11 @@ size_t deliver_in_flight(const struct deliver *d)
     return d->open_txns;
 }
 
-void deliver_reclaim(struct deliver *d)
+static void reclaim(struct worker *w, void *arg)
 {
+    struct deliver *d = w->deliver;
+    (void)arg;
+
     LIST_FOREACH (node, &d->all_sites) {
         struct site *s = LIST_ENTRY(node, struct site, node);
         bool all = permit_has_waiters(s->pool) || permit_has_waiters(s->global);
@@ -206,6 +209,12 @@ void deliver_reclaim(struct deliver *d)
                 link_quit(link); /* quits when it carries nothing */
         }
     }
+}
+
+void deliver_reclaim_all(struct shared *shared)
+{
+    for (unsigned i = 0; i < shared->worker_count; i++)
+        worker_post(shared->workers[i], reclaim, NULL);
 }
 
 void deliver_look_again(struct deliver *d)

@@ -50,7 +50,7 @@ void deliver_binding(struct deliver *d, const char *domain, struct arena *arena,
 void deliver_drain(struct deliver *d);
 size_t deliver_in_flight(const struct deliver *d); /* open transactions */
 /* A pool has waiters: connections that have nothing to do give their permit up. */
-void deliver_reclaim(struct deliver *d);
+void deliver_reclaim_all(struct shared *shared); /* any thread; at every worker */
 
 /* Limits were imposed since the last call: what idles above them closes, what waits for mail goes to disk. */
 void deliver_look_again(struct deliver *d);

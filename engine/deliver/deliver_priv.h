@@ -115,9 +115,13 @@ void dest_forget_queries(
  */
 void dest_discover(struct dest *dest, const struct policy_match *match, const struct dns_mx *mx);
 void found_destroy(struct found *f); /* NULL is fine */
-/* dest.c, for discover.c: takes over `security`. */
+/* dest_bind.c, for discover.c: takes over `security`. */
 void dest_bind(struct dest *dest, const struct policy_match *match, const struct site_host *hosts,
                size_t count, bool implicit_mx, uint32_t ttl_s, struct security *security);
+/* dest_bind.c.  False: a lookup is under way. */
+bool dest_is_bound(struct dest *dest);
+/* Where mail is held on a downgrade, what the destination had must be known first. */
+bool dest_may_go(struct dest *dest);
 /* Every job in memory, or those for which `only` says so, gets this outcome of an attempt that began then. */
 typedef bool (*job_filter_fn)(const struct job *job, void *arg);
 void dest_settle_all(struct dest *dest, const struct outcome *o, struct link *link, uint64_t started_ms,
@@ -206,6 +210,8 @@ uint32_t site_queued(const struct site *s); /* jobs in memory */
 void site_bind(struct site *s, struct dest *dest);
 void site_unbind(struct site *s, struct dest *dest);
 void site_kick(struct site *s);
+/* site_links.c.  False: no permit was to be had, and nobody else will get one either. */
+bool site_open_links(struct site *s, enum job_class class);
 void site_maybe_free(struct site *s);
 void site_make_stale(struct site *s);
 /* The walk of a link over all hosts ended without a session. */

@@ -298,16 +298,9 @@ void shape_give_address(struct link *link)
     source_give_address(link);
 }
 
-static void reclaim(struct worker *w, void *arg)
-{
-    (void)arg;
-    deliver_reclaim(w->deliver);
-}
-
 /* Whoever holds a permit without work gives it up.  Each worker looks through all its sites for that. */
 static void call_on_holders(struct site *s)
 {
-    struct shared *shared = s->d->w->shared;
     uint64_t now_ms = worker_now_ms(s->d->w);
 
     s->reclaim_due = now_ms < s->d->reclaimed_ms + RECLAIM_MS;
@@ -316,8 +309,7 @@ static void call_on_holders(struct site *s)
         return;
     }
     s->d->reclaimed_ms = now_ms;
-    for (unsigned i = 0; i < shared->worker_count; i++)
-        worker_post(shared->workers[i], reclaim, NULL);
+    deliver_reclaim_all(s->d->w->shared);
 }
 
 void shape_all_busy(struct link *link)

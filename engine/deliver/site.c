@@ -13,10 +13,6 @@
 #include "engine/descriptors.h"
 #include "engine/shaping.h"
 
-#define JOBS_PER_OPENING 4    /* a link that is being opened counts as capacity for that many jobs */
-#define OPENING_MS       1000 /* how long a link that is being opened is waited for under a rate */
-#define WALKERS_MAX      2    /* links that wait for connection_rate, or look for room: each holds a permit */
-
 static void make_key(struct buf *key, const struct group *group, const struct site_host *hosts, size_t count,
                      const struct security *security)
 {
@@ -333,11 +329,6 @@ static bool link_may_carry(const struct strand *strand, const void *arg)
            link->site->group->clear_after_tls_failure == CLEAR_NOW || job_clear_ok(link->d, job);
 }
 
-static bool has_class(const struct strand *strand, const void *arg)
-{
-    return !list_is_empty(&strand->jobs[*(const enum job_class *)arg]);
-}
-
 void site_set_alarm(struct site *s, uint64_t at_ms)
 {
     if (!alarm_is_set(&s->alarm) || s->alarm.at_ms > at_ms)
@@ -426,11 +417,6 @@ static bool concerns(const struct job *job, void *arg)
            (f->clear_ok || !job_clear_ok(f->d, job)) && (job->unfit_hosts & f->avoids) == f->avoids;
 }
 
-static const struct job *first_job(const struct strand *strand, enum job_class class)
-{
-    return LIST_ENTRY(list_first(&strand->jobs[class]), struct job, node);
-}
-
 static void give_turn(struct link *link, uint64_t size_bytes, uint32_t recipients)
 {
     shape_give_message(link->site, size_bytes, worker_now_ms(link->d->w));
@@ -451,9 +437,9 @@ struct deliver_txn *site_take(struct site *s, struct link *link)
     }
     for (struct strand *strand; (strand = turns_next(&s->turns, link_may_carry, link));) {
         struct dest *dest = strand->all->dest;
-        uint64_t size_bytes = first_job(strand, link->class)->message->body->size_bytes;
-        uint32_t most =
-            MIN_OF(first_job(strand, link->class)->rcpt_count, s->group->limits.recipients_per_transaction);
+        uint64_t size_bytes = strand_first(strand, link->class)->message->body->size_bytes;
+        uint32_t most = MIN_OF(strand_first(strand, link->class)->rcpt_count,
+                               s->group->limits.recipients_per_transaction);
         if (!shape_take_message(s, strand->lane, size_bytes))
             return NULL;
         most = source_take_message(link, most);
@@ -500,106 +486,6 @@ struct deliver_txn *site_take(struct site *s, struct link *link)
     return NULL;
 }
 
-/* ---- links ---- */
-
-static void reclaim(struct worker *w, void *arg)
-{
-    (void)arg;
-    deliver_reclaim(w->deliver);
-}
-
-static bool take_permits(struct site *s, uint16_t lane)
-{
-    struct shared *shared = s->d->w->shared;
-
-    if (s->waits_for_permit) {
-        if (lane_goes_before(lane, s->waits_lane)) {
-            permit_urge(s->global, &s->global_waiter, lane);
-            permit_urge(s->pool, &s->waiter, lane);
-            s->waits_lane = lane;
-        }
-        return false;
-    }
-    s->waits_lane = lane;
-    if (permit_take(s->global, &s->global_waiter, lane)) {
-        if (permit_take(s->pool, &s->waiter, lane))
-            return true;
-        permit_give(s->global);
-        shape_met(s, "connections", 0);
-    } else {
-        shape_met(s, "delivery.connections", 0);
-    }
-    s->waits_for_permit = true;
-    for (unsigned i = 0; i < shared->worker_count; i++) /* whoever holds one without work gives it up */
-        worker_post(shared->workers[i], reclaim, NULL);
-    return false;
-}
-
-/* A session alone says little: there are hosts that greet everybody and turn each MAIL away. */
-static bool has_unheard_link(const struct site *s, enum job_class class)
-{
-    LIST_FOREACH (node, &s->links) {
-        const struct link *link = LIST_ENTRY(node, struct link, node);
-        if (link->class == class && link->ready && !smtp_client_in_session(link->client) &&
-            !smtp_client_is_idle(link->client))
-            return true;
-    }
-    return false;
-}
-
-static bool wants_link(const struct site *s, enum job_class class)
-{
-    if (class == CLASS_REQUIRETLS && !s->security.sts_asked)
-        return false; /* its destinations are being bound anew */
-    if (s->rest.failures && (s->opening[class] || has_unheard_link(s, class)))
-        return false; /* nobody answered last time: one asks for all */
-    return s->queued_jobs[class] > s->opening[class] * JOBS_PER_OPENING;
-}
-
-/*
- * Under a rate a link that is being opened takes the turn that there is: those that were opened beside it
- * for what waits would only idle, or be closed at once for other sites.  One that hangs holds up others for a
- * while only.
- */
-static bool has_enough_links(struct site *s, enum job_class class, uint64_t size_bytes)
-{
-    uint64_t until_ms = s->opened_ms + OPENING_MS;
-
-    if (!(s->is_paced || s->is_source_paced) || !s->opening[class] || until_ms <= worker_now_ms(s->d->w) ||
-        s->opening[class] < shape_openings(s, size_bytes))
-        return false;
-    site_set_alarm(s, until_ms);
-    return true;
-}
-
-/* False: no permit was to be had, and nobody else will get one either. */
-static bool open_links(struct site *s, enum job_class class)
-{
-    while (s->turns.ready && wants_link(s, class)) {
-        struct strand *strand = turns_next(&s->turns, has_class, &class);
-        if (!strand)
-            return true;
-        const struct job *job = first_job(strand, class);
-        if (s->open_after_ms > worker_now_ms(s->d->w) ||
-            !shape_may_send(s, strand->lane, job->message->body->size_bytes) || !source_may_open(s) ||
-            quiet_holds_back(s))
-            return false; /* a limit binds, not the links */
-        if (has_enough_links(s, class, job->message->body->size_bytes))
-            return true;
-        if (s->walkers >= WALKERS_MAX && (s->group->limits.connection_rate.count > 0 || shape_is_crowded(s)))
-            return false; /* they come back when they have connected */
-        if (!replies_may_open(s))
-            return false;
-        if (!take_permits(s, strand->lane)) {
-            shaped_give_connection(s->shaped);
-            return false;
-        }
-        s->opened_ms = worker_now_ms(s->d->w);
-        link_open(s, class, strand->lane, strand->all->dest->domain, job);
-    }
-    return true;
-}
-
 void site_kick(struct site *s)
 {
     struct deliver *d = s->d;
@@ -618,7 +504,7 @@ void site_kick(struct site *s)
         link_feed(LIST_ENTRY(node, struct link, idle_node));
     }
     for (int class = 0; class < JOB_CLASSES; class ++)
-        if (s->queued_jobs[class] && !open_links(s, (enum job_class) class))
+        if (s->queued_jobs[class] && !site_open_links(s, (enum job_class) class))
             return;
 }
 
@@ -629,8 +515,8 @@ uint64_t site_host_bits(const struct site *s)
 
 static bool wants_other_link(const struct strand *strand, const void *arg)
 {
-    return has_class(strand, &(enum job_class){CLASS_OTHER_HOST}) &&
-           !is_host_for(arg, first_job(strand, CLASS_OTHER_HOST));
+    return strand_has_class(strand, &(enum job_class){CLASS_OTHER_HOST}) &&
+           !is_host_for(arg, strand_first(strand, CLASS_OTHER_HOST));
 }
 
 void site_on_other_link(struct site *s, struct link *link)

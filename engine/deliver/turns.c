@@ -177,3 +177,13 @@ void strand_want(struct strand *strand)
     list_remove(&strand->place.node);
     list_push_back(&strand->all->wanted, &strand->place.node);
 }
+
+bool strand_has_class(const struct strand *strand, const void *arg)
+{
+    return !list_is_empty(&strand->jobs[*(const enum job_class *)arg]);
+}
+
+const struct job *strand_first(const struct strand *strand, enum job_class class)
+{
+    return LIST_ENTRY(list_first(&strand->jobs[class]), struct job, node);
+}

@@ -55,6 +55,8 @@ struct strand *strand_find(struct strands *all, uint16_t lane); /* or NULL */
 struct strand *strand_need(struct strands *all, uint16_t lane); /* made without jobs: in `emptied` */
 /* Walks all, from *at = 0; no strand is made or freed meanwhile.  `all` NULL: there are none. */
 struct strand *strand_next(struct strands *all, size_t *at);
+const struct job *strand_first(const struct strand *strand, enum job_class class); /* of those that it has */
+bool strand_has_class(const struct strand *strand, const void *class);             /* enum job_class: for turns_next */
 void strand_free(struct strand *strand); /* has no jobs */
 void strand_put(struct strand *strand, struct job *job, enum job_class class, bool first);
 void strand_remove(struct strand *strand, struct job *job);
